@@ -1,0 +1,1 @@
+//! The Kaspa simnet harness (see `main.rs` for the control API).
