@@ -1,0 +1,1 @@
+//! A deterministic chain for fault injection.

@@ -1,0 +1,6 @@
+//! The command line: one file per subcommand.
+
+/// Entry point of the binary.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

@@ -1,0 +1,31 @@
+//! kas402 charges for an existing HTTP API in native KAS, per request (x402 v2).
+//!
+//! `docs/architecture.md` is the map. In one line: [`protocol`], [`wire`] and
+//! [`binding`] are pure; [`store`] and [`chain`] are the two traits behind which
+//! durability and the Kaspa network live; [`gateway`] holds the use cases;
+//! [`proxy`], [`admin`], [`cli`] and [`client`] are the edges.
+
+pub mod binding;
+pub mod protocol;
+pub mod wire;
+
+#[cfg(feature = "gateway")]
+pub mod admin;
+#[cfg(feature = "gateway")]
+pub mod chain;
+#[cfg(feature = "gateway")]
+pub mod cli;
+#[cfg(feature = "gateway")]
+pub mod client;
+#[cfg(feature = "gateway")]
+pub mod config;
+#[cfg(feature = "gateway")]
+pub mod gateway;
+#[cfg(feature = "gateway")]
+pub mod proxy;
+#[cfg(feature = "gateway")]
+pub mod runtime;
+#[cfg(feature = "gateway")]
+pub mod store;
+#[cfg(feature = "gateway")]
+pub mod telemetry;

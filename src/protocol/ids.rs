@@ -1,0 +1,174 @@
+//! Names of things: hashes and identifiers as closed types.
+
+use super::limits;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, str::FromStr};
+
+/// The text is not hex of the fixed width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not {0} bytes of hex")]
+pub struct HexError(pub usize);
+
+macro_rules! hex_bytes {
+    ($(#[$doc:meta])* $name:ident, $width:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $width]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = HexError;
+
+            /// Either case, fixed width.
+            fn from_str(text: &str) -> Result<Self, HexError> {
+                let mut bytes = [0; $width];
+                hex::decode_to_slice(text, &mut bytes).map_err(|_| HexError($width))?;
+                Ok(Self(bytes))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+hex_bytes!(
+    /// A Kaspa transaction id, in display order.
+    TxId, 32
+);
+hex_bytes!(
+    /// The hash of a block.
+    BlockHash, 32
+);
+hex_bytes!(
+    /// The wire's hash of a request, which contains the offer (PROTOCOL section 2).
+    RequestHash, 32
+);
+hex_bytes!(
+    /// The identity of a request for idempotency, which does not contain the rolling offer (PROTOCOL section 2).
+    RequestIdentity, 32
+);
+hex_bytes!(
+    /// Drawn once when a store is created; part of the offer key, so offers of another store are void.
+    StoreId, 16
+);
+hex_bytes!(
+    /// An x-only secp256k1 public key.
+    XOnlyKey, 32
+);
+
+impl From<kaspa_hashes::Hash> for TxId {
+    fn from(hash: kaspa_hashes::Hash) -> Self {
+        Self(hash.as_bytes())
+    }
+}
+
+impl From<TxId> for kaspa_hashes::Hash {
+    fn from(id: TxId) -> Self {
+        Self::from_bytes(id.0)
+    }
+}
+
+impl From<kaspa_hashes::Hash> for BlockHash {
+    fn from(hash: kaspa_hashes::Hash) -> Self {
+        Self(hash.as_bytes())
+    }
+}
+
+impl From<BlockHash> for kaspa_hashes::Hash {
+    fn from(hash: BlockHash) -> Self {
+        Self::from_bytes(hash.0)
+    }
+}
+
+/// One output of one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Outpoint {
+    pub txid: TxId,
+    pub index: u32,
+}
+
+impl fmt::Display for Outpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.txid, self.index)
+    }
+}
+
+/// A client's payment identifier: 16 to 128 of `[A-Za-z0-9_-]` (PROTOCOL section 3).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct PaymentIdentifier(String);
+
+/// The text is not a payment identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a payment identifier is 16 to 128 characters of A-Z a-z 0-9 _ -")]
+pub struct IdentifierError;
+
+impl PaymentIdentifier {
+    pub fn parse(text: &str) -> Result<Self, IdentifierError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if limits::IDENTIFIER_CHARS.contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdentifierError)
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for PaymentIdentifier {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&std::borrow::Cow::<'de, str>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_is_emitted_lower_case_and_read_in_either() {
+        let id: TxId = "AB".repeat(32).parse().unwrap();
+        assert_eq!(id.to_string(), "ab".repeat(32));
+        assert!("ab".repeat(31).parse::<TxId>().is_err());
+        assert!(format!("0x{}", "ab".repeat(31)).parse::<TxId>().is_err());
+    }
+
+    #[test]
+    fn identifiers_have_a_length_and_an_alphabet() {
+        for (text, ok) in [
+            ("a".repeat(16), true),
+            ("a".repeat(128), true),
+            ("A-z_0".repeat(4), true),
+            ("a".repeat(15), false),
+            ("a".repeat(129), false),
+            ("a b".repeat(8), false),
+            ("é".repeat(16), false),
+        ] {
+            assert_eq!(PaymentIdentifier::parse(&text).is_ok(), ok, "{text}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Words and rules of the paywall; pure.
+//!
+//! Nothing here waits, reads a clock, opens a socket or draws randomness: all of
+//! that arrives as arguments. Everything else in the crate may name these types.
+
+pub mod amount;
+pub mod ids;
+pub mod limits;
+pub mod network;
+pub mod offer;
+pub mod path;
+pub mod policy;
+pub mod price;
+pub mod refusal;
+pub mod request;
+pub mod requirements;
+pub mod route;
+pub mod time;

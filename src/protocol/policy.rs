@@ -1,0 +1,196 @@
+//! The typed policy a configuration compiles to: plain data, no behaviour beyond look-up.
+
+use super::{
+    amount::Amount,
+    network::Network,
+    price::PriceRule,
+    requirements::{FinalityRule, Scheme},
+    route::Router,
+};
+use http::{HeaderName, HeaderValue, Method};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Everything the request path needs to know, swapped whole on reload.
+#[derive(Debug)]
+pub struct Policy {
+    pub network: Network,
+    pub router: Router,
+    pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    pub cors: Cors,
+}
+
+pub type UpstreamName = String;
+
+/// A stable, unique name of a route: part of every offer's MAC.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId(pub String);
+
+impl std::fmt::Display for RouteId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The scheme, host and port under which clients reach a route, for example `https://api.example.com`; no trailing slash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PublicOrigin(pub String);
+
+/// One rule of the YAML.
+#[derive(Debug)]
+pub struct Route {
+    pub id: RouteId,
+    pub origin: PublicOrigin,
+    /// Lower case, no port; `None` matches every host.
+    pub host: Option<String>,
+    /// `matchit` syntax: `/a/{id}`, `/files/{*rest}`.
+    pub path: String,
+    /// Empty matches every method.
+    pub methods: Vec<Method>,
+    /// All must hold.
+    pub conditions: Vec<Condition>,
+    pub upstream: UpstreamName,
+    pub access: Access,
+    /// Whole upstream exchange of a priced request; for free routes the upstream's own timeouts apply.
+    pub timeout: Duration,
+}
+
+/// A further condition on a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The header is present, once, and equal when a value is given.
+    Header(HeaderName, Option<HeaderValue>),
+    /// The query parameter is present and (first occurrence, decoded) equal when a value is given.
+    Query(String, Option<String>),
+}
+
+/// Free or priced: there is no third kind.
+#[derive(Debug)]
+pub enum Access {
+    Free,
+    Priced(Box<Pricing>),
+}
+
+/// How a priced route is sold.
+#[derive(Debug)]
+pub struct Pricing {
+    /// Every way to pay, in the order they are offered; never empty.
+    pub accepts: Vec<Accept>,
+    /// Longest request body, bytes; beyond it 413 before any 402.
+    pub body_limit: usize,
+    /// Longest response body kept for replays, bytes.
+    pub replay_limit: usize,
+    /// Keep `Set-Cookie` in stored responses.
+    pub replay_cookies: bool,
+    /// Refuse payments without `requestHash`.
+    pub require_request_hash: bool,
+    /// Refuse payments without a payment identifier.
+    pub require_identifier: bool,
+    /// How long the offer lives, seconds; also `maxTimeoutSeconds`.
+    pub offer_seconds: u64,
+    /// How long a request waits for finality before 503 `settlement_pending`.
+    pub settle_wait: Duration,
+    /// How long a paid, undelivered request stays good, seconds.
+    pub entitlement_seconds: u64,
+    pub observe: Observe,
+    pub charge_on: ChargeOn,
+    /// Shown in `resource.description` of the offer.
+    pub description: Option<String>,
+    /// Shown in `resource.mimeType` of the offer.
+    pub mime_type: Option<String>,
+}
+
+/// One way to pay a route.
+#[derive(Debug)]
+pub struct Accept {
+    pub scheme: Scheme,
+    /// Identifies the price rule in the offer's MAC; unique within the route.
+    pub rule_id: String,
+    pub price: PriceRule,
+    /// A valid address of the policy's network.
+    pub pay_to: String,
+    pub finality: FinalityRule,
+    /// With mempool finality: the most that is sold at that risk.
+    pub mempool_max: Option<Amount>,
+}
+
+/// Whether a transaction the network already knew may pay (PROTOCOL section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observe {
+    /// Only for who proves the key of an input.
+    Proven,
+    Never,
+    /// Unsafe: anybody may present a transaction seen on the network.
+    Any,
+}
+
+/// Which upstream answers count as delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChargeOn {
+    /// Every answer below 500 (default).
+    Below500,
+    /// Only 2xx.
+    Success,
+    /// Every complete answer, 5xx included.
+    Any,
+}
+
+impl ChargeOn {
+    pub const fn delivered(self, status: u16) -> bool {
+        match self {
+            Self::Below500 => status < 500,
+            Self::Success => status >= 200 && status < 300,
+            Self::Any => true,
+        }
+    }
+}
+
+/// An unmodified API behind the gateway.
+#[derive(Debug)]
+pub struct Upstream {
+    pub name: UpstreamName,
+    /// Host name or address to connect to.
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<UpstreamTls>,
+    /// What the upstream sees as `Host`.
+    pub host_header: HostHeader,
+    /// Put in front of the forwarded path; normal form, no trailing slash; empty for none.
+    pub base_path: String,
+    /// Set on every forwarded request, overwriting the client's; values come from the environment.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub connect_timeout: Duration,
+    /// Longest silence of the upstream.
+    pub read_timeout: Duration,
+    pub write_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+}
+
+#[derive(Debug)]
+pub struct UpstreamTls {
+    /// Name sent and verified.
+    pub server_name: String,
+    /// `false` only by an explicit, warned-about setting.
+    pub verify: bool,
+    /// A CA bundle (PEM file) instead of the system's.
+    pub ca_file: Option<std::path::PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The upstream's own name.
+    Upstream,
+    /// What the client sent.
+    Client,
+    Fixed(HeaderValue),
+}
+
+/// Which browser origins may read offers and receipts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cors {
+    /// `Access-Control-Allow-Origin: *` (default: payments carry no cookies).
+    Any,
+    Origins(Vec<String>),
+    /// The upstream alone answers preflights and CORS.
+    Off,
+}

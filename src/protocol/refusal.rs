@@ -1,0 +1,216 @@
+//! Every way the gateway says no: one closed list with stable codes, whose fault
+//! it is, and the HTTP status (PROTOCOL section 6). `docs/refusals.md` is checked
+//! against [`Code::ALL`] by a test.
+
+/// Who can do something about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request or payment is wrong; the client must change it.
+    Client,
+    /// The operator's configuration, store or node.
+    Operator,
+    /// The network has not decided yet, or something is busy; the same request later.
+    Nobody,
+    /// The API behind the gateway.
+    Upstream,
+}
+
+/// What accompanies a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offers {
+    /// `PAYMENT-REQUIRED` with fresh offers: paying again is safe.
+    Attach,
+    /// Never an offer: money may have moved.
+    Never,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $variant:ident = $code:literal, $status:literal, $fault:ident, $offers:ident, $reason:literal;)*) => {
+        /// The precise code of a refusal, as `extensions.kaspa.reason` carries it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[doc = $doc])* $variant,)* }
+
+        impl Code {
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// The stable code.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),* }
+            }
+
+            /// The HTTP status.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status),* }
+            }
+
+            pub const fn fault(self) -> Fault {
+                match self { $(Self::$variant => Fault::$fault),* }
+            }
+
+            pub const fn offers(self) -> Offers {
+                match self { $(Self::$variant => Offers::$offers),* }
+            }
+
+            /// The word of the x402 vocabulary for `errorReason`; empty where no settlement is answered.
+            pub const fn error_reason(self) -> &'static str {
+                match self { $(Self::$variant => $reason),* }
+            }
+
+            /// What the code means, for the response body and the documentation.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => {
+                    concat!($($doc),*).trim_ascii()
+                }),* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// No payment was sent; the offers say how to pay.
+    PaymentRequired = "payment_required", 402, Client, Attach, "";
+
+    // the envelope
+    /// The payment header is not standard padded base64.
+    HeaderNotBase64 = "payment_header_not_base64", 400, Client, Attach, "invalid_payload";
+    /// The payment header is not JSON within its bounds (duplicate keys, depth, trailing text).
+    HeaderNotJson = "payment_header_not_json", 400, Client, Attach, "invalid_payload";
+    /// A field of the payment header is missing, unknown or of the wrong type.
+    HeaderSchema = "payment_header_schema", 400, Client, Attach, "invalid_payload";
+    /// More than one payment header was sent.
+    HeaderDuplicated = "payment_header_duplicated", 400, Client, Attach, "invalid_payload";
+    /// The payment header is longer than the limit.
+    HeaderTooLarge = "payment_header_too_large", 431, Client, Never, "";
+    /// The envelope is not x402 version 2.
+    Version = "invalid_kaspa_x402_version", 402, Client, Attach, "invalid_x402_version";
+    /// The scheme is none that this gateway speaks.
+    Scheme = "invalid_kaspa_x402_scheme", 402, Client, Attach, "unsupported_scheme";
+    /// The network is not the one of the offer.
+    Network = "invalid_kaspa_x402_network", 402, Client, Attach, "invalid_network";
+    /// The asset is not KAS.
+    Asset = "invalid_kaspa_x402_asset", 402, Client, Attach, "invalid_payment_requirements";
+    /// The binding is none that this gateway speaks.
+    Binding = "invalid_kaspa_x402_binding", 402, Client, Attach, "invalid_payment_requirements";
+    /// The payload type does not belong to the scheme, or may not be sent to a proxied route.
+    PayloadType = "invalid_kaspa_x402_payload_type", 402, Client, Attach, "invalid_payload";
+    /// The route requires a payment identifier and none was sent.
+    IdentifierRequired = "payment_identifier_required", 400, Client, Attach, "invalid_payload";
+    /// The payment identifier is not 16 to 128 characters of A-Z a-z 0-9 _ -.
+    IdentifierMalformed = "payment_identifier_malformed", 400, Client, Attach, "invalid_payload";
+    /// The advertised payment-identifier extension was not echoed whole.
+    IdentifierNotEchoed = "payment_identifier_not_echoed", 400, Client, Attach, "invalid_payload";
+
+    // the offer
+    /// `accepted` carries no offer token, or one that does not parse.
+    OfferMalformed = "offer_malformed", 402, Client, Attach, "invalid_payment_requirements";
+    /// The offer was signed with a key this gateway does not hold, or no longer.
+    OfferKeyUnknown = "offer_key_unknown", 402, Client, Attach, "invalid_payment_requirements";
+    /// `accepted` differs from what was offered, or the offer belongs to another store.
+    OfferNotOurs = "offer_not_ours", 402, Client, Attach, "invalid_payment_requirements";
+    /// The offer belongs to another route or host.
+    OfferOtherRoute = "offer_other_route", 402, Client, Attach, "invalid_payment_requirements";
+    /// The offer was quoted for other values of the inputs that set the price.
+    OfferOtherPrice = "offer_other_price", 402, Client, Attach, "invalid_payment_requirements";
+    /// The offer has expired and its transaction was never seen; nothing has moved.
+    OfferExpired = "offer_expired", 402, Client, Attach, "invalid_payment_requirements";
+    /// The transaction is on the network, but its offer had expired when it was first presented.
+    PaidLate = "paid_late", 409, Client, Never, "invalid_transaction_state";
+
+    // exact: the transaction alone
+    /// The transaction is not hex, not a known encoding, too large, or has trailing bytes.
+    TransactionUndecodable = "invalid_kaspa_exact_transaction", 402, Client, Attach, "invalid_payload";
+    /// The transaction's version, subnetwork, gas, lock time, bounds or compute commitments are not those of an ordinary payment.
+    TransactionForm = "invalid_kaspa_exact_transaction_form", 402, Client, Attach, "invalid_payload";
+    /// `transactionId` is not the id of the transaction.
+    TransactionId = "invalid_kaspa_exact_transaction_id", 402, Client, Attach, "invalid_payload";
+    /// `paymentOutputIndex` names no output.
+    OutputIndex = "invalid_kaspa_exact_output_index", 402, Client, Attach, "invalid_payload";
+    /// The payment output does not pay exactly the offered amount.
+    OutputAmount = "invalid_kaspa_exact_payment_output", 402, Client, Attach, "invalid_payload";
+    /// The payment output does not pay to the offered recipient.
+    OutputRecipient = "invalid_kaspa_exact_recipient", 402, Client, Attach, "invalid_payload";
+    /// The payment output is bound to a covenant.
+    OutputCovenant = "invalid_kaspa_exact_covenant_output", 402, Client, Attach, "invalid_payload";
+    /// A second output pays the same amount to the same recipient.
+    OutputAmbiguous = "invalid_kaspa_exact_ambiguous_output", 402, Client, Attach, "invalid_payload";
+    /// `requestHash` is not the hash of this request.
+    RequestHashMismatch = "invalid_kaspa_exact_request_hash", 402, Client, Attach, "invalid_payload";
+    /// The route requires `requestHash` and none was sent.
+    RequestHashRequired = "kaspa_exact_request_hash_required", 402, Client, Attach, "invalid_payload";
+
+    // the store
+    /// This payment was already used for another request.
+    Replay = "invalid_kaspa_exact_replay", 409, Client, Never, "invalid_transaction_state";
+    /// This payment identifier was already used for another request.
+    IdentifierReused = "payment_identifier_reused", 409, Client, Never, "invalid_transaction_state";
+    /// The same payment for the same request is still being served.
+    InFlight = "payment_in_flight", 409, Nobody, Never, "invalid_transaction_state";
+    /// The time within which a paid, undelivered request could be repeated is over.
+    EntitlementExpired = "entitlement_expired", 410, Client, Never, "invalid_transaction_state";
+
+    // the chain
+    /// The node proved the transaction invalid; nothing has moved and a new payment is safe.
+    TransactionRejected = "invalid_kaspa_exact_transaction_rejected", 402, Client, Attach, "invalid_transaction_state";
+    /// A conflicting transaction spent the same inputs and is final; this one can never count.
+    TransactionConflicted = "invalid_kaspa_exact_conflicting_spend", 402, Client, Attach, "invalid_transaction_state";
+    /// The network knew the transaction before it was presented: prove the payer's key and send the same header again.
+    PayerProofRequired = "payer_proof_required", 409, Client, Never, "invalid_transaction_state";
+    /// The payer proof does not verify under the key of an input.
+    PayerProofInvalid = "payer_proof_invalid", 409, Client, Never, "invalid_transaction_state";
+    /// The transaction was accepted before this offer was made: it paid for something else.
+    TransactionOlder = "kaspa_exact_older_than_offer", 409, Client, Never, "invalid_transaction_state";
+    /// The transaction may have moved money but has not reached the required finality; send the same header again.
+    SettlementPending = "settlement_pending", 503, Nobody, Never, "unexpected_settle_error";
+
+    // the gateway
+    /// The request target cannot be brought into its normal form.
+    PathMalformed = "path_malformed", 400, Client, Never, "";
+    /// No route matches and none is configured for the rest.
+    NoRoute = "no_route", 404, Client, Never, "";
+    /// The request body is longer than the route's limit.
+    BodyTooLarge = "body_too_large", 413, Client, Never, "";
+    /// The request body did not arrive whole.
+    BodyIncomplete = "body_incomplete", 400, Client, Never, "";
+    /// An input that sets the price is missing or has no price.
+    PriceInput = "price_input", 400, Client, Never, "";
+    /// The store cannot be used; nothing was charged by this request.
+    StoreUnavailable = "store_unavailable", 503, Operator, Never, "unexpected_settle_error";
+    /// No usable node; nothing was sent.
+    NodeUnavailable = "node_unavailable", 503, Operator, Never, "unexpected_settle_error";
+    /// The gateway is shutting down or over its limit of waiting payments.
+    Overloaded = "overloaded", 503, Operator, Never, "unexpected_settle_error";
+    /// The upstream could not be reached or broke off; a payment stays good for this request.
+    UpstreamFailed = "upstream_failed", 502, Upstream, Never, "";
+    /// The upstream did not answer in time; a payment stays good for this request.
+    UpstreamTimeout = "upstream_timeout", 504, Upstream, Never, "";
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_say_what_they_mean() {
+        let mut seen = HashSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code} twice");
+            assert!(code.meaning().ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_offer_is_attached_only_where_paying_again_is_safe() {
+        for code in Code::ALL {
+            let attached = code.offers() == Offers::Attach;
+            assert!(!attached || matches!(code.status(), 400 | 402), "{code}");
+            assert!(code.status() != 402 || attached, "{code}: a 402 carries offers");
+        }
+    }
+}
