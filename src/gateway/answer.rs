@@ -1,13 +1,49 @@
 //! What the gateway tells the proxy to do with a request.
 
 use crate::protocol::{
-    policy::{Policy, Route},
+    path::NormalPath,
+    policy::{Access, Policy, Route},
     request::RequestHead,
 };
+use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// The paywall as the proxy sees it; implemented by `Gateway`.
+#[async_trait]
+pub trait Paywall: Send + Sync + 'static {
+    /// Decides from the head alone. Free requests never touch the store or the node.
+    fn route(&self, head: RawHead) -> Routed;
+
+    /// Sells the request, or says why not. Runs to its end even when the caller goes away:
+    /// whatever owns money lives in a task of its own.
+    async fn serve(&self, sale: Box<Sale>, body: BodyRead) -> Served;
+}
+
+/// A request head as the server parsed it.
+#[derive(Clone, Debug)]
+pub struct RawHead {
+    pub method: Method,
+    /// Authority of an absolute request target, else `Host` (or `:authority`), as received; empty when there is none.
+    pub authority: String,
+    /// Path and query exactly as received, without scheme and authority.
+    pub target: String,
+    pub headers: HeaderMap,
+    /// Also in the response and in the logs.
+    pub request_id: String,
+}
+
+/// How reading the body ended.
+#[derive(Debug)]
+pub enum BodyRead {
+    Whole(Bytes),
+    /// Longer than `Sale::body_limit`; the rest was not read.
+    TooLarge,
+    /// The client broke off or framed it wrongly.
+    Incomplete,
+}
 
 /// A complete response; `proxy` adds only framing.
 #[derive(Clone, Debug)]
@@ -19,11 +55,11 @@ pub struct Answer {
     pub close: bool,
 }
 
-/// Where a request head leads; see `Gateway::route`.
+/// Where a request head leads.
 pub enum Routed {
     /// Forward by the normal proxy pass, unpaid.
     Free(Free),
-    /// Read the body up to `sale.body_limit()` and call `Gateway::serve`.
+    /// Read the body up to [`Sale::body_limit`] and call [`Paywall::serve`].
     Priced(Box<Sale>),
     Answer(Box<Answer>),
 }
@@ -34,9 +70,15 @@ pub enum Routed {
 pub struct Free {
     pub(in crate::gateway) route: Arc<Route>,
     pub(in crate::gateway) policy: Arc<Policy>,
+    pub(in crate::gateway) path: NormalPath,
 }
 
 impl Free {
+    /// The normal path: what is forwarded, with the query as received.
+    pub fn path(&self) -> &NormalPath {
+        &self.path
+    }
+
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
@@ -53,9 +95,19 @@ pub struct Sale {
     pub(in crate::gateway) request_id: String,
 }
 
+impl Sale {
+    /// Longest request body to read, bytes.
+    pub fn body_limit(&self) -> usize {
+        match &self.route.access {
+            Access::Priced(pricing) => pricing.body_limit,
+            Access::Free => 0,
+        }
+    }
+}
+
 /// The gateway's answer to a priced request.
 pub enum Served {
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// Head now, body as it arrives; a closed channel before `Ok(None)` means the upstream broke off:
     /// the proxy must break the client's connection too, so that a cut body never looks whole.
     Stream {
