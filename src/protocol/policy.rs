@@ -17,6 +17,8 @@ pub struct Policy {
     pub router: Router,
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     pub cors: Cors,
+    /// Hosts (lower case, no port) on which `%2F` is kept as it stands instead of refused.
+    pub encoded_slashes: std::collections::BTreeSet<String>,
 }
 
 pub type UpstreamName = String;
