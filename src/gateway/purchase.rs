@@ -3,7 +3,7 @@
 use super::{
     Gateway,
     answer::Served,
-    deliver, flight,
+    crash, deliver, flight,
     respond::{ReceiptFacts, Refusal, Reply},
     sell::VerifiedSale,
     settle::Settlement,
@@ -117,6 +117,7 @@ impl Gateway {
             };
             match self.claim(&purchase).await? {
                 Claimed::Held(held, record) => {
+                    crash::point("claimed");
                     let (reply, answer) = oneshot::channel();
                     let lost = purchase.refusal(Code::SettlementPending, "the gateway stopped");
                     tokio::spawn(self.clone().serve_admitted(Admitted { held, record, purchase, _flight: flight }, reply));

@@ -1,7 +1,7 @@
 //! From a held claim to the route's finality (PROTOCOL section 4, "Settlement" and "Whose transaction?").
 
 use super::{
-    Gateway,
+    Gateway, crash,
     purchase::Admitted,
     respond::{ReceiptFacts, Refusal},
 };
@@ -78,6 +78,7 @@ impl Gateway {
             Some(self.finality(admitted, status).await?)
         };
         let released_at = Some(Instant::now());
+        crash::point("accepted");
         let spent = match &acceptance {
             Some(acceptance) => self.spent(&purchase.key().txid, acceptance).await.ok(),
             None => None,
@@ -102,7 +103,9 @@ impl Gateway {
     async fn submit(&self, admitted: &Admitted) -> Step<Submission> {
         let purchase = &admitted.purchase;
         let txid = purchase.key().txid;
-        let submission = match self.chain.submit(&purchase.transaction).await {
+        let outcome = self.chain.submit(&purchase.transaction).await;
+        crash::point("submitted");
+        let submission = match outcome {
             SubmitOutcome::New => Submission::Own,
             // A time-out or a crash hides who was first, so neither may speak for the presenter.
             SubmitOutcome::Known => Submission::Foreign,
@@ -233,6 +236,7 @@ impl Gateway {
     /// Books the charge, durably, before anything is forwarded.
     async fn book(&self, admitted: &Admitted, receipt: &ReceiptFacts, started: UnixMillis) -> Step<()> {
         self.step(admitted, Fact::Settled { acceptance: receipt.acceptance, payer: receipt.payer.clone() }).await?;
+        crash::point("settled");
         self.metrics.charged_sompi.inc_by(receipt.amount.sompi());
         self.metrics.settle_seconds.observe(Duration::from_millis(self.now().millis_since(started)).as_secs_f64());
         Ok(())
