@@ -152,7 +152,9 @@ impl Gateway {
             ClaimOutcome::IdentifierFirst(record) => Claimed::First(record),
             ClaimOutcome::OtherRequest(_) => Claimed::Refused(purchase.refusal(Code::Replay, "")),
             ClaimOutcome::IdentifierReused(_) => Claimed::Refused(purchase.refusal(Code::IdentifierReused, "")),
-            ClaimOutcome::EntitlementOver(_) => Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "")),
+            ClaimOutcome::EntitlementOver(record) => {
+                Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(ReceiptFacts::of(&record)))
+            }
             ClaimOutcome::Late(_) => Claimed::Refused(purchase.refusal(Code::PaidLate, "")),
             ClaimOutcome::Reversed(_) => Claimed::Refused(purchase.refusal(Code::TransactionConflicted, "")),
             ClaimOutcome::Expired => Claimed::Refused(self.expired(purchase).await?),
@@ -198,7 +200,8 @@ impl Gateway {
 
     fn replay(&self, purchase: &Purchase, stored: StoredPayment) -> Result<Served, Refusal> {
         let Some(response) = &stored.response else {
-            return Err(purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept"));
+            let refusal = purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept");
+            return Err(refusal.settled(ReceiptFacts::of(&stored.record)));
         };
         self.metrics.requests.with_label_values(&["replayed"]).inc();
         tracing::info!(request_id = %purchase.reply.request_id, txid = %stored.record.key.txid, route = %purchase.route.id, "replayed");

@@ -69,8 +69,9 @@ impl Gateway {
             return Err(purchase.refusal(Code::ForeignTransaction, ""));
         }
         if foreign && observe == Observe::Proven && purchase.payer_proof.is_none() {
-            let detail = format!("sign {} with the key of an input", purchase.request_hash);
-            return Err(purchase.refusal(Code::PayerProofRequired, detail));
+            let detail = "sign extensions.kaspa.requestHash with the key of an input";
+            let refusal = purchase.refusal(Code::PayerProofRequired, detail);
+            return Err(refusal.with("requestHash", purchase.request_hash.to_string()));
         }
         let acceptance = if purchase.claim.finality.level == Finality::Mempool && !foreign {
             None
