@@ -9,7 +9,6 @@ use super::{forward, peer::Peers};
 use crate::{
     gateway::upstream::{ReplyBody, UpstreamFailure, UpstreamReply, UpstreamRequest, Upstreams},
     protocol::policy::Upstream,
-    wire::headers::hop_by_hop,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,7 +41,12 @@ impl PingoraUpstreams {
     }
 
     /// A connection on which the head is written, or proof that nothing was sent.
-    async fn begin(&self, upstream: &Upstream, head: &RequestHeader, deadline: Instant) -> Result<(HttpSession, HttpPeer), UpstreamFailure> {
+    async fn begin(
+        &self,
+        upstream: &Upstream,
+        head: &RequestHeader,
+        deadline: Instant,
+    ) -> Result<(HttpSession, HttpPeer), UpstreamFailure> {
         let addresses = timeout_at(deadline, self.peers.addresses(upstream)).await.ok().and_then(Result::ok);
         for &address in addresses.ok_or(UpstreamFailure::Connect)?.iter() {
             let peer = self.peers.peer(upstream, address).map_err(|error| {
@@ -103,9 +107,9 @@ async fn in_time<T>(deadline: Instant, step: impl Future<Output = pingora::Resul
 fn head(upstream: &Upstream, request: &UpstreamRequest) -> pingora::Result<RequestHeader> {
     let target = format!("{}{}", upstream.base_path, request.path_and_query);
     let mut head = RequestHeader::build_no_case(request.method.clone(), target.as_bytes(), Some(request.headers.len() + 8))?;
-    for (name, value) in &request.headers {
+    for (name, value) in &forward::end_to_end(&request.headers) {
         // Whole bodies are framed by their length; nothing waits for 100 Continue.
-        if !hop_by_hop(name) && !matches!(*name, HOST | CONTENT_LENGTH | EXPECT) {
+        if !matches!(*name, HOST | CONTENT_LENGTH | EXPECT) {
             head.append_header(name.clone(), value.clone())?;
         }
     }

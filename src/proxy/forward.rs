@@ -167,9 +167,15 @@ mod tests {
     #[test]
     fn connection_headers_stay_behind() {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, X-Hop"), ("x-hop", "1"), ("keep-alive", "1"), ("transfer-encoding", "chunked"), ("etag", "e"), ("set-cookie", "a"), ("set-cookie", "b")]
-        {
+        for (name, value) in [
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "1"),
+            ("transfer-encoding", "chunked"),
+            ("etag", "e"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+        ] {
             headers.append(name, HeaderValue::from_static(value));
         }
         let kept: Vec<_> = end_to_end(&headers).iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();

@@ -75,8 +75,8 @@ impl Peers {
         let pem = std::fs::read_to_string(file).map_err(|_| unreadable())?;
         let certificates = certificates(&pem).filter(|found| !found.is_empty()).ok_or_else(unreadable)?;
         // pingora's parser panics on bytes that are no certificate; it holds no lock of ours.
-        let bundle: Arc<CaType> = catch_unwind(|| certificates.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect())
-            .map_err(|_| unreadable())?;
+        let bundle: Arc<CaType> =
+            catch_unwind(|| certificates.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect()).map_err(|_| unreadable())?;
         bundles.insert(file.to_owned(), bundle.clone());
         Ok(bundle)
     }

@@ -50,6 +50,8 @@ pub(super) async fn whole(session: &mut ServerSession, answer: Answer, request_i
     session.write_response_header(Box::new(head)).await?;
     session.write_response_body(body, true).await?;
     if !reusable && !session.is_http2() {
+        // Ends our side only.
+        session.shutdown().await;
         body::discard(session, LINGER_BYTES, LINGER_TIME).await;
     }
     Ok(())
