@@ -194,6 +194,7 @@ pub fn edge_with(
         router: Router::build(Vec::new()).unwrap(),
         upstreams: [(upstream.name.clone(), upstream.clone())].into(),
         cors: Cors::Off,
+        encoded_slashes: false,
     };
     if settings.listeners.is_empty() {
         settings.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap(), tls: None }];
