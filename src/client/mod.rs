@@ -4,4 +4,5 @@
 //! request: see [`paid`].
 
 pub mod coins;
+pub mod journal;
 pub mod wallet;
