@@ -1,6 +1,153 @@
-//! The use cases, over the two traits and a clock: route, sell, admit, settle, deliver, recover.
+//! The use cases, over the two traits and a clock: route, sell, settle, deliver, recover.
 //!
 //! Never names a concrete store, pingora or the node's RPC. Called by `proxy` and `runtime`.
+//! The order of one purchase is that of the contract: hold, settle, commit, forward, record
+//! delivery. Whatever owns money runs in a task of its own, so that a client that goes away
+//! stops nothing half-way.
 
 pub mod answer;
+mod deliver;
+mod depth;
+mod flight;
+mod purchase;
+mod quote;
+mod recover;
+mod respond;
+mod sell;
+mod settle;
 pub mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    chain::{Chain, Health},
+    protocol::{offer::OfferKeys, policy::Policy, time::UnixMillis},
+    store::{HolderId, Store, StoreError},
+    telemetry::Metrics,
+};
+use arc_swap::ArcSwap;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use upstream::Upstreams;
+
+/// Time and chance, given from outside (`runtime` passes the system's).
+#[derive(Clone)]
+pub struct Environment {
+    pub now: Arc<dyn Fn() -> UnixMillis + Send + Sync>,
+    pub random: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
+}
+
+/// What an operator sets about the money path as a whole.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Blue score depth after which a payment is no longer watched.
+    pub final_depth: u64,
+    /// A hold of this gateway ends this long after its last renewal.
+    pub hold: Duration,
+    /// Payments settled or served at once; beyond it 503 `overloaded`.
+    pub waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { final_depth: crate::protocol::limits::FINAL_DEPTH, hold: Duration::from_secs(10), waiting: 4096 }
+    }
+}
+
+/// The paywall.
+pub struct Gateway {
+    store: Arc<dyn Store>,
+    chain: Arc<dyn Chain>,
+    upstreams: Arc<dyn Upstreams>,
+    environment: Environment,
+    policy: ArcSwap<Policy>,
+    keys: ArcSwap<OfferKeys>,
+    limits: Limits,
+    holder: HolderId,
+    metrics: Arc<Metrics>,
+    /// Cleared by a store error, set again by the next success.
+    store_usable: AtomicBool,
+    /// Requests of this process that wait for the same payment.
+    flights: flight::Flights,
+    depths: depth::Depths,
+    watched: recover::Watched,
+}
+
+impl Gateway {
+    pub fn new(
+        store: Arc<dyn Store>,
+        chain: Arc<dyn Chain>,
+        upstreams: Arc<dyn Upstreams>,
+        environment: Environment,
+        policy: Arc<Policy>,
+        keys: Arc<OfferKeys>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let holder = HolderId((environment.random)());
+        let depths = depth::Depths::new(chain.tip());
+        metrics.store_ready.set(1);
+        Arc::new(Self {
+            store,
+            chain,
+            upstreams,
+            environment,
+            policy: ArcSwap::new(policy),
+            keys: ArcSwap::new(keys),
+            limits,
+            holder,
+            metrics,
+            store_usable: AtomicBool::new(true),
+            flights: flight::Flights::default(),
+            depths,
+            watched: recover::Watched::default(),
+        })
+    }
+
+    /// Replaces the policy and the offer keys; requests under way keep what they began with,
+    /// and offers made before stay good until they expire.
+    pub fn reload(&self, policy: Arc<Policy>, keys: Arc<OfferKeys>) {
+        self.policy.store(policy);
+        self.keys.store(keys);
+    }
+
+    /// Whether priced routes can be sold now, and why not.
+    pub fn readiness(&self) -> Result<(), String> {
+        if !self.store_usable.load(Ordering::Relaxed) {
+            return Err("store_unavailable".into());
+        }
+        match &*self.chain.health().borrow() {
+            Health { ready: true, .. } => Ok(()),
+            Health { reason, .. } => Err(reason.clone().unwrap_or_else(|| "node_unavailable".into())),
+        }
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn now(&self) -> UnixMillis {
+        (self.environment.now)()
+    }
+
+    /// Remembers whether the store works, for the routes that do not touch it.
+    fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        let usable = !matches!(result, Err(StoreError::Unavailable(_) | StoreError::Unknown(_)));
+        if let Err(error) = &result {
+            tracing::error!(%error, "store");
+        }
+        self.store_usable.store(usable, Ordering::Relaxed);
+        self.metrics.store_ready.set(i64::from(usable));
+        result
+    }
+}

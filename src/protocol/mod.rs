@@ -5,10 +5,14 @@
 
 pub mod amount;
 pub mod ids;
+pub mod inputs;
+pub mod json;
 pub mod limits;
+pub mod lookalike;
 pub mod network;
 pub mod offer;
 pub mod path;
+pub mod pattern;
 pub mod policy;
 pub mod price;
 pub mod refusal;

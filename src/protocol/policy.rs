@@ -17,6 +17,8 @@ pub struct Policy {
     pub router: Router,
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     pub cors: Cors,
+    /// Hosts (lower case, no port) on which `%2F` is kept as it stands instead of refused.
+    pub encoded_slashes: std::collections::BTreeSet<String>,
 }
 
 pub type UpstreamName = String;
@@ -42,7 +44,7 @@ pub struct Route {
     pub origin: PublicOrigin,
     /// Lower case, no port; `None` matches every host.
     pub host: Option<String>,
-    /// `matchit` syntax: `/a/{id}`, `/files/{*rest}`.
+    /// `/a/{id}`, `/v1/{model}:run`, `/files/{*rest}`: see [`super::pattern`].
     pub path: String,
     /// Empty matches every method.
     pub methods: Vec<Method>,
@@ -59,7 +61,7 @@ pub struct Route {
 pub enum Condition {
     /// The header is present, once, and equal when a value is given.
     Header(HeaderName, Option<HeaderValue>),
-    /// The query parameter is present and (first occurrence, decoded) equal when a value is given.
+    /// The query parameter is present, once, and (decoded) equal when a value is given.
     Query(String, Option<String>),
 }
 

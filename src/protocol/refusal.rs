@@ -157,6 +157,8 @@ codes! {
     PayerProofRequired = "payer_proof_required", 409, Client, Never, "invalid_transaction_state";
     /// The payer proof does not verify under the key of an input.
     PayerProofInvalid = "payer_proof_invalid", 409, Client, Never, "invalid_transaction_state";
+    /// The network knew the transaction before it was presented, and this route never serves such payments.
+    ForeignTransaction = "kaspa_exact_foreign_transaction", 409, Client, Never, "invalid_transaction_state";
     /// The transaction was accepted before this offer was made: it paid for something else.
     TransactionOlder = "kaspa_exact_older_than_offer", 409, Client, Never, "invalid_transaction_state";
     /// The transaction may have moved money but has not reached the required finality; send the same header again.

@@ -46,6 +46,9 @@ pub struct Claim {
     pub holder: HolderId,
     /// The hold ends at `now + hold_millis` unless renewed.
     pub hold_millis: u64,
+    /// Its offer was over when it was first presented, but the network knows the transaction: it is
+    /// recorded as unresolved and served only after an operator's grant.
+    pub late: bool,
 }
 
 /// Proof that this process holds a payment. Made only by a store; not `Clone`; expires by itself.
@@ -86,6 +89,8 @@ pub enum ClaimOutcome {
     Expired,
     /// Settled for this request, but the entitlement is over.
     EntitlementOver(Box<PaymentRecord>),
+    /// Recorded as paid late, and not granted.
+    Late(Box<PaymentRecord>),
     /// A conflicting spend is final: this transaction can never count.
     Reversed(Box<PaymentRecord>),
 }
@@ -143,6 +148,8 @@ pub struct PaymentRecord {
     pub identifier: Option<PaymentIdentifier>,
     pub finality: FinalityRule,
     pub offer_daa: u64,
+    /// Paid late ([`Claim::late`]); cleared by a grant.
+    pub late: bool,
     pub submission: Submission,
     /// The payer's key was proven, or no proof was needed.
     pub proven: bool,

@@ -1,0 +1,292 @@
+//! One purchase: the claim, then a task of its own that settles, forwards and records.
+
+use super::{
+    Gateway,
+    answer::Served,
+    deliver, flight,
+    respond::{ReceiptFacts, Refusal, Reply},
+    sell::VerifiedSale,
+    settle::Settlement,
+};
+use crate::{
+    binding::exact_v1::decode,
+    chain::{ChainError, Sighting},
+    protocol::{
+        ids::RequestHash,
+        policy::{Access, Policy, Pricing, Route},
+        refusal::Code,
+        request::Request,
+        time::UnixMillis,
+    },
+    store::{Advanced, Claim, ClaimOutcome, Fact, Held, PaymentKey, PaymentRecord, StoreError, StoredPayment, Submission},
+    wire::envelope::PayerProof,
+};
+use kaspa_consensus_core::tx::Transaction;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+/// How often a hold of another process is asked about; our own flights wake us at once.
+const FOREIGN_HOLD_POLL: Duration = Duration::from_millis(250);
+
+/// Everything a purchase needs until its end.
+pub(super) struct Purchase {
+    pub claim: Claim,
+    pub transaction: Transaction,
+    pub request_hash: RequestHash,
+    pub payer_proof: Option<PayerProof>,
+    pub route: Arc<Route>,
+    pub policy: Arc<Policy>,
+    pub request: Request,
+    pub reply: Reply,
+}
+
+impl Purchase {
+    pub fn new(verified: VerifiedSale, route: Arc<Route>, policy: Arc<Policy>, request: Request, reply: Reply) -> Self {
+        let VerifiedSale { exact, claim } = verified;
+        Self {
+            transaction: exact.transaction().clone(),
+            request_hash: exact.request_hash(),
+            payer_proof: exact.payer_proof().cloned(),
+            claim,
+            route,
+            policy,
+            request,
+            reply,
+        }
+    }
+
+    pub fn key(&self) -> PaymentKey {
+        self.claim.key
+    }
+
+    pub fn pricing(&self) -> Option<&Pricing> {
+        match &self.route.access {
+            Access::Priced(pricing) => Some(pricing),
+            Access::Free => None,
+        }
+    }
+
+    pub fn refusal(&self, code: Code, detail: impl Into<String>) -> Refusal {
+        Refusal::new(code, detail).of(self.claim.key.network, self.claim.key.txid)
+    }
+
+    fn settle_wait(&self) -> Duration {
+        self.pricing().map_or(Duration::ZERO, |pricing| pricing.settle_wait)
+    }
+}
+
+/// Proof that the store holds this payment for this request: the only way to the upstream of a
+/// priced route besides [`super::answer::Free`]. Made here, consumed by the task that serves.
+#[must_use]
+pub(super) struct Admitted {
+    pub held: Held,
+    /// `None` for a fresh claim.
+    pub record: Option<Box<PaymentRecord>>,
+    pub purchase: Purchase,
+    _flight: flight::Flight,
+}
+
+/// How the claim of a payment ended.
+enum Claimed {
+    Held(Held, Option<Box<PaymentRecord>>),
+    Replay(Box<StoredPayment>),
+    Wait(UnixMillis),
+    /// Another transaction already pays for this identifier and request.
+    First(Box<PaymentRecord>),
+    Refused(Refusal),
+}
+
+impl Gateway {
+    /// Sells one request. Returns when there is something to say; the task goes on by itself.
+    pub(super) async fn purchase(self: &Arc<Self>, mut purchase: Purchase) -> Result<Served, Refusal> {
+        let deadline = Instant::now() + purchase.settle_wait() + purchase.route.timeout;
+        loop {
+            let flight = match self.flights.enter((purchase.key(), purchase.claim.identity)) {
+                Ok(flight) => flight,
+                Err(mut landed) => {
+                    // Ends when the leading flight lands, which is what we wait for.
+                    let landed = timeout(deadline.saturating_duration_since(Instant::now()), landed.changed()).await;
+                    if landed.is_err() {
+                        return Err(purchase.refusal(Code::InFlight, ""));
+                    }
+                    continue;
+                }
+            };
+            match self.claim(&purchase).await? {
+                Claimed::Held(held, record) => {
+                    let (reply, answer) = oneshot::channel();
+                    let lost = purchase.refusal(Code::SettlementPending, "the gateway stopped");
+                    tokio::spawn(self.clone().serve_admitted(Admitted { held, record, purchase, _flight: flight }, reply));
+                    return answer.await.unwrap_or(Err(lost));
+                }
+                Claimed::Replay(stored) => return self.replay(&purchase, *stored),
+                Claimed::First(record) => {
+                    purchase = self.redirected(purchase, *record)?;
+                }
+                Claimed::Refused(refusal) => return Err(refusal),
+                Claimed::Wait(until) => {
+                    drop(flight);
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(purchase.refusal(Code::InFlight, ""));
+                    }
+                    let hold = Duration::from_millis(until.millis_since(self.now())).max(Duration::from_millis(1));
+                    tokio::time::sleep(hold.min(FOREIGN_HOLD_POLL).min(left)).await; // why: another process holds it, and no store event tells us
+                }
+            }
+        }
+    }
+
+    async fn claim(&self, purchase: &Purchase) -> Result<Claimed, Refusal> {
+        let unusable = |error: StoreError| purchase.refusal(Code::StoreUnavailable, error.to_string());
+        let outcome = self.noted(self.store.claim(&purchase.claim, self.now()).await).map_err(unusable)?;
+        Ok(match outcome {
+            ClaimOutcome::Fresh(held) => Claimed::Held(held, None),
+            ClaimOutcome::Resumed(held, record) | ClaimOutcome::Redeliver(held, record) => Claimed::Held(held, Some(record)),
+            ClaimOutcome::InFlight { until } => Claimed::Wait(until),
+            ClaimOutcome::Delivered(stored) => Claimed::Replay(stored),
+            ClaimOutcome::IdentifierFirst(record) => Claimed::First(record),
+            ClaimOutcome::OtherRequest(_) => Claimed::Refused(purchase.refusal(Code::Replay, "")),
+            ClaimOutcome::IdentifierReused(_) => Claimed::Refused(purchase.refusal(Code::IdentifierReused, "")),
+            ClaimOutcome::EntitlementOver(_) => Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "")),
+            ClaimOutcome::Late(_) => Claimed::Refused(purchase.refusal(Code::PaidLate, "")),
+            ClaimOutcome::Reversed(_) => Claimed::Refused(purchase.refusal(Code::TransactionConflicted, "")),
+            ClaimOutcome::Expired => Claimed::Refused(self.expired(purchase).await?),
+        })
+    }
+
+    /// A fresh payment under an expired offer. When the network knows the transaction, the money has
+    /// moved: it is listed as unresolved, and nobody is asked to pay again.
+    async fn expired(&self, purchase: &Purchase) -> Result<Refusal, Refusal> {
+        let sighting = self.chain.sighting(&purchase.transaction).await;
+        match sighting {
+            Ok(Sighting::NotSeen) => Ok(purchase.refusal(Code::OfferExpired, "")),
+            Ok(Sighting::Mempool | Sighting::UtxoSet) => {
+                let late = Claim { late: true, ..purchase.claim.clone() };
+                let unusable = |error: StoreError| purchase.refusal(Code::StoreUnavailable, error.to_string());
+                if let ClaimOutcome::Fresh(held) = self.noted(self.store.claim(&late, self.now()).await).map_err(unusable)? {
+                    self.advance(&held, Fact::Submitted(Submission::Foreign)).await.map_err(unusable)?;
+                    self.advance(&held, Fact::Released).await.map_err(unusable)?;
+                    tracing::warn!(txid = %purchase.key().txid, route = %purchase.route.id, "paid late: unresolved");
+                    self.watch(purchase.key(), &purchase.transaction, None, true);
+                }
+                Ok(purchase.refusal(Code::PaidLate, ""))
+            }
+            Err(ChainError::Unavailable(reason) | ChainError::NotFound(reason)) => Err(purchase.refusal(Code::NodeUnavailable, reason)),
+        }
+    }
+
+    /// The same request under the transaction that its identifier named first; ours is not broadcast.
+    fn redirected(&self, purchase: Purchase, first: PaymentRecord) -> Result<Purchase, Refusal> {
+        let transaction = decode::read_stored(&first.transaction)
+            .map_err(|error| purchase.refusal(Code::StoreUnavailable, format!("the first payment's record: {error}")))?;
+        let claim = Claim {
+            key: first.key,
+            transaction: first.transaction,
+            output_index: first.output_index,
+            identity: first.identity,
+            finality: first.finality,
+            offer_daa: first.offer_daa,
+            ..purchase.claim.clone()
+        };
+        Ok(Purchase { claim, transaction, ..purchase })
+    }
+
+    fn replay(&self, purchase: &Purchase, stored: StoredPayment) -> Result<Served, Refusal> {
+        let Some(response) = &stored.response else {
+            return Err(purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept"));
+        };
+        self.metrics.requests.with_label_values(&["replayed"]).inc();
+        tracing::info!(request_id = %purchase.reply.request_id, txid = %stored.record.key.txid, route = %purchase.route.id, "replayed");
+        Ok(Served::Answer(Box::new(purchase.reply.replay(response, &ReceiptFacts::of(&stored.record).message()))))
+    }
+
+    /// Owns the money from here to the end, whoever still listens.
+    async fn serve_admitted(self: Arc<Self>, admitted: Admitted, reply: oneshot::Sender<Result<Served, Refusal>>) {
+        self.metrics.waiting.inc();
+        let mut reply = Some(reply);
+        let started = Instant::now();
+        tokio::select! {
+            () = self.run(&admitted, &mut reply, started) => {}
+            () = self.keep_hold(&admitted.held) => {
+                let purchase = &admitted.purchase;
+                tracing::warn!(txid = %purchase.key().txid, "hold lost");
+                say(&mut reply, Err(purchase.refusal(Code::StoreUnavailable, "the hold on this payment was lost")));
+            }
+        }
+        self.metrics.waiting.dec();
+    }
+
+    async fn run(&self, admitted: &Admitted, reply: &mut Option<ReplySlot>, started: Instant) {
+        let purchase = &admitted.purchase;
+        let settled = match self.settle(admitted).await {
+            Settlement::Settled(settled) => settled,
+            Settlement::Refused(refusal) => {
+                // A rejected claim is gone and a released one is free; both are harmless to release.
+                self.release(&admitted.held).await;
+                say(reply, Err(refusal));
+                return;
+            }
+        };
+        let settled_after = started.elapsed();
+        if reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            // Nobody listens any more: the payment stays good, the upstream is spared.
+            self.release(&admitted.held).await;
+            return;
+        }
+        let outcome = deliver::Delivery { gateway: self, admitted, settled: &settled }.run(reply).await;
+        tracing::info!(
+            request_id = %purchase.reply.request_id,
+            route = %purchase.route.id,
+            txid = %purchase.key().txid,
+            amount_sompi = purchase.claim.amount.sompi(),
+            payer = settled.receipt.payer.as_deref().unwrap_or("-"),
+            finality = purchase.claim.finality.level.as_str(),
+            status = outcome.status,
+            delivered = outcome.delivered,
+            settle_ms = u64::try_from(settled_after.as_millis()).unwrap_or(u64::MAX),
+            total_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "paid request",
+        );
+    }
+
+    /// Renews the hold at a third of its length; ends only when the hold is lost.
+    async fn keep_hold(&self, held: &Held) {
+        let hold_millis = u64::try_from(self.limits.hold.as_millis()).unwrap_or(u64::MAX);
+        let mut renewed = Instant::now();
+        let mut third = tokio::time::interval(self.limits.hold / 3);
+        third.tick().await;
+        loop {
+            third.tick().await;
+            match self.advance(held, Fact::Renewed { hold_millis }).await {
+                Ok(Advanced::Done) => renewed = Instant::now(),
+                Ok(Advanced::Stale | Advanced::Refused) => return,
+                Err(_) if renewed.elapsed() >= self.limits.hold => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub(super) async fn advance(&self, held: &Held, fact: Fact) -> Result<Advanced, StoreError> {
+        self.noted(self.store.advance(held, fact, self.now()).await)
+    }
+
+    /// Ends the hold; when the store cannot, its expiry does.
+    pub(super) async fn release(&self, held: &Held) {
+        if let Err(error) = self.advance(held, Fact::Released).await {
+            tracing::warn!(%error, txid = %held.key().txid, "hold left to expire");
+        }
+    }
+}
+
+pub(super) type ReplySlot = oneshot::Sender<Result<Served, Refusal>>;
+
+/// Answers once; a client that went away is no error.
+pub(super) fn say(reply: &mut Option<ReplySlot>, answer: Result<Served, Refusal>) {
+    if let Some(reply) = reply.take() {
+        let _ = reply.send(answer);
+    }
+}

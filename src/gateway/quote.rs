@@ -1,0 +1,152 @@
+//! Making offers and recognising them again (PROTOCOL section 3).
+
+use crate::{
+    protocol::{
+        amount::Amount,
+        limits,
+        network::Network,
+        offer::{OfferContext, OfferError, OfferKeys, OfferToken},
+        policy::{Accept, Access, Policy, Pricing, Route},
+        price::{Price, PriceError},
+        refusal::Code,
+        request::Request,
+        requirements::{Asset, Binding, Extra, Finality, FinalityRule, PaymentFlow, Requirements},
+        time::UnixMillis,
+    },
+    wire::{canonical, envelope::Fault},
+};
+
+/// Depth taken for a quote of `confirmed` that the configuration no longer names.
+const CONFIRMED_DEPTH: u64 = 10;
+
+/// One way to pay this very request.
+pub(super) struct Quote<'p> {
+    pub accept: &'p Accept,
+    pub price: Price,
+}
+
+/// The price of the request under every way to pay; one that cannot be priced refuses the request.
+pub(super) fn quotes<'p>(pricing: &'p Pricing, request: &Request) -> Result<Vec<Quote<'p>>, PriceError> {
+    pricing.accepts.iter().map(|accept| Ok(Quote { accept, price: accept.price.evaluate(request)? })).collect()
+}
+
+/// What an offer is made with.
+pub(super) struct Signing<'a> {
+    pub keys: &'a OfferKeys,
+    pub now: UnixMillis,
+    pub daa_score: u64,
+}
+
+/// The signed requirements of one quote; `None` when there is no signing key.
+pub(super) fn offer(
+    network: Network,
+    route: &Route,
+    pricing: &Pricing,
+    quote: &Quote<'_>,
+    signing: &Signing<'_>,
+    nonce: [u8; 16],
+) -> Option<Requirements> {
+    let mut terms = terms(network, pricing, quote.accept, quote.price.amount);
+    let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
+    let token =
+        OfferToken::sign(signing.keys, &context, &canonical::to_vec(&terms), signing.now, pricing.offer_seconds, signing.daa_score, nonce)?;
+    terms.extra.offer = token.to_string();
+    Some(terms)
+}
+
+fn terms(network: Network, pricing: &Pricing, accept: &Accept, amount: Amount) -> Requirements {
+    Requirements {
+        scheme: accept.scheme,
+        network,
+        amount,
+        asset: Asset::Kas,
+        pay_to: accept.pay_to.clone(),
+        max_timeout_seconds: pricing.offer_seconds,
+        extra: Extra {
+            binding: Binding::ExactV1,
+            finality: accept.finality.level,
+            payment_flow: PaymentFlow::Upfront,
+            offer: String::new(),
+        },
+    }
+}
+
+/// An authentic offer, and the way to pay it belongs to.
+pub(super) struct Authentic<'p> {
+    pub accept: &'p Accept,
+    pub token: OfferToken,
+}
+
+/// Recognises `accepted` as one of our offers for this very request. Age is not judged here.
+pub(super) fn authenticate<'p>(
+    policy: &Policy,
+    route: &Route,
+    quotes: &[Quote<'p>],
+    accepted: &Requirements,
+    keys: &OfferKeys,
+    now: UnixMillis,
+) -> Result<Authentic<'p>, Fault> {
+    if accepted.network != policy.network {
+        return Err(Fault::new(Code::Network, format!("this gateway sells on {}", policy.network)));
+    }
+    let token = OfferToken::parse(&accepted.extra.offer)
+        .map_err(|_| Fault::new(Code::OfferMalformed, "accepted.extra.offer is not an offer token"))?;
+    let mut unsigned = accepted.clone();
+    unsigned.extra.offer.clear();
+    let terms = canonical::to_vec(&unsigned);
+    for quote in quotes {
+        let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
+        match token.authenticate(keys, &context, &terms, now) {
+            Ok(()) => return Ok(Authentic { accept: quote.accept, token }),
+            Err(OfferError::KeyUnknown) => {
+                return Err(Fault::new(Code::OfferKeyUnknown, "the offer's key is not, or no longer, known here"));
+            }
+            Err(_) => {}
+        }
+    }
+    Err(diagnose(policy, route, &token, &terms, keys, now))
+}
+
+/// Names why an offer does not authenticate by trying what else it could have been made for. Bounded;
+/// it changes only the words of the refusal, never the refusal.
+fn diagnose(policy: &Policy, route: &Route, token: &OfferToken, terms: &[u8], keys: &OfferKeys, now: UnixMillis) -> Fault {
+    let here = std::iter::once(route);
+    let others = policy.router.routes().iter().map(|other| &**other).filter(|other| other.id != route.id || other.origin != route.origin);
+    let mut tries = 0;
+    for candidate in here.chain(others) {
+        let Access::Priced(pricing) = &candidate.access else { continue };
+        for accept in &pricing.accepts {
+            for price in accept.price.alternatives() {
+                tries += 1;
+                if tries > limits::OFFER_DIAGNOSES {
+                    return not_ours();
+                }
+                let context =
+                    OfferContext { origin: &candidate.origin, route: &candidate.id, rule_id: &accept.rule_id, inputs: &price.inputs };
+                if token.authenticate(keys, &context, terms, now).is_ok() {
+                    return if candidate.id == route.id {
+                        Fault::new(Code::OfferOtherPrice, "this request has another price than the one the offer was made for")
+                    } else {
+                        Fault::new(Code::OfferOtherRoute, "the offer was made for another route")
+                    };
+                }
+            }
+        }
+    }
+    not_ours()
+}
+
+fn not_ours() -> Fault {
+    Fault::new(Code::OfferNotOurs, "accepted is not an offer of this gateway's, or was changed")
+}
+
+/// The route's present demand, or what was quoted when that was stronger.
+pub(super) fn finality(rule: FinalityRule, quoted: Finality) -> FinalityRule {
+    match (rule.level, quoted) {
+        (Finality::Mempool | Finality::Accepted, Finality::Confirmed) => {
+            FinalityRule { level: Finality::Confirmed, depth: CONFIRMED_DEPTH }
+        }
+        (Finality::Mempool, Finality::Accepted) => FinalityRule { level: Finality::Accepted, depth: 0 },
+        _ => rule,
+    }
+}

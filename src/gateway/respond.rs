@@ -1,0 +1,232 @@
+//! Building complete answers: offers, refusals, receipts, replays (PROTOCOL sections 1 and 6).
+
+use super::answer::Answer;
+use crate::{
+    protocol::{
+        amount::Amount,
+        ids::TxId,
+        network::Network,
+        policy::{Cors, Pricing},
+        refusal::{Code, Offers},
+        requirements::{Finality, Requirements},
+    },
+    store::{Acceptance, PaymentKey, PaymentRecord, StoredResponse},
+    wire::{
+        cors,
+        envelope::Fault,
+        header, headers, identifier,
+        messages::{PaymentRequired, Resource, SettlementResponse, X402_VERSION},
+    },
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE},
+};
+use serde_json::{Map, Value, json};
+
+/// A refusal with everything its answer needs.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub code: Code,
+    pub detail: String,
+    /// Whenever a transaction was presented and understood.
+    pub payment: Option<(Network, TxId)>,
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl Refusal {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), payment: None, retry_after_seconds: retry_after(code) }
+    }
+
+    pub fn of(mut self, network: Network, txid: TxId) -> Self {
+        self.payment = Some((network, txid));
+        self
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::new(fault.code, fault.detail)
+    }
+}
+
+const fn retry_after(code: Code) -> Option<u32> {
+    match code {
+        Code::InFlight | Code::SettlementPending | Code::Overloaded => Some(1),
+        Code::StoreUnavailable | Code::NodeUnavailable => Some(5),
+        _ => None,
+    }
+}
+
+/// What every answer to one request shares.
+#[derive(Clone)]
+pub(super) struct Reply {
+    pub cors: Cors,
+    /// The request's own headers, for CORS.
+    pub request: HeaderMap,
+    pub request_id: String,
+}
+
+impl Reply {
+    /// A refusal without offers.
+    pub fn refuse(&self, refusal: &Refusal) -> Answer {
+        debug_assert!(refusal.code.offers() == Offers::Never || refusal.code.status() == 400);
+        let mut answer = self.json(refusal.code.status(), &self.words(refusal));
+        self.mark(&mut answer, refusal);
+        answer
+    }
+
+    /// A refusal with fresh offers: a 402, or a 400 that says what is wrong with the payment.
+    pub fn offer(&self, refusal: &Refusal, resource: Resource, accepts: Vec<Requirements>, pricing: &Pricing) -> Answer {
+        let mut extensions = Map::new();
+        extensions.insert(identifier::NAME.into(), identifier::advertise(pricing.require_identifier));
+        if refusal.code != Code::PaymentRequired {
+            extensions.insert("kaspa".into(), json!({ "reason": refusal.code.as_str() }));
+        }
+        let message = PaymentRequired {
+            x402_version: X402_VERSION,
+            error: Some(if refusal.code == Code::PaymentRequired {
+                refusal.code.meaning().to_owned()
+            } else {
+                format!("{}: {}", refusal.code, refusal.detail)
+            }),
+            resource,
+            accepts,
+            extensions,
+        };
+        let mut answer = self.json(refusal.code.status(), &message);
+        answer.headers.insert(headers::PAYMENT_REQUIRED, header::encode(&message));
+        self.mark(&mut answer, refusal);
+        answer
+    }
+
+    /// The answer to a CORS preflight, or to any other OPTIONS on a priced path.
+    pub fn preflight(&self) -> Answer {
+        let headers = cors::preflight(&self.cors, &self.request);
+        Answer { status: 204, headers, body: Bytes::new(), close: false }
+    }
+
+    /// The head of a paid response: the upstream's, with the receipt.
+    pub fn paid(&self, status: u16, upstream: HeaderMap, receipt: &SettlementResponse, body: Bytes) -> Answer {
+        let mut headers = upstream;
+        headers.insert(headers::PAYMENT_RESPONSE, header::encode(receipt));
+        let mut answer = Answer { status, headers, body, close: false };
+        self.finish(&mut answer.headers);
+        answer
+    }
+
+    /// Paid, but the upstream failed: the receipt, and the right to send the same request again.
+    pub fn paid_but_failed(&self, refusal: &Refusal, receipt: &SettlementResponse) -> Answer {
+        let mut answer = self.json(refusal.code.status(), &self.words(refusal));
+        answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(receipt));
+        answer
+    }
+
+    /// A stored response, as it was given the first time.
+    pub fn replay(&self, stored: &StoredResponse, receipt: &SettlementResponse) -> Answer {
+        self.paid(stored.status, restore_headers(stored), receipt, stored.body.clone())
+    }
+
+    fn words(&self, refusal: &Refusal) -> Value {
+        let mut words = json!({
+            "error": refusal.code.as_str(),
+            "message": refusal.code.meaning(),
+            "requestId": self.request_id,
+        });
+        if !refusal.detail.is_empty() {
+            words["detail"] = refusal.detail.clone().into();
+        }
+        if let Some((_, txid)) = refusal.payment {
+            words["transaction"] = txid.to_string().into();
+        }
+        words
+    }
+
+    fn json<T: serde::Serialize>(&self, status: u16, message: &T) -> Answer {
+        let body = serde_json::to_vec(message).expect("our messages are JSON");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.finish(&mut headers);
+        Answer { status, headers, body: body.into(), close: false }
+    }
+
+    /// The failure receipt where a settlement was asked for, and when to come back.
+    fn mark(&self, answer: &mut Answer, refusal: &Refusal) {
+        if !refusal.code.error_reason().is_empty() {
+            let mut kaspa = json!({ "reason": refusal.code.as_str() });
+            if refusal.code == Code::SettlementPending {
+                kaspa["status"] = "pending".into();
+            }
+            let (network, txid) = refusal.payment.unzip();
+            let failed = SettlementResponse::failed(refusal.code.error_reason(), txid, network, kaspa);
+            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(&failed));
+        }
+        if let Some(seconds) = refusal.retry_after_seconds {
+            answer.headers.insert(RETRY_AFTER, seconds.into());
+        }
+    }
+
+    fn finish(&self, headers: &mut HeaderMap) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        if let Ok(id) = HeaderValue::try_from(self.request_id.as_str()) {
+            headers.insert(headers::REQUEST_ID, id);
+        }
+        cors::expose(&self.cors, &self.request, headers);
+    }
+}
+
+/// What a receipt says; all of it durable before the receipt is sent.
+#[derive(Clone, Debug)]
+pub(super) struct ReceiptFacts {
+    pub key: PaymentKey,
+    pub amount: Amount,
+    pub output_index: u32,
+    pub finality: Finality,
+    pub acceptance: Option<Acceptance>,
+    pub payer: Option<String>,
+}
+
+impl ReceiptFacts {
+    pub fn of(record: &PaymentRecord) -> Self {
+        Self {
+            key: record.key,
+            amount: record.amount,
+            output_index: record.output_index,
+            finality: record.finality.level,
+            acceptance: record.acceptance,
+            payer: record.payer.clone(),
+        }
+    }
+
+    /// The receipt as it is sent.
+    pub fn message(&self) -> SettlementResponse {
+        let mut kaspa = json!({
+            "paymentOutputIndex": self.output_index,
+            "finality": self.finality,
+        });
+        if let Some(acceptance) = &self.acceptance {
+            kaspa["acceptingBlock"] = acceptance.block.to_string().into();
+        }
+        SettlementResponse::settled(self.key.txid, self.key.network, self.payer.clone(), self.amount, kaspa)
+    }
+}
+
+/// What a replay repeats: end-to-end headers, without what belongs to one exchange.
+pub(super) fn keep_headers(upstream: &HeaderMap, cookies: bool) -> Vec<(String, Vec<u8>)> {
+    let kept = |name: &HeaderName| {
+        !headers::hop_by_hop(name) && !headers::reserved(name) && name != ACCESS_CONTROL_ALLOW_ORIGIN && (cookies || name != SET_COOKIE)
+    };
+    upstream.iter().filter(|(name, _)| kept(name)).map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+fn restore_headers(stored: &StoredResponse) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &stored.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}

@@ -1,0 +1,275 @@
+//! From a request to a verified payment, or to the refusal it earns (PROTOCOL sections 3, 4 and 6).
+//!
+//! The order is that of the contract: cheap checks first, no store and no chain before they pass.
+
+use super::{
+    Gateway,
+    answer::{Answer, BodyRead, Free, Paywall, RawHead, Routed, Sale, Served},
+    purchase::Purchase,
+    quote::{self, Quote, Signing},
+    respond::{Refusal, Reply},
+};
+use crate::{
+    binding::exact_v1::{self, payload, verify::Facts},
+    protocol::{
+        limits,
+        path::NormalPath,
+        policy::{Access, Policy, Pricing, Route},
+        refusal::{Code, Offers},
+        request::{Request, RequestHead},
+        route::Match,
+    },
+    store::{Claim, PaymentKey},
+    wire::{
+        envelope::{self, Envelope},
+        fingerprint, headers, identifier,
+        messages::Resource,
+    },
+};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+#[async_trait]
+impl Paywall for Arc<Gateway> {
+    fn route(&self, head: RawHead) -> Routed {
+        let policy = self.policy.load_full();
+        let reply = Reply { cors: policy.cors.clone(), request: head.headers.clone(), request_id: head.request_id.clone() };
+        let refuse = |code: Code, detail: String| {
+            self.count_refusal(code);
+            Routed::Answer(Box::new(reply.refuse(&Refusal::new(code, detail))))
+        };
+        let head = match normalise(&policy, &head) {
+            Ok(normal) => normal,
+            Err(detail) => return refuse(Code::PathMalformed, detail),
+        };
+        match policy.router.find(&head) {
+            Match::Unmatched => refuse(Code::NoRoute, String::new()),
+            Match::Preflight(_) => Routed::Answer(Box::new(reply.preflight())),
+            Match::HeadOfPriced(route) => Routed::Answer(Box::new(self.answer_head(&policy, &route, head, &reply))),
+            Match::Route(route) => match &route.access {
+                Access::Free => {
+                    self.metrics.requests.with_label_values(&["free"]).inc();
+                    Routed::Free(Free { route: route.clone(), policy: policy.clone(), path: head.path })
+                }
+                Access::Priced(_) => Routed::Priced(Box::new(Sale { request_id: reply.request_id, route, policy, head })),
+            },
+        }
+    }
+
+    async fn serve(&self, sale: Box<Sale>, body: BodyRead) -> Served {
+        let Sale { route, policy, head, request_id } = *sale;
+        let reply = Reply { cors: policy.cors.clone(), request: head.headers.clone(), request_id };
+        let Access::Priced(pricing) = &route.access else {
+            // Only priced routes make a `Sale`; a free one has nothing to serve here.
+            return Served::Answer(Box::new(reply.refuse(&Refusal::new(Code::NoRoute, ""))));
+        };
+        let body = match body {
+            BodyRead::Whole(body) => body,
+            BodyRead::TooLarge => {
+                let detail = format!("at most {} bytes on this route", pricing.body_limit);
+                return self.closed(&reply, Refusal::new(Code::BodyTooLarge, detail));
+            }
+            BodyRead::Incomplete => return self.closed(&reply, Refusal::new(Code::BodyIncomplete, "")),
+        };
+        let request = Request { head, body };
+        let quotes = match quote::quotes(pricing, &request) {
+            Ok(quotes) => quotes,
+            Err(error) => {
+                self.count_refusal(Code::PriceInput);
+                return Served::Answer(Box::new(reply.refuse(&Refusal::new(Code::PriceInput, error.to_string()))));
+            }
+        };
+        let verified = match self.verify(&policy, &route, pricing, &quotes, &request) {
+            Ok(verified) => verified,
+            Err(refusal) => {
+                return Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal)));
+            }
+        };
+        let purchase = Purchase::new(verified, route.clone(), policy.clone(), request.clone(), reply.clone());
+        match self.purchase(purchase).await {
+            Ok(served) => served,
+            Err(refusal) => Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal))),
+        }
+    }
+}
+
+/// A payment that passed every check that needs neither store nor chain.
+pub(super) struct VerifiedSale {
+    pub exact: exact_v1::VerifiedExact,
+    /// What the store is asked; the hold's length and holder are the gateway's.
+    pub claim: Claim,
+}
+
+/// The head in the form that is matched and forwarded.
+fn normalise(policy: &Policy, head: &RawHead) -> Result<RequestHead, String> {
+    let host = host_of(&head.authority);
+    let (path, query) = match head.target.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (head.target.as_str(), None),
+    };
+    // What has no normal form is refused on every host: there is no second form to forward.
+    let path = NormalPath::parse(path, policy.encoded_slashes.contains(&host)).map_err(|error| error.to_string())?;
+    Ok(RequestHead { method: head.method.clone(), host, path, target: head.target.clone(), query, headers: head.headers.clone() })
+}
+
+/// Lower case, without port, user info or the trailing dot of a rooted name.
+fn host_of(authority: &str) -> String {
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+impl Gateway {
+    /// PROTOCOL section 4, up to the store.
+    fn verify(
+        &self,
+        policy: &Policy,
+        route: &Route,
+        pricing: &Pricing,
+        quotes: &[Quote<'_>],
+        request: &Request,
+    ) -> Result<VerifiedSale, Refusal> {
+        let envelope = payment(request)?;
+        let authentic = quote::authenticate(policy, route, quotes, &envelope.accepted, &self.keys.load(), self.now())?;
+        let transfer = payload::parse(envelope.payload)?;
+        let url = fingerprint::url(&route.origin, request);
+        let method = request.head.method.as_str();
+        let accepted = &envelope.accepted;
+        let facts = Facts {
+            accepted,
+            request_hash: fingerprint::request_hash(method, &url, &request.body, accepted),
+            require_request_hash: pricing.require_request_hash,
+            daa_score: self.chain.tip().borrow().daa_score,
+        };
+        let exact = exact_v1::verify(&transfer, envelope.payer_proof, facts)?;
+        let identifier = identifier::read(&envelope.extensions, pricing.require_identifier)
+            .map_err(|code| Refusal::new(code, "").of(policy.network, exact.txid()))?;
+        let claim = Claim {
+            key: PaymentKey { network: policy.network, txid: exact.txid() },
+            transaction: exact_v1::decode::encode(exact.transaction()),
+            output_index: exact.output_index(),
+            amount: accepted.amount,
+            pay_to: accepted.pay_to.clone(),
+            route: route.id.clone(),
+            summary: format!("{method} {}{}", request.head.host, request.head.path.as_str()),
+            identity: fingerprint::request_identity(
+                method,
+                &url,
+                &request.body,
+                accepted.scheme,
+                accepted.network,
+                &accepted.pay_to,
+                accepted.amount,
+            ),
+            identifier,
+            finality: quote::finality(authentic.accept.finality, accepted.extra.finality),
+            accepted_until: authentic.token.accepted_until(),
+            offer_daa: authentic.token.daa,
+            entitlement_seconds: pricing.entitlement_seconds,
+            holder: self.holder,
+            hold_millis: u64::try_from(self.limits.hold.as_millis()).unwrap_or(u64::MAX),
+        };
+        Ok(VerifiedSale { exact, claim })
+    }
+
+    /// HEAD on what is sold: always 402, with offers where GET itself can be priced without more.
+    fn answer_head(&self, policy: &Policy, route: &Route, head: RequestHead, reply: &Reply) -> Answer {
+        let Access::Priced(pricing) = &route.access else {
+            return reply.refuse(&Refusal::new(Code::NoRoute, ""));
+        };
+        let request = Request { head, body: bytes::Bytes::new() };
+        let quotes = quote::quotes(pricing, &request).unwrap_or_default();
+        let refusal = Refusal::new(Code::PaymentRequired, "HEAD is not served on a priced path");
+        let mut answer = self.refuse_or_offer(policy, route, pricing, &quotes, &request, reply, refusal);
+        if answer.status != 402 {
+            answer.status = 402;
+        }
+        answer
+    }
+
+    /// The one place where a refusal becomes an answer: offers are attached where the code says so,
+    /// and only while they could be paid.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn refuse_or_offer(
+        &self,
+        policy: &Policy,
+        route: &Route,
+        pricing: &Pricing,
+        quotes: &[Quote<'_>],
+        request: &Request,
+        reply: &Reply,
+        refusal: Refusal,
+    ) -> Answer {
+        self.count_refusal(refusal.code);
+        if refusal.code.offers() == Offers::Never {
+            return reply.refuse(&refusal);
+        }
+        if let Err(reason) = self.readiness() {
+            let code = if reason == "store_unavailable" { Code::StoreUnavailable } else { Code::NodeUnavailable };
+            return reply.refuse(&Refusal { payment: refusal.payment, ..Refusal::new(code, reason) });
+        }
+        let keys = self.keys.load();
+        let signing = Signing { keys: &keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score };
+        let accepts: Option<Vec<_>> =
+            quotes.iter().map(|quote| quote::offer(policy.network, route, pricing, quote, &signing, (self.environment.random)())).collect();
+        let Some(accepts) = accepts else {
+            return reply.refuse(&Refusal::new(Code::StoreUnavailable, "no offer key is configured"));
+        };
+        let resource = Resource {
+            url: fingerprint::url(&route.origin, request),
+            description: pricing.description.clone(),
+            mime_type: pricing.mime_type.clone(),
+        };
+        reply.offer(&refusal, resource, accepts, pricing)
+    }
+
+    fn closed(&self, reply: &Reply, refusal: Refusal) -> Served {
+        self.count_refusal(refusal.code);
+        let mut answer = reply.refuse(&refusal);
+        answer.close = true;
+        Served::Answer(Box::new(answer))
+    }
+
+    pub(super) fn count_refusal(&self, code: Code) {
+        let outcome = if code == Code::PaymentRequired { "offered" } else { "refused" };
+        self.metrics.requests.with_label_values(&[outcome]).inc();
+        self.metrics.refusals.with_label_values(&[code.as_str()]).inc();
+    }
+}
+
+/// The one payment header of a request.
+fn payment(request: &Request) -> Result<Envelope, Refusal> {
+    let mut values = request.head.headers.get_all(headers::PAYMENT_SIGNATURE).iter();
+    let Some(value) = values.next() else {
+        return Err(Refusal::new(Code::PaymentRequired, ""));
+    };
+    if values.next().is_some() {
+        return Err(Refusal::new(Code::HeaderDuplicated, ""));
+    }
+    if value.len() > limits::PAYMENT_HEADER_BYTES {
+        return Err(Refusal::new(Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES)));
+    }
+    Ok(envelope::decode(value.as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn a_host_is_compared_without_case_port_user_and_root_dot() {
+        for (authority, host) in [
+            ("API.example.com", "api.example.com"),
+            ("api.example.com:8402", "api.example.com"),
+            ("api.example.com.", "api.example.com"),
+            ("user@api.example.com:1", "api.example.com"),
+            ("[::1]:80", "::1"),
+            ("", ""),
+        ] {
+            assert_eq!(host_of(authority), host);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Use cases against the model store and the simulated chain.

@@ -1,0 +1,106 @@
+//! Prometheus metrics of the money path, one registry per gateway.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, exponential_buckets,
+};
+
+/// Every metric of the gateway; names and meanings are listed in `docs/operating.md`.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by `outcome`: free, offered, paid, replayed, refused.
+    pub requests: IntCounterVec,
+    /// Refusals by `code`.
+    pub refusals: IntCounterVec,
+    /// Sompi charged since start.
+    pub charged_sompi: IntCounter,
+    /// Payments taken back by a final conflicting spend since start.
+    pub reversed: IntCounter,
+    /// Sompi of those.
+    pub reversed_sompi: IntCounter,
+    /// From the claim to the route's finality.
+    pub settle_seconds: Histogram,
+    /// From the node's acceptance reaching us to the request being forwarded.
+    pub release_seconds: Histogram,
+    /// The upstream's whole answer to a paid request.
+    pub upstream_seconds: Histogram,
+    /// Payments being settled or served now.
+    pub waiting: IntGauge,
+    /// Payments followed on the chain.
+    pub followed: IntGauge,
+    /// 1 while the node is usable.
+    pub node_ready: IntGauge,
+    /// 1 while the store takes writes.
+    pub store_ready: IntGauge,
+    /// Virtual DAA score.
+    pub daa_score: IntGauge,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        Self {
+            requests: counters(&registry, "kas402_requests_total", "Requests by outcome", "outcome"),
+            refusals: counters(&registry, "kas402_refusals_total", "Refusals by code", "code"),
+            charged_sompi: counter(&registry, "kas402_charged_sompi_total", "Sompi charged since start"),
+            reversed: counter(&registry, "kas402_reversed_total", "Payments taken back since start"),
+            reversed_sompi: counter(&registry, "kas402_reversed_sompi_total", "Sompi taken back since start"),
+            settle_seconds: histogram(&registry, "kas402_settle_seconds", "Claim to finality"),
+            release_seconds: histogram(&registry, "kas402_release_seconds", "Acceptance seen to request forwarded"),
+            upstream_seconds: histogram(&registry, "kas402_upstream_seconds", "Upstream's whole answer to a paid request"),
+            waiting: gauge(&registry, "kas402_waiting", "Payments being settled or served"),
+            followed: gauge(&registry, "kas402_followed", "Payments followed on the chain"),
+            node_ready: gauge(&registry, "kas402_node_ready", "1 while the node is usable"),
+            store_ready: gauge(&registry, "kas402_store_ready", "1 while the store takes writes"),
+            daa_score: gauge(&registry, "kas402_daa_score", "Virtual DAA score of the node"),
+            registry,
+        }
+    }
+
+    /// The text exposition format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics encode to memory");
+        String::from_utf8(text).expect("the exposition format is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: Result<C, prometheus::Error>) -> C {
+    let metric = metric.expect("names and labels are constants that prometheus accepts");
+    registry.register(Box::new(metric.clone())).expect("names are unique");
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), &[label]))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    let buckets = exponential_buckets(0.0005, 2.0, 18).expect("constants that prometheus accepts");
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_render_by_name() {
+        let metrics = Metrics::new();
+        metrics.refusals.with_label_values(&["offer_expired"]).inc();
+        assert!(metrics.render().contains("kas402_refusals_total{code=\"offer_expired\"} 1"));
+    }
+}

@@ -1,0 +1,180 @@
+//! The payment a client sends: `PaymentPayload`, checked alone (PROTOCOL sections 1 and 4).
+
+use super::{header, messages::X402_VERSION};
+use crate::protocol::{
+    network::Network,
+    refusal::Code,
+    requirements::{Binding, Requirements, Scheme},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A payment whose envelope is well-formed; nothing in it is believed yet.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    pub accepted: Requirements,
+    /// The scheme's own payload, for the binding to decode.
+    pub payload: Map<String, Value>,
+    pub extensions: Map<String, Value>,
+    pub payer_proof: Option<PayerProof>,
+}
+
+/// `extensions.kaspa.payerProof`: the presenter holds the key of an input (PROTOCOL section 4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PayerProof {
+    pub r#type: ProofType,
+    /// x-only, hex.
+    pub public_key: crate::protocol::ids::XOnlyKey,
+    /// 64 bytes, hex.
+    pub signature: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProofType {
+    /// BIP340 over the 32 bytes of the request hash.
+    Schnorr,
+    /// A Kaspa personal message: the request hash as lower-case hex text.
+    PersonalMessage,
+}
+
+/// A refusal with what is wrong in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub code: Code,
+    pub detail: String,
+}
+
+impl Fault {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// Decodes and checks the envelope of one `PAYMENT-SIGNATURE` value.
+pub fn decode(value: &[u8]) -> Result<Envelope, Fault> {
+    let message = header::decode(value).map_err(|error| {
+        let code = match error {
+            header::HeaderError::TooLarge => Code::HeaderTooLarge,
+            header::HeaderError::NotBase64 => Code::HeaderNotBase64,
+            header::HeaderError::NotJson(_) => Code::HeaderNotJson,
+        };
+        Fault::new(code, error.to_string())
+    })?;
+    parse(message)
+}
+
+/// Checks the envelope of a decoded message; also the entry of the facilitator and of MCP.
+pub fn parse(message: Value) -> Result<Envelope, Fault> {
+    let schema = |detail: &str| Fault::new(Code::HeaderSchema, detail);
+    let Value::Object(mut message) = message else { return Err(schema("the payment is not a JSON object")) };
+    match message.remove("x402Version") {
+        Some(Value::Number(version)) if version.as_u64() == Some(X402_VERSION) => {}
+        Some(Value::Number(_)) => return Err(Fault::new(Code::Version, "x402Version must be 2")),
+        _ => return Err(schema("x402Version is missing or not a number")),
+    }
+    if message.remove("resource").is_some_and(|resource| !resource.is_object()) {
+        return Err(schema("resource is not an object"));
+    }
+    let accepted = match message.remove("accepted") {
+        Some(Value::Object(accepted)) => requirements(accepted)?,
+        _ => return Err(schema("accepted is missing or not an object")),
+    };
+    let Some(Value::Object(payload)) = message.remove("payload") else {
+        return Err(schema("payload is missing or not an object"));
+    };
+    let extensions = match message.remove("extensions") {
+        None => Map::new(),
+        Some(Value::Object(extensions)) => extensions,
+        Some(_) => return Err(schema("extensions is not an object")),
+    };
+    if let Some(unknown) = message.keys().next() {
+        return Err(schema(&format!("unknown field {unknown:?}")));
+    }
+    let payer_proof = payer_proof(&extensions)?;
+    Ok(Envelope { accepted, payload, extensions, payer_proof })
+}
+
+/// Typed terms. What is known to the vocabulary but not spoken here gets its own code; terms of
+/// the wrong shape were never offered.
+fn requirements(accepted: Map<String, Value>) -> Result<Requirements, Fault> {
+    let text = |name: &str| accepted.get(name).and_then(Value::as_str);
+    let known = |value: Option<&str>, ok: fn(&str) -> bool, code: Code, name: &str| match value {
+        Some(value) if ok(value) => Ok(()),
+        Some(value) => Err(Fault::new(code, format!("{name} {value:?} is not spoken here"))),
+        None => Err(Fault::new(Code::HeaderSchema, format!("accepted.{name} is missing or not a string"))),
+    };
+    known(text("scheme"), |s| s == Scheme::Exact.as_str(), Code::Scheme, "scheme")?;
+    known(text("network"), |n| n.parse::<Network>().is_ok(), Code::Network, "network")?;
+    known(text("asset"), |a| a == "KAS", Code::Asset, "asset")?;
+    let binding = accepted.get("extra").and_then(|extra| extra.get("binding")).and_then(Value::as_str);
+    known(binding, |b| b == Binding::ExactV1.as_str(), Code::Binding, "extra.binding")?;
+    serde_json::from_value(Value::Object(accepted))
+        .map_err(|error| Fault::new(Code::OfferNotOurs, format!("accepted is not what was offered: {error}")))
+}
+
+fn payer_proof(extensions: &Map<String, Value>) -> Result<Option<PayerProof>, Fault> {
+    let Some(proof) = extensions.get("kaspa").and_then(|kaspa| kaspa.get("payerProof")) else { return Ok(None) };
+    serde_json::from_value(proof.clone())
+        .map(Some)
+        .map_err(|error| Fault::new(Code::HeaderSchema, format!("extensions.kaspa.payerProof: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn valid() -> Value {
+        json!({
+            "x402Version": 2,
+            "resource": {"url": "https://x/a"},
+            "accepted": {
+                "scheme": "exact", "network": "kaspa:simnet", "amount": "1", "asset": "KAS", "payTo": "kaspasim:q",
+                "maxTimeoutSeconds": 60,
+                "extra": {"binding": "kaspa-exact-v1", "finality": "accepted", "paymentFlow": "upfront", "offer": "v1"},
+            },
+            "payload": {},
+        })
+    }
+
+    #[test]
+    fn each_fault_of_an_envelope_has_its_code() {
+        let set = |pointer: &str, value: Value| {
+            let mut message = valid();
+            *message.pointer_mut(pointer).unwrap() = value;
+            message
+        };
+        let add = |name: &str, value: Value| {
+            let mut message = valid();
+            message[name] = value;
+            message
+        };
+        for (message, expect) in [
+            (valid(), None),
+            (json!([]), Some(Code::HeaderSchema)),
+            (set("/x402Version", json!(1)), Some(Code::Version)),
+            (set("/x402Version", json!("2")), Some(Code::HeaderSchema)),
+            (set("/resource", json!("https://x")), Some(Code::HeaderSchema)),
+            (set("/accepted", json!(null)), Some(Code::HeaderSchema)),
+            (set("/payload", json!([])), Some(Code::HeaderSchema)),
+            (add("extensions", json!([])), Some(Code::HeaderSchema)),
+            (add("more", json!(1)), Some(Code::HeaderSchema)),
+            (set("/accepted/scheme", json!("upto")), Some(Code::Scheme)),
+            (set("/accepted/scheme", json!("auth-capture")), Some(Code::Scheme)),
+            (set("/accepted/scheme", json!(1)), Some(Code::HeaderSchema)),
+            (set("/accepted/network", json!("simnet")), Some(Code::Network)),
+            (set("/accepted/network", json!("kaspa:testnet-11")), Some(Code::Network)),
+            (set("/accepted/asset", json!("kas")), Some(Code::Asset)),
+            (set("/accepted/extra/binding", json!("kaspa-exact-v2")), Some(Code::Binding)),
+            (set("/accepted/extra", json!({})), Some(Code::HeaderSchema)),
+            (set("/accepted/amount", json!(1)), Some(Code::OfferNotOurs)),
+            (set("/accepted/amount", json!("01")), Some(Code::OfferNotOurs)),
+            (set("/accepted/extra/finality", json!("soon")), Some(Code::OfferNotOurs)),
+            (add("extensions", json!({"kaspa": {"payerProof": {"publicKey": "00"}}})), Some(Code::HeaderSchema)),
+        ] {
+            assert_eq!(parse(message.clone()).err().map(|fault| fault.code), expect, "{message}");
+        }
+    }
+}

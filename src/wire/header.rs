@@ -1,0 +1,66 @@
+//! A JSON message in an HTTP header: standard padded base64 of canonical JSON (PROTOCOL section 1).
+
+use super::canonical;
+use crate::protocol::{json, limits};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderValue;
+use serde::Serialize;
+use serde_json::Value;
+
+/// Why a header value is not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    #[error("longer than {} bytes", limits::PAYMENT_HEADER_BYTES)]
+    TooLarge,
+    #[error("not standard padded base64")]
+    NotBase64,
+    #[error("not JSON: {0}")]
+    NotJson(json::JsonError),
+}
+
+/// The header value of a message.
+pub fn encode<T: Serialize>(message: &T) -> HeaderValue {
+    HeaderValue::try_from(STANDARD.encode(canonical::to_vec(message))).expect("base64 is visible ASCII")
+}
+
+/// The message of a header value, in bounded time and memory. Whether it is canonical does not
+/// matter to a reader: nothing is hashed from the received bytes.
+pub fn decode(value: &[u8]) -> Result<Value, HeaderError> {
+    if value.len() > limits::PAYMENT_HEADER_BYTES {
+        return Err(HeaderError::TooLarge);
+    }
+    let bytes = STANDARD.decode(value).map_err(|_| HeaderError::NotBase64)?;
+    json::parse_strict(&bytes, limits::JSON_DEPTH).map_err(HeaderError::NotJson)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_strict_base64_of_strict_json() {
+        let encoded = |text: &str| STANDARD.encode(text);
+        for (value, ok) in [
+            (encoded(r#"{"a":1}"#), true),
+            (encoded(r#"{"a":1,"a":2}"#), false),
+            (encoded(r#"{"a":1} x"#), false),
+            (encoded(&format!("{}{}", "[".repeat(64), "]".repeat(64))), false),
+            (encoded("{\"a\":1}").trim_end_matches('=').to_owned(), false),
+            (encoded(r#"{"a":12}"#).replace('=', ""), true),
+            ("e30".into(), false),
+            ("e31=".into(), false),
+            (" e30=".into(), false),
+            ("e30-".into(), false),
+            ("A".repeat(limits::PAYMENT_HEADER_BYTES + 4), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(decode(value.as_bytes()).is_ok(), ok, "{}", &value[..value.len().min(60)]);
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_to_the_same() {
+        let message = serde_json::json!({"z": [1, "ü"], "a": {"b": null}});
+        assert_eq!(decode(encode(&message).as_bytes()).unwrap(), message);
+    }
+}
