@@ -117,7 +117,7 @@ impl Delivery<'_> {
         let status = head.status;
         let kept_headers = respond::keep_headers(&head.headers, pricing.replay_cookies);
         let (sender, receiver) = mpsc::channel(STREAM_DEPTH);
-        say(reply, Ok(Served::Stream { head: Box::new(head), body: receiver }));
+        say(reply, Ok(Served::Stream { head, body: receiver }));
         // A first part means that the body is over the replay limit already.
         let mut kept = first.is_empty().then(BytesMut::new);
         let mut next = if first.is_empty() { body.chunk().await } else { Ok(Some(first)) };

@@ -171,6 +171,7 @@ impl Gateway {
             entitlement_seconds: pricing.entitlement_seconds,
             holder: self.holder,
             hold_millis: u64::try_from(self.limits.hold.as_millis()).unwrap_or(u64::MAX),
+            late: false,
         };
         Ok(VerifiedSale { exact, claim })
     }

@@ -46,7 +46,7 @@ mod tests {
             (encoded(r#"{"a":1} x"#), false),
             (encoded(&format!("{}{}", "[".repeat(64), "]".repeat(64))), false),
             (encoded("{\"a\":1}").trim_end_matches('=').to_owned(), false),
-            (encoded(r#"{"a":12}"#).replace('=', ""), true),
+            (encoded(r#"{"a":123}"#), true),
             ("e30".into(), false),
             ("e31=".into(), false),
             (" e30=".into(), false),

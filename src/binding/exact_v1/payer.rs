@@ -5,7 +5,7 @@ use crate::{
     wire::envelope::{PayerProof, ProofType},
 };
 use kaspa_consensus_core::tx::ScriptPublicKey;
-use kaspa_hashes::{Hasher, HasherBase, PersonalMessageSigningHash};
+use kaspa_hashes::{HasherBase, PersonalMessageSigningHash};
 use secp256k1::{Message, SECP256K1, XOnlyPublicKey, schnorr::Signature};
 
 /// Why a proof proves nothing.
