@@ -156,7 +156,9 @@ mod tests {
 
     #[test]
     fn every_answer_to_a_paid_request_has_one_meaning() {
-        let refused = |status: u16, reason: &str| format!("stop {:?}", Stop::Refused { status, reason: (!reason.is_empty()).then(|| reason.to_owned()) });
+        let refused = |status: u16, reason: &str| {
+            format!("stop {:?}", Stop::Refused { status, reason: (!reason.is_empty()).then(|| reason.to_owned()) })
+        };
         let set = |name: &str, value: Value| {
             let mut receipt = success();
             receipt[name] = value;

@@ -1,12 +1,6 @@
 //! Why a paid fetch ended without the resource, and where the money is.
 
-use super::{
-    challenge::ChallengeError,
-    coins::PlanError,
-    decide::Stop,
-    journal::JournalError,
-    policy::Unwilling,
-};
+use super::{challenge::ChallengeError, coins::PlanError, decide::Stop, journal::JournalError, policy::Unwilling};
 use crate::{
     chain::ChainError,
     protocol::{amount::Amount, ids::TxId, refusal::Code},
@@ -76,6 +70,8 @@ pub enum Unpaid {
     Plan(#[from] PlanError),
     #[error("the network fee would be {}, above the maximum of {}", .fee.to_kas(), .max.to_kas())]
     Fee { fee: Amount, max: Amount },
+    #[error("the coins allow only the very transaction that was rejected")]
+    SameTransaction,
     #[error("other payments keep taking the chosen coins")]
     Contended,
     #[error(transparent)]

@@ -97,7 +97,7 @@ pub enum Recorded {
     RequestOpen(Box<Entry>),
     /// Another payment holds this input; nothing was written. Choose again.
     InputTaken(Outpoint),
-    /// The payment to be replaced is not open any more; nothing was written.
+    /// The payment to be replaced is not open any more, or this very transaction was replaced before; nothing was written.
     NotOpen,
 }
 
@@ -166,15 +166,46 @@ impl Journal {
         if let Some(taken) = entry.inputs.iter().find(|input| locked.contains(input)) {
             return Ok(Recorded::InputTaken(*taken));
         }
+        if known(&transaction, &entry.txid)? {
+            return Ok(Recorded::NotOpen);
+        }
         insert(&transaction, entry)?;
         transaction.commit()?;
         Ok(Recorded::New)
+    }
+
+    /// Gives an open payment another header (a new offer for the same transaction). `false`: it is not open.
+    pub fn renew(&self, entry: &Entry) -> Result<bool, JournalError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let changed = transaction.execute(
+            "UPDATE payments SET header = ?2, request_hash = ?3, tx = ?4 WHERE txid = ?1 AND state = 'open'",
+            params![entry.txid.to_string(), entry.header, entry.request_hash.to_string(), entry.transaction],
+        )?;
+        transaction.commit()?;
+        Ok(changed == 1)
     }
 
     /// The newest payment of this request that is neither delivered, replaced nor lapsed.
     pub fn unresolved(&self, key: &RequestKey) -> Result<Option<Entry>, JournalError> {
         let mut connection = self.lock();
         Ok(unresolved(&connection.transaction()?, key)?)
+    }
+
+    /// Inputs that this payment and all it replaced, directly and before, have in common. Whatever
+    /// spends one of them excludes every one of those payments, not only the last.
+    pub fn common_inputs(&self, entry: &Entry) -> Result<Vec<Outpoint>, JournalError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let mut common = entry.inputs.clone();
+        let mut replaced = entry.replaces;
+        while let Some(txid) = replaced {
+            let before = inputs(&transaction, &txid)?;
+            common.retain(|input| before.contains(input));
+            let row = transaction.query_row(&format!("{SELECT} WHERE txid = ?1"), [txid.to_string()], self::entry).optional()?;
+            replaced = row.and_then(|row| row.replaces);
+        }
+        Ok(common)
     }
 
     /// Inputs that no other payment may spend: those of every payment that was not replaced. A server
@@ -261,6 +292,10 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
     Ok(())
 }
 
+fn known(transaction: &Transaction<'_>, txid: &TxId) -> rusqlite::Result<bool> {
+    transaction.query_row("SELECT EXISTS (SELECT 1 FROM payments WHERE txid = ?1)", [txid.to_string()], |row| row.get(0))
+}
+
 /// Whether the payment was still unresolved, and now has this state.
 fn set_state(transaction: &Transaction<'_>, txid: &TxId, state: State, now: UnixMillis) -> rusqlite::Result<bool> {
     let from = match state {
@@ -282,9 +317,8 @@ fn unresolved(transaction: &Transaction<'_>, key: &RequestKey) -> rusqlite::Resu
 }
 
 fn locked(transaction: &Transaction<'_>) -> rusqlite::Result<HashSet<Outpoint>> {
-    let mut statement = transaction.prepare(
-        "SELECT outpoint_txid, outpoint_index FROM inputs JOIN payments USING (txid) WHERE state <> 'replaced'",
-    )?;
+    let mut statement =
+        transaction.prepare("SELECT outpoint_txid, outpoint_index FROM inputs JOIN payments USING (txid) WHERE state <> 'replaced'")?;
     statement.query_map([], outpoint)?.collect()
 }
 
@@ -425,6 +459,39 @@ mod tests {
         let fourth = Entry { replaces: Some(second.txid), ..payment(4, 1, &[2]) };
         assert_eq!(journal.record(&fourth, false).unwrap(), Recorded::NotOpen, "a settled payment is never replaced");
         assert_eq!(journal.unresolved(&first.key).unwrap().map(|e| e.state), Some(State::Settled), "the refusal wrote nothing");
+    }
+
+    #[test]
+    fn an_open_payment_may_carry_its_transaction_under_another_offer() {
+        let journal = Journal::in_memory().unwrap();
+        let first = payment(1, 1, &[1]);
+        assert_eq!(journal.record(&first, false).unwrap(), Recorded::New);
+        let renewed = Entry { header: "newer".into(), request_hash: RequestHash([9; 32]), ..first.clone() };
+        assert!(journal.renew(&renewed).unwrap());
+        assert_eq!(journal.unresolved(&first.key).unwrap(), Some(renewed.clone()));
+        journal.update(&first.txid, State::Settled, None, UnixMillis(9)).unwrap();
+        assert!(!journal.renew(&renewed).unwrap(), "a settled payment keeps its header");
+        // The chain of replacements has no cycles: what was replaced does not come back.
+        let (a, b) = (payment(5, 5, &[5]), Entry { replaces: Some(TxId([5; 32])), ..payment(6, 5, &[5]) });
+        assert_eq!(journal.record(&a, false).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&b, false).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&Entry { replaces: Some(b.txid), ..a }, true).unwrap(), Recorded::NotOpen);
+    }
+
+    #[test]
+    fn a_line_of_replacements_has_one_coin_in_common() {
+        let journal = Journal::in_memory().unwrap();
+        let first = payment(1, 1, &[1, 2]);
+        let second = Entry { replaces: Some(first.txid), ..payment(2, 1, &[4, 3, 2]) };
+        let third = Entry { replaces: Some(second.txid), ..payment(3, 1, &[4, 2]) };
+        for entry in [&first, &second, &third] {
+            assert_eq!(journal.record(entry, true).unwrap(), Recorded::New);
+        }
+        for (entry, expect) in
+            [(&first, vec![first.inputs[0], first.inputs[1]]), (&second, vec![first.inputs[1]]), (&third, vec![first.inputs[1]])]
+        {
+            assert_eq!(journal.common_inputs(entry).unwrap(), expect);
+        }
     }
 
     #[test]

@@ -6,14 +6,15 @@
 //!    unresolved payment sends that one's header again, unchanged, also after a restart.
 //! 2. Only a proven rejection may lead to another transaction ([`super::decide`]), only when the
 //!    buyer's own node does not know the first.
-//! 3. That other transaction spends a coin of the first, so the chain itself excludes one of them.
+//! 3. That other transaction spends a coin of the first, and of all the first replaced, so the
+//!    chain itself accepts at most one of them.
 //!
 //! Redirects are not followed; prices above the policy are not paid. Time, randomness and progress
 //! reports come from the caller ([`Edge`]). Used by the command line and as a library.
 
 use super::{
     challenge::{Challenge, Offer},
-    coins::{CoinRules, Plan, Purse, SignedPayment, Spend, plan},
+    coins::{CoinRules, Plan, PlanError, Purse, SignedPayment, Spend, plan},
     decide::{Next, Stop, decide},
     error::{FetchError, Unpaid, Why},
     exchange::{Exchange, PaidRequest, Reply},
@@ -84,7 +85,10 @@ pub enum Quote {
     /// The request has a payment under way; fetching resumes it.
     UnderWay(Box<Entry>),
     /// `choice` is the offer that would be paid, or why none.
-    Priced { challenge: Box<Challenge>, choice: Result<Offer, Unpaid> },
+    Priced {
+        challenge: Box<Challenge>,
+        choice: Result<Offer, Unpaid>,
+    },
 }
 
 /// The buyer. Cheap to share; every fetch is independent but for the journal.
@@ -174,6 +178,11 @@ impl PaidClient {
             }
             (edge.watch)(Step::Planned(&plan));
             let entry = self.draft(terms, &plan.sign(&self.wallet, edge.rng), edge);
+            if let Some(rejected) = &terms.replaces
+                && rejected.entry.txid == entry.txid
+            {
+                return self.renew(rejected, entry, edge);
+            }
             match self.journal.record(&entry, terms.fresh)? {
                 Recorded::New => {
                     (edge.watch)(Step::Recorded(&entry));
@@ -188,6 +197,18 @@ impl PaidClient {
             }
         }
         Err(Unpaid::Contended)
+    }
+
+    /// The same coins and price give the same transaction: nothing can be safer, when a newer offer is all it needs.
+    fn renew(&self, rejected: &Rejected<'_>, entry: Entry, edge: &mut Edge<'_>) -> Result<Entry, Unpaid> {
+        if matches!(rejected.code, Code::TransactionRejected | Code::TransactionConflicted) {
+            return Err(Unpaid::SameTransaction);
+        }
+        if !self.journal.renew(&entry)? {
+            return Err(Unpaid::Contended);
+        }
+        (edge.watch)(Step::Recorded(&entry));
+        Ok(entry)
     }
 
     /// Waits until the node can be asked for coins.
@@ -205,14 +226,22 @@ impl PaidClient {
         let (own, pay_to) = (self.wallet.script(), terms.offer.script());
         // Locks first: a payment recorded while the node is asked is then seen by the journal.
         let mut locked = self.journal.locked()?;
-        let conflict: &[_] = terms.replaces.map_or(&[], |replaced| &replaced.inputs);
-        for input in conflict {
-            locked.remove(input);
+        let conflict = match &terms.replaces {
+            None => Vec::new(),
+            Some(Rejected { entry: replaced, .. }) => {
+                replaced.inputs.iter().for_each(|input| {
+                    locked.remove(input);
+                });
+                self.journal.common_inputs(replaced)?
+            }
+        };
+        if terms.replaces.is_some() && conflict.is_empty() {
+            return Err(PlanError::ConflictGone.into());
         }
         let utxos = chain.utxos(&self.wallet.address().to_string()).await?;
         let now_daa = chain.tip().borrow().daa_score;
         let purse = Purse::sort(&utxos, &own, now_daa, &locked, &self.rules);
-        let spend = Spend { amount: terms.offer.amount, pay_to: &pay_to, own: &own, conflict_with: conflict };
+        let spend = Spend { amount: terms.offer.amount, pay_to: &pay_to, own: &own, conflict_with: &conflict };
         Ok(plan(&purse.coins, &spend, &self.rules)?)
     }
 
@@ -239,7 +268,10 @@ impl PaidClient {
             created: (edge.now)(),
             state: State::Open,
             receipt: None,
-            replaces: terms.replaces.map(|replaced| replaced.txid),
+            replaces: terms
+                .replaces
+                .as_ref()
+                .and_then(|rejected| if rejected.entry.txid == signed.txid { rejected.entry.replaces } else { Some(rejected.entry.txid) }),
         }
     }
 
@@ -333,7 +365,14 @@ impl PaidClient {
         let challenge = read_challenge(reply).map_err(|why| cannot(course, why))?;
         let offer = self.choose(request, &challenge).map_err(|why| cannot(course, why))?;
         let identifier = course.entry.identifier.clone().filter(|_| payload::advertises_identifier(&challenge));
-        let terms = Terms { request, challenge: &challenge, offer, identifier, replaces: Some(&course.entry), fresh: true };
+        let terms = Terms {
+            request,
+            challenge: &challenge,
+            offer,
+            identifier,
+            replaces: Some(Rejected { entry: &course.entry, code }),
+            fresh: true,
+        };
         let by = self.pay(&terms, edge).await.map_err(|why| cannot(course, why))?;
         (edge.watch)(Step::Replaced { rejected: course.entry.txid, code, by: &by });
         course.entry = by;
@@ -355,9 +394,14 @@ struct Terms<'a> {
     challenge: &'a Challenge,
     offer: &'a Offer,
     identifier: Option<PaymentIdentifier>,
-    /// The rejected payment, one of whose coins must be spent.
-    replaces: Option<&'a Entry>,
+    replaces: Option<Rejected<'a>>,
     fresh: bool,
+}
+
+/// A payment one of whose coins must be spent by the next.
+struct Rejected<'a> {
+    entry: &'a Entry,
+    code: Code,
 }
 
 /// How far one fetch got; outlives a time-out.

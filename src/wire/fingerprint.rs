@@ -66,7 +66,7 @@ pub fn request_identity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::requirements::{Asset, Requirements, Binding, Extra, Finality, PaymentFlow};
+    use crate::protocol::requirements::{Asset, Binding, Extra, Finality, PaymentFlow, Requirements};
 
     fn accepted() -> Requirements {
         Requirements {
