@@ -221,8 +221,7 @@ impl Summary {
             }
             Step::Planned(plan) => {
                 let change = plan.change.unwrap_or(Amount::ZERO);
-                let words =
-                    format!("paying from {} coins: fee {}, change {}", plan.inputs.len(), plan.fee.to_kas(), change.to_kas());
+                let words = format!("paying from {} coins: fee {}, change {}", plan.inputs.len(), plan.fee.to_kas(), change.to_kas());
                 self.say("planned", &words, json!({ "inputs": plan.inputs.len(), "fee": plan.fee, "change": change }));
             }
             Step::Recorded(entry) => {
