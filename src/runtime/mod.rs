@@ -1,1 +1,4 @@
-//! runtime
+//! Wiring: builds the parts and connects them. No rules of its own.
+
+pub mod clock;
+pub mod random;
