@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+pub mod health;
 pub mod pay;
 pub mod wallet;
 
