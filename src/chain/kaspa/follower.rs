@@ -14,7 +14,10 @@ use super::{
     submit_errors::Verdict,
     tracker::Located,
 };
-use crate::{chain::Tip, protocol::ids::BlockHash, store::Checkpoint};
+use crate::{
+    chain::Tip,
+    protocol::{acceptance::Checkpoint, ids::BlockHash},
+};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use kaspa_wrpc_client::prelude::Notification;
 use std::{sync::Arc, time::Duration};

@@ -18,9 +18,11 @@ mod submit_errors;
 mod tracker;
 
 use super::{Chain, ChainError, Health, Sighting, SpentOutput, SubmitOutcome, Tip, TxStatus, Utxo};
-use crate::{
-    protocol::{ids::TxId, network::Network, time::UnixMillis},
-    store::{Acceptance, Checkpoint},
+use crate::protocol::{
+    acceptance::{Acceptance, Checkpoint},
+    ids::TxId,
+    network::Network,
+    time::UnixMillis,
 };
 use async_trait::async_trait;
 use kaspa_addresses::Address;

@@ -11,8 +11,7 @@ use super::{
 };
 use crate::{
     chain::{ChainError, Health, SubmitOutcome, Tip},
-    protocol::ids::TxId,
-    store::Checkpoint,
+    protocol::{acceptance::Checkpoint, ids::TxId},
 };
 use kaspa_consensus_core::tx::Transaction;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
