@@ -15,7 +15,7 @@ use crate::{
         cors,
         envelope::Fault,
         header, headers, identifier,
-        messages::{PaymentRequired, Resource, SettlementResponse, X402_VERSION},
+        messages::{self, PaymentRequired, Resource, SettlementResponse, X402_VERSION},
     },
 };
 use bytes::Bytes;
@@ -144,11 +144,7 @@ impl Reply {
     }
 
     fn words(&self, refusal: &Refusal) -> Value {
-        let mut words = json!({
-            "error": refusal.code.as_str(),
-            "message": refusal.code.meaning(),
-            "requestId": self.request_id,
-        });
+        let mut words = messages::refusal(refusal.code, &self.request_id);
         if !refusal.detail.is_empty() {
             words["detail"] = refusal.detail.clone().into();
         }

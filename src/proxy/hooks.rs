@@ -133,7 +133,7 @@ impl ProxyHttp for Hooks {
             tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
         };
         let Ok((head, provenance)) = head::read(session.req_header(), origin, request_id) else {
-            respond::whole(session, respond::refusal(Code::PathMalformed), &id).await?;
+            respond::whole(session, respond::refusal(Code::PathMalformed, &id), &id).await?;
             return Ok(true);
         };
         let query = head.target.split_once('?').map(|(_, query)| query.to_owned());
@@ -201,7 +201,7 @@ impl ProxyHttp for Hooks {
         session.set_keepalive(None);
         let id = ctx.request_id().cloned().unwrap_or_else(|| HeaderValue::from_static("-"));
         // A client that is gone needs no answer.
-        let _ = respond::whole(session, respond::refusal(code), &id).await;
+        let _ = respond::whole(session, respond::refusal(code, &id), &id).await;
         FailToProxy { error_code: code.status(), can_reuse_downstream: false }
     }
 

@@ -31,7 +31,7 @@ pub(super) enum PeerError {
 /// Resolved names and parsed CA bundles, shared by both ways to an upstream.
 #[derive(Default)]
 pub(super) struct Peers {
-    resolver: Resolver,
+    pub(super) resolver: Resolver,
     /// Read once per process.
     bundles: Mutex<HashMap<PathBuf, Arc<CaType>>>,
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 
 /// How long an answer of the resolver is used.
-const FRESH: Duration = Duration::from_secs(10);
+pub(super) const FRESH: Duration = Duration::from_secs(10);
 
 pub(super) type Addresses = Arc<[SocketAddr]>;
 
@@ -59,7 +59,7 @@ impl Resolver {
         entry.addresses = addresses.into();
     }
 
-    fn remember(&self, host: &str, port: u16, addresses: Addresses, until: Instant) {
+    pub(super) fn remember(&self, host: &str, port: u16, addresses: Addresses, until: Instant) {
         self.known().entry(host.to_owned()).or_default().insert(port, Known { addresses, until });
     }
 

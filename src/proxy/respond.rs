@@ -4,7 +4,10 @@ use super::body;
 use crate::{
     gateway::answer::{Answer, StreamChunk},
     protocol::refusal::Code,
-    wire::headers::{REQUEST_ID, hop_by_hop},
+    wire::{
+        headers::{REQUEST_ID, hop_by_hop},
+        messages,
+    },
 };
 use bytes::Bytes;
 use http::{
@@ -27,8 +30,8 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// A refusal that the proxy itself has to make.
-pub(super) fn refusal(code: Code) -> Answer {
-    let body = serde_json::json!({ "code": code.as_str(), "message": code.meaning() });
+pub(super) fn refusal(code: Code, request_id: &HeaderValue) -> Answer {
+    let body = messages::refusal(code, request_id.to_str().unwrap_or_default());
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));

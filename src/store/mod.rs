@@ -8,8 +8,10 @@
 pub mod embedded;
 pub mod memory;
 mod records;
+mod rules;
 
 #[cfg(test)]
+#[allow(unused_must_use, reason = "many cases leave a hold to expire")]
 mod conformance;
 
 pub use records::*;

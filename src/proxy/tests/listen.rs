@@ -160,3 +160,16 @@ async fn stopping_does_not_wait_for_ever() {
     assert_eq!(edge.edge.stop().await, Stopped::Cut);
     assert!(running.await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn an_idle_client_connection_is_closed_after_its_time() {
+    let settings = EdgeSettings { client_keepalive: Duration::from_secs(1), ..EdgeSettings::default() };
+    let edge = edge_with(upstream(mirror().await), by_path, None, settings);
+    for path in ["/free", "/paid"] {
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\r\n").as_bytes()).await.unwrap();
+        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+        let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "{path} is kept for ever");
+    }
+}

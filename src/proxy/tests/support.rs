@@ -154,6 +154,7 @@ fn priced() -> Access {
 pub struct TestEdge {
     pub address: SocketAddr,
     pub fake: Arc<Fake>,
+    pub upstreams: Arc<PingoraUpstreams>,
     pub edge: RunningEdge,
 }
 
@@ -203,7 +204,7 @@ pub fn edge_with(
     let count = AtomicUsize::new(0);
     let ids = Arc::new(move || format!("request-{}", count.fetch_add(1, Ordering::Relaxed)));
     let edge = Bound::bind(settings).unwrap().serve(fake.clone(), &upstreams, ids).unwrap();
-    TestEdge { address: edge.addresses()[0], fake, edge }
+    TestEdge { address: edge.addresses()[0], fake, upstreams, edge }
 }
 
 /// What a gateway does with a paid request, without the payment.

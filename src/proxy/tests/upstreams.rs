@@ -4,14 +4,15 @@ use super::support::*;
 use crate::{
     gateway::upstream::{UpstreamFailure, UpstreamReply, UpstreamRequest, Upstreams as _},
     protocol::policy::Upstream,
-    proxy::PingoraUpstreams,
+    proxy::{PingoraUpstreams, resolve::FRESH},
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Notify,
+    time::Instant,
 };
 
 fn request(method: Method, body: &'static [u8], timeout: Duration) -> UpstreamRequest {
@@ -211,5 +212,24 @@ async fn an_answer_given_before_the_body_was_read_counts() {
     match reply {
         Ok(reply) => assert_eq!(reply.status, 413),
         Err(failure) => assert_eq!(failure, UpstreamFailure::Broken),
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_tried_at_each_of_its_addresses() {
+    let api = RawUpstream::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    for path in ["/free", "/paid"] {
+        let mut named = upstream(api.address);
+        named.host = "api.invalid".into();
+        let edge = edge(named);
+        // Nothing listens on this port of the first address.
+        let refusing = SocketAddr::new("127.0.0.2".parse().unwrap(), api.address.port());
+        let resolver = &edge.upstreams.peers.resolver;
+        resolver.remember("api.invalid", api.address.port(), Arc::from([refusing, api.address]), Instant::now() + FRESH);
+        // POST: nothing was sent to the first address, so the method does not matter.
+        let got = reqwest::Client::new().post(edge.url(path)).body("").send().await.unwrap();
+        assert_eq!(got.text().await.unwrap(), "ok", "{path}");
+        let order = resolver.addresses("api.invalid", api.address.port()).await.unwrap();
+        assert_eq!(*order, [api.address, refusing], "{path}");
     }
 }
