@@ -48,7 +48,8 @@ fn write(args: &Args) -> Result<String, String> {
     // What does not pass its own check is not written: the arguments are then at fault.
     let environment = Environment { secrets: false, ..Environment::process() };
     let folder = config::folder_of(&args.output);
-    config::compile_text(&text, folder, &environment).map_err(|problems| format!("these arguments do not make a configuration:\n{problems}"))?;
+    config::compile_text(&text, folder, &environment)
+        .map_err(|problems| format!("these arguments do not make a configuration:\n{problems}"))?;
     let file = args.output.display();
     let created = OpenOptions::new().write(true).create_new(true).open(&args.output);
     created.and_then(|mut created| created.write_all(text.as_bytes())).map_err(|error| format!("{file}: {error}"))?;
