@@ -1,7 +1,7 @@
 //! `kas402 check --explain`: the route, price, inputs and offers of one request, decided by the same
 //! rules that serve it. Asks no node and signs nothing.
 
-use super::{check::Args, fail};
+use super::{check::Args, fail, say};
 use crate::{
     config::Compiled,
     protocol::{
@@ -30,11 +30,11 @@ pub fn run(args: &Args, request: &str, compiled: &Compiled) -> ExitCode {
     match answer {
         Err(why) => fail(why),
         Ok(answer) if args.json => {
-            println!("{answer}");
+            say(answer);
             ExitCode::SUCCESS
         }
         Ok(answer) => {
-            print!("{}", to_text(&answer));
+            say(to_text(&answer).trim_end());
             ExitCode::SUCCESS
         }
     }

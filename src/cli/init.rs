@@ -1,6 +1,6 @@
 //! `kas402 init`: a commented configuration that passes `check`, and keys when asked for.
 
-use super::{fail, keys};
+use super::{fail, keys, say};
 use crate::{
     config::{self, Environment},
     protocol::network::Network,
@@ -35,7 +35,7 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     match write(args) {
         Ok(text) => {
-            println!("{text}");
+            say(text);
             ExitCode::SUCCESS
         }
         Err(why) => fail(why),

@@ -1,6 +1,6 @@
 //! `kas402 keys`: make and check the file of offer keys. Never prints a key.
 
-use super::fail;
+use super::{fail, say};
 use crate::{
     config::secrets::{self, OFFER_KEY_BYTES},
     runtime::{clock, random},
@@ -35,7 +35,7 @@ pub fn run(command: &Command) -> ExitCode {
     };
     match done {
         Ok(text) => {
-            println!("{text}");
+            say(text);
             ExitCode::SUCCESS
         }
         Err(why) => fail(why),

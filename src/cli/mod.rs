@@ -64,6 +64,12 @@ fn asynchronously(command: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
+/// Prints a line of output. A reader that went away (`| head`) is no failure.
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 /// Prints a failure and gives the exit code for it.
 fn fail(message: impl std::fmt::Display) -> ExitCode {
     eprintln!("{} {message}", paint::Paint::stderr().red("error:"));
