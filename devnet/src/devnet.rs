@@ -21,8 +21,8 @@ use crate::options::{Options, check_rate};
 use crate::ports::Endpoints;
 use crate::status::{self, Status};
 
-/// Open files that two nodes and their clients need together.
-const FD_LIMIT: u64 = 4096;
+/// Open files for the nodes of several devnets and their clients in one process.
+const FD_LIMIT: u64 = 8192;
 
 /// Enough for the merged coins to be accepted.
 const SETTLING_BLOCKS: u64 = 4;

@@ -91,7 +91,9 @@ impl Faucet {
             let left = request.count - outpoints.len() as u64;
             let coins = self.coins(node).await?;
             match self.signer.next_step(coins, &script, request.amount_sompi, left)? {
-                Step::Merge(tx) => drop(submit(node, &tx, false).await?),
+                Step::Merge(tx) => {
+                    submit(node, &tx, false).await?;
+                }
                 Step::Pay(tx, paid) => {
                     let txid = submit(node, &tx, false).await?;
                     outpoints.extend((0..paid as u32).map(|index| TransactionOutpoint::new(txid, index)));
@@ -107,7 +109,7 @@ impl Faucet {
         let mut coins = self.coins(node).await?;
         coins.retain(|coin| coin.entry.is_coinbase);
         for merged in coins.chunks_exact(MERGE_SIZE) {
-            submit(node, &self.signer.merge(merged)?, false).await?;
+            submit(node, &self.signer.merge(merged), false).await?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::ports::Endpoints;
 use crate::wait;
 
 /// File descriptors that the databases of one node may use.
-const FD_BUDGET: i32 = 512;
+const FD_BUDGET: i32 = 256;
 
 /// A node takes well under a second to open its listeners or close its files.
 const LIFECYCLE_TIMEOUT: Duration = Duration::from_secs(20);

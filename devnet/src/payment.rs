@@ -71,8 +71,7 @@ impl Signer {
                 return Err(Error::FaucetShort { needed_sompi, available_sompi });
             };
             if used > MAX_INPUTS {
-                let merged = self.merge(&coins[..MAX_INPUTS])?;
-                return Ok(Step::Merge(merged));
+                return Ok(Step::Merge(self.merge(&coins[..MAX_INPUTS])));
             }
             let payment = vec![TransactionOutput::new(amount, script.clone()); outputs as usize];
             match self.build(&coins[..used], payment) {
@@ -84,9 +83,9 @@ impl Signer {
         }
     }
 
-    /// All of `coins` into one.
-    pub(crate) fn merge(&self, coins: &[Coin]) -> Result<Transaction> {
-        self.build(coins, vec![]).ok_or(Invalid::Nothing.into())
+    /// All of `coins` into one: block rewards or change, each worth more than its fee, and [`MAX_INPUTS`] at most.
+    pub(crate) fn merge(&self, coins: &[Coin]) -> Transaction {
+        self.build(coins, vec![]).expect("a single output has little storage mass, and the inputs are bounded")
     }
 
     /// Signed, with change as the last output and the storage mass committed; `None` when too heavy for a block.

@@ -36,7 +36,8 @@ pub trait Chain: Send + Sync + 'static {
     /// Follows a transaction until [`Chain::unfollow`]: its status is pushed, survives reconnects,
     /// restarts of the node and reorgs, and while it is [`TxStatus::Unseen`] and `resubmit` is set it is
     /// sent again, byte for byte, on every reconnect and after being taken back. Following twice is harmless;
-    /// `resubmit` can only be raised.
+    /// `resubmit` can only be raised; raise it after the first submit was answered, otherwise a reconnect in between
+    /// sends the transaction first and your own submit is told [`SubmitOutcome::Known`].
     fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus>;
 
     fn unfollow(&self, txid: &TxId);
@@ -58,7 +59,7 @@ pub trait Chain: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     pub ready: bool,
-    /// Why not, for people; stable words first (`disconnected`, `wrong_network`, `not_synced`, `no_utxo_index`, `catching_up`, `clock_skew`).
+    /// Why not, for people; stable words first (`disconnected`, `wrong_network`, `not_synced`, `no_utxo_index`, `catching_up`, `clock_skew`, `nodes_disagree`).
     pub reason: Option<String>,
     pub server_version: Option<String>,
 }

@@ -1,1 +1,349 @@
-//! A deterministic chain for fault injection.
+//! A deterministic chain for fault injection: the test says what the network does, and when.
+//!
+//! It keeps the promises of [`Chain`] and nothing happens by itself: no clock, no mining, no tasks.
+//! While it is down nothing is pushed; `up` pushes what happened meanwhile and resubmits, as the real
+//! chain does after catching up. Used by tests only; `check` never selects it.
+
+use super::{Chain, ChainError, Health, Sighting, SpentOutput, SubmitOutcome, Tip, TxStatus, Utxo};
+use crate::{
+    protocol::{
+        ids::{BlockHash, TxId},
+        network::Network,
+    },
+    store::{Acceptance, Checkpoint},
+};
+use async_trait::async_trait;
+use kaspa_consensus_core::tx::Transaction;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::{Notify, watch};
+
+/// What happens to one submit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnSubmit {
+    /// The node takes it; the answer is lost.
+    DropAnswer,
+    /// The node does not get it; the answer is this.
+    Answer(SubmitOutcome),
+}
+
+struct Followed {
+    resubmit: bool,
+    status: watch::Sender<TxStatus>,
+}
+
+#[derive(Default)]
+struct State {
+    followed: HashMap<TxId, Followed>,
+    /// What the virtual chain says; published while up.
+    places: HashMap<TxId, TxStatus>,
+    mempool: BTreeSet<TxId>,
+    submits: Vec<TxId>,
+    faults: VecDeque<OnSubmit>,
+    held: bool,
+    accept_at_once: bool,
+    spent: HashMap<TxId, Vec<SpentOutput>>,
+    utxos: BTreeMap<String, Vec<Utxo>>,
+    blocks: u64,
+    down: Option<String>,
+}
+
+/// The simulated network.
+pub struct SimChain {
+    network: Network,
+    state: Mutex<State>,
+    health: watch::Sender<Health>,
+    tip: watch::Sender<Tip>,
+    released: Notify,
+}
+
+impl SimChain {
+    /// Up, at DAA score 1,000 and blue score 1,000.
+    pub fn new(network: Network) -> Arc<Self> {
+        Arc::new(Self {
+            network,
+            state: Mutex::default(),
+            health: watch::Sender::new(Health { ready: true, reason: None, server_version: Some("sim".into()) }),
+            tip: watch::Sender::new(Tip { daa_score: 1_000, blue_score: 1_000 }),
+            released: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, txid: TxId, status: TxStatus) {
+        let mut state = self.lock();
+        match status {
+            TxStatus::Unseen => _ = state.places.remove(&txid),
+            _ => _ = (state.mempool.remove(&txid), state.places.insert(txid, status)),
+        }
+        if state.down.is_none() {
+            state.publish(&txid);
+        }
+    }
+
+    fn next_block(&self) -> Acceptance {
+        let mut state = self.lock();
+        state.blocks += 1;
+        let mut block = [0xb0; 32];
+        block[24..].copy_from_slice(&state.blocks.to_be_bytes());
+        let tip = *self.tip.borrow();
+        Acceptance { block: BlockHash(block), blue_score: tip.blue_score, daa_score: tip.daa_score }
+    }
+
+    /// The next block, at the present tip, accepts the transaction.
+    pub fn accept(&self, txid: TxId) -> Acceptance {
+        let acceptance = self.next_block();
+        self.accept_at(txid, acceptance);
+        acceptance
+    }
+
+    pub fn accept_at(&self, txid: TxId, acceptance: Acceptance) {
+        self.place(txid, TxStatus::Accepted(acceptance));
+    }
+
+    /// A reorg removes the block that accepted the transaction, or its conflict.
+    pub fn take_back(&self, txid: TxId) {
+        self.place(txid, TxStatus::Unseen);
+    }
+
+    /// The next block accepts another spend of one of its inputs.
+    pub fn conflict(&self, txid: TxId, by: TxId) -> Acceptance {
+        let acceptance = self.next_block();
+        self.place(txid, TxStatus::Conflicted { by, acceptance });
+        acceptance
+    }
+
+    pub fn set_tip(&self, tip: Tip) {
+        self.tip.send_replace(tip);
+    }
+
+    /// Both scores move by `blocks`.
+    pub fn advance(&self, blocks: u64) {
+        self.tip.send_modify(|tip| (tip.daa_score, tip.blue_score) = (tip.daa_score + blocks, tip.blue_score + blocks));
+    }
+
+    /// The node is gone; `reason` begins with one of the stable words of [`Health`].
+    pub fn down(&self, reason: &str) {
+        self.lock().down = Some(reason.to_owned());
+        self.health.send_replace(Health { ready: false, reason: Some(reason.to_owned()), server_version: None });
+    }
+
+    /// The node is back: what happened meanwhile is pushed, what is unseen is sent again.
+    pub fn up(&self) {
+        {
+            let mut state = self.lock();
+            state.down = None;
+            let followed: Vec<_> = state.followed.keys().copied().collect();
+            followed.iter().for_each(|txid| state.publish(txid));
+        }
+        self.health.send_replace(Health { ready: true, reason: None, server_version: Some("sim".into()) });
+    }
+
+    /// A restarted node has an empty mempool.
+    pub fn lose_mempool(&self) {
+        self.lock().mempool.clear();
+    }
+
+    /// What happens to the next submits, in order.
+    pub fn on_submit(&self, faults: impl IntoIterator<Item = OnSubmit>) {
+        self.lock().faults.extend(faults);
+    }
+
+    /// Submits wait until [`SimChain::release_submits`].
+    pub fn hold_submits(&self) {
+        self.lock().held = true;
+    }
+
+    pub fn release_submits(&self) {
+        self.lock().held = false;
+        self.released.notify_waiters();
+    }
+
+    /// Whatever the node takes is accepted in the same moment.
+    pub fn accept_at_once(&self, yes: bool) {
+        self.lock().accept_at_once = yes;
+    }
+
+    /// Every submit and resubmit that reached the node, in order.
+    pub fn submits(&self) -> Vec<TxId> {
+        self.lock().submits.clone()
+    }
+
+    pub fn set_spent_outputs(&self, txid: TxId, outputs: Vec<SpentOutput>) {
+        self.lock().spent.insert(txid, outputs);
+    }
+
+    pub fn set_utxos(&self, address: &str, utxos: Vec<Utxo>) {
+        self.lock().utxos.insert(address.to_owned(), utxos);
+    }
+
+    fn unavailable(&self) -> Result<MutexGuard<'_, State>, ChainError> {
+        let state = self.lock();
+        match &state.down {
+            Some(reason) => Err(ChainError::Unavailable(reason.clone())),
+            None => Ok(state),
+        }
+    }
+
+    async fn until_released(&self) {
+        loop {
+            let released = self.released.notified();
+            if !self.lock().held {
+                return;
+            }
+            released.await;
+        }
+    }
+}
+
+impl State {
+    fn publish(&mut self, txid: &TxId) {
+        let Some(followed) = self.followed.get(txid) else { return };
+        let status = self.places.get(txid).copied().unwrap_or(TxStatus::Unseen);
+        followed.status.send_if_modified(|old| std::mem::replace(old, status) != status);
+        if followed.resubmit && status == TxStatus::Unseen && self.mempool.insert(*txid) {
+            self.submits.push(*txid);
+        }
+    }
+}
+
+#[async_trait]
+impl Chain for SimChain {
+    fn network(&self) -> Network {
+        self.network
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    fn tip(&self) -> watch::Receiver<Tip> {
+        self.tip.subscribe()
+    }
+
+    async fn submit(&self, transaction: &Transaction) -> SubmitOutcome {
+        self.until_released().await;
+        let txid = TxId::from(transaction.id());
+        let (outcome, accept) = {
+            let mut state = self.lock();
+            if let Some(reason) = &state.down {
+                return SubmitOutcome::Unavailable(reason.clone());
+            }
+            let fault = state.faults.pop_front();
+            if let Some(OnSubmit::Answer(outcome)) = fault {
+                return outcome;
+            }
+            state.submits.push(txid);
+            let placed = matches!(state.places.get(&txid), Some(TxStatus::Accepted(_)));
+            let conflicted = matches!(state.places.get(&txid), Some(TxStatus::Conflicted { .. }));
+            let new = !placed && !conflicted && state.mempool.insert(txid);
+            let outcome = match (fault, conflicted, new) {
+                (Some(_), ..) => SubmitOutcome::Unknown("the answer was lost".into()),
+                (None, true, _) => SubmitOutcome::Unknown("an input is spent".into()),
+                (None, false, true) => SubmitOutcome::New,
+                (None, false, false) => SubmitOutcome::Known,
+            };
+            (outcome, new && state.accept_at_once)
+        };
+        if accept {
+            self.accept(txid);
+        }
+        outcome
+    }
+
+    fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus> {
+        let txid = TxId::from(transaction.id());
+        let mut state = self.lock();
+        if let Some(followed) = state.followed.get_mut(&txid) {
+            followed.resubmit |= resubmit;
+            return followed.status.subscribe();
+        }
+        if let Some(acceptance) = known {
+            state.places.entry(txid).or_insert(TxStatus::Accepted(acceptance));
+        }
+        let status = state.places.get(&txid).copied().unwrap_or(TxStatus::Unseen);
+        let (sender, receiver) = watch::channel(status);
+        state.followed.insert(txid, Followed { resubmit, status: sender });
+        receiver
+    }
+
+    fn unfollow(&self, txid: &TxId) {
+        self.lock().followed.remove(txid);
+    }
+
+    async fn sighting(&self, transaction: &Transaction) -> Result<Sighting, ChainError> {
+        let txid = TxId::from(transaction.id());
+        let state = self.unavailable()?;
+        Ok(match state.places.get(&txid) {
+            Some(TxStatus::Accepted(_)) => Sighting::UtxoSet,
+            _ if state.mempool.contains(&txid) => Sighting::Mempool,
+            _ => Sighting::NotSeen,
+        })
+    }
+
+    async fn spent_outputs(&self, txid: &TxId, _acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
+        self.unavailable()?.spent.get(txid).cloned().ok_or_else(|| ChainError::NotFound("the test did not say".into()))
+    }
+
+    async fn utxos(&self, address: &str) -> Result<Vec<Utxo>, ChainError> {
+        Ok(self.unavailable()?.utxos.get(address).cloned().unwrap_or_default())
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let blue_score = self.tip.borrow().blue_score;
+        Some(Checkpoint { block: BlockHash([0xb0; 32]), blue_score })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kaspa_consensus_core::subnets::SUBNETWORK_ID_NATIVE;
+
+    fn transaction(salt: u8) -> (Transaction, TxId) {
+        let transaction = Transaction::new(0, vec![], vec![], 0, SUBNETWORK_ID_NATIVE, 0, vec![salt]);
+        let txid = transaction.id().into();
+        (transaction, txid)
+    }
+
+    #[tokio::test]
+    async fn what_happens_while_it_is_down_is_pushed_when_it_is_up() {
+        let chain = SimChain::new(Network::Simnet);
+        let ((a, a_id), (b, b_id)) = (transaction(1), transaction(2));
+        let (one, two) = (chain.follow(&a, None, true), chain.follow(&b, None, true));
+        assert_eq!(chain.submit(&a).await, SubmitOutcome::New);
+        assert_eq!(chain.submit(&a).await, SubmitOutcome::Known);
+        chain.down("disconnected");
+        chain.lose_mempool();
+        let acceptance = chain.accept(b_id);
+        assert_eq!(*two.borrow(), TxStatus::Unseen);
+        assert!(matches!(chain.submit(&a).await, SubmitOutcome::Unavailable(_)));
+        chain.up();
+        assert_eq!((*one.borrow(), *two.borrow()), (TxStatus::Unseen, TxStatus::Accepted(acceptance)));
+        assert_eq!(chain.submits(), [a_id, a_id, a_id], "sent again, once");
+    }
+
+    #[tokio::test]
+    async fn faults_come_in_the_order_they_were_asked_for() {
+        let chain = SimChain::new(Network::Simnet);
+        let (tx, txid) = transaction(1);
+        let rejected = SubmitOutcome::Rejected("bad".into());
+        chain.on_submit([OnSubmit::Answer(rejected.clone()), OnSubmit::DropAnswer]);
+        assert_eq!(chain.submit(&tx).await, rejected);
+        assert_eq!(chain.sighting(&tx).await.unwrap(), Sighting::NotSeen);
+        assert!(matches!(chain.submit(&tx).await, SubmitOutcome::Unknown(_)));
+        assert_eq!(chain.sighting(&tx).await.unwrap(), Sighting::Mempool);
+        let status = chain.follow(&tx, None, true);
+        chain.accept(txid);
+        chain.take_back(txid);
+        assert_eq!(*status.borrow(), TxStatus::Unseen);
+        chain.conflict(txid, TxId([9; 32]));
+        assert!(matches!(*status.borrow(), TxStatus::Conflicted { .. }));
+        assert!(matches!(chain.submit(&tx).await, SubmitOutcome::Unknown(_)));
+    }
+}

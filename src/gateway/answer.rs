@@ -121,3 +121,19 @@ pub enum StreamChunk {
     Data(Bytes),
     End,
 }
+
+#[cfg(test)]
+impl Free {
+    /// For tests of `proxy`, whose paywall is a fake.
+    pub(crate) fn for_test(route: Arc<Route>, policy: Arc<Policy>, path: NormalPath) -> Self {
+        Self { route, policy, path }
+    }
+}
+
+#[cfg(test)]
+impl Sale {
+    /// For tests of `proxy`, whose paywall is a fake.
+    pub(crate) fn for_test(route: Arc<Route>, policy: Arc<Policy>, head: RequestHead, request_id: String) -> Self {
+        Self { route, policy, head, request_id }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::{
     answer::{Answer, Served, StreamChunk},
+    crash,
     purchase::{Admitted, ReplySlot, say},
     respond::{self, Refusal},
     settle::Settled,
@@ -88,6 +89,7 @@ impl Delivery<'_> {
 
     /// Durable before the response is let out, so that a crash in between forwards at most once more.
     async fn record_whole(&self, status: u16, headers: &HeaderMap, body: &Bytes, delivered: bool, pricing: &Pricing) {
+        crash::point("answered");
         let fact = if delivered {
             let headers = respond::keep_headers(headers, pricing.replay_cookies);
             Fact::Delivered { status, response: Some(StoredResponse { status, headers, body: body.clone() }) }

@@ -3,7 +3,7 @@
 use super::{
     Gateway,
     answer::Served,
-    deliver, flight,
+    crash, deliver, flight,
     respond::{ReceiptFacts, Refusal, Reply},
     sell::VerifiedSale,
     settle::Settlement,
@@ -117,6 +117,7 @@ impl Gateway {
             };
             match self.claim(&purchase).await? {
                 Claimed::Held(held, record) => {
+                    crash::point("claimed");
                     let (reply, answer) = oneshot::channel();
                     let lost = purchase.refusal(Code::SettlementPending, "the gateway stopped");
                     tokio::spawn(self.clone().serve_admitted(Admitted { held, record, purchase, _flight: flight }, reply));
@@ -151,7 +152,9 @@ impl Gateway {
             ClaimOutcome::IdentifierFirst(record) => Claimed::First(record),
             ClaimOutcome::OtherRequest(_) => Claimed::Refused(purchase.refusal(Code::Replay, "")),
             ClaimOutcome::IdentifierReused(_) => Claimed::Refused(purchase.refusal(Code::IdentifierReused, "")),
-            ClaimOutcome::EntitlementOver(_) => Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "")),
+            ClaimOutcome::EntitlementOver(record) => {
+                Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(ReceiptFacts::of(&record)))
+            }
             ClaimOutcome::Late(_) => Claimed::Refused(purchase.refusal(Code::PaidLate, "")),
             ClaimOutcome::Reversed(_) => Claimed::Refused(purchase.refusal(Code::TransactionConflicted, "")),
             ClaimOutcome::Expired => Claimed::Refused(self.expired(purchase).await?),
@@ -197,7 +200,8 @@ impl Gateway {
 
     fn replay(&self, purchase: &Purchase, stored: StoredPayment) -> Result<Served, Refusal> {
         let Some(response) = &stored.response else {
-            return Err(purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept"));
+            let refusal = purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept");
+            return Err(refusal.settled(ReceiptFacts::of(&stored.record)));
         };
         self.metrics.requests.with_label_values(&["replayed"]).inc();
         tracing::info!(request_id = %purchase.reply.request_id, txid = %stored.record.key.txid, route = %purchase.route.id, "replayed");

@@ -15,7 +15,7 @@ use crate::{
         cors,
         envelope::Fault,
         header, headers, identifier,
-        messages::{PaymentRequired, Resource, SettlementResponse, X402_VERSION},
+        messages::{self, PaymentRequired, Resource, SettlementResponse, X402_VERSION},
     },
 };
 use bytes::Bytes;
@@ -33,11 +33,25 @@ pub(super) struct Refusal {
     /// Whenever a transaction was presented and understood.
     pub payment: Option<(Network, TxId)>,
     pub retry_after_seconds: Option<u32>,
+    /// Further members of `extensions.kaspa`.
+    pub kaspa: Map<String, Value>,
+    /// The payment is settled all the same: its receipt is sent instead of a failure.
+    pub receipt: Option<ReceiptFacts>,
 }
 
 impl Refusal {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), payment: None, retry_after_seconds: retry_after(code) }
+        Self { code, detail: detail.into(), payment: None, retry_after_seconds: retry_after(code), kaspa: Map::new(), receipt: None }
+    }
+
+    pub fn settled(mut self, receipt: ReceiptFacts) -> Self {
+        self.receipt = Some(receipt);
+        self
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.kaspa.insert(name.to_owned(), value.into());
+        self
     }
 
     pub fn of(mut self, network: Network, txid: TxId) -> Self {
@@ -130,11 +144,7 @@ impl Reply {
     }
 
     fn words(&self, refusal: &Refusal) -> Value {
-        let mut words = json!({
-            "error": refusal.code.as_str(),
-            "message": refusal.code.meaning(),
-            "requestId": self.request_id,
-        });
+        let mut words = messages::refusal(refusal.code, &self.request_id);
         if !refusal.detail.is_empty() {
             words["detail"] = refusal.detail.clone().into();
         }
@@ -154,13 +164,16 @@ impl Reply {
 
     /// The failure receipt where a settlement was asked for, and when to come back.
     fn mark(&self, answer: &mut Answer, refusal: &Refusal) {
-        if !refusal.code.error_reason().is_empty() {
-            let mut kaspa = json!({ "reason": refusal.code.as_str() });
+        if let Some(receipt) = &refusal.receipt {
+            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(&receipt.message()));
+        } else if !refusal.code.error_reason().is_empty() {
+            let mut kaspa = refusal.kaspa.clone();
+            kaspa.insert("reason".into(), refusal.code.as_str().into());
             if refusal.code == Code::SettlementPending {
-                kaspa["status"] = "pending".into();
+                kaspa.insert("status".into(), "pending".into());
             }
             let (network, txid) = refusal.payment.unzip();
-            let failed = SettlementResponse::failed(refusal.code.error_reason(), txid, network, kaspa);
+            let failed = SettlementResponse::failed(refusal.code.error_reason(), txid, network, Value::Object(kaspa));
             answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(&failed));
         }
         if let Some(seconds) = refusal.retry_after_seconds {

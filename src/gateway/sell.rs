@@ -108,7 +108,7 @@ fn normalise(policy: &Policy, head: &RawHead) -> Result<RequestHead, String> {
         None => (head.target.as_str(), None),
     };
     // What has no normal form is refused on every host: there is no second form to forward.
-    let path = NormalPath::parse(path, policy.encoded_slashes.contains(&host)).map_err(|error| error.to_string())?;
+    let path = NormalPath::parse(path, policy.encoded_slashes).map_err(|error| error.to_string())?;
     Ok(RequestHead { method: head.method.clone(), host, path, target: head.target.clone(), query, headers: head.headers.clone() })
 }
 

@@ -1,7 +1,7 @@
 //! From a held claim to the route's finality (PROTOCOL section 4, "Settlement" and "Whose transaction?").
 
 use super::{
-    Gateway,
+    Gateway, crash,
     purchase::Admitted,
     respond::{ReceiptFacts, Refusal},
 };
@@ -69,8 +69,9 @@ impl Gateway {
             return Err(purchase.refusal(Code::ForeignTransaction, ""));
         }
         if foreign && observe == Observe::Proven && purchase.payer_proof.is_none() {
-            let detail = format!("sign {} with the key of an input", purchase.request_hash);
-            return Err(purchase.refusal(Code::PayerProofRequired, detail));
+            let detail = "sign extensions.kaspa.requestHash with the key of an input";
+            let refusal = purchase.refusal(Code::PayerProofRequired, detail);
+            return Err(refusal.with("requestHash", purchase.request_hash.to_string()));
         }
         let acceptance = if purchase.claim.finality.level == Finality::Mempool && !foreign {
             None
@@ -78,6 +79,7 @@ impl Gateway {
             Some(self.finality(admitted, status).await?)
         };
         let released_at = Some(Instant::now());
+        crash::point("accepted");
         let spent = match &acceptance {
             Some(acceptance) => self.spent(&purchase.key().txid, acceptance).await.ok(),
             None => None,
@@ -102,7 +104,9 @@ impl Gateway {
     async fn submit(&self, admitted: &Admitted) -> Step<Submission> {
         let purchase = &admitted.purchase;
         let txid = purchase.key().txid;
-        let submission = match self.chain.submit(&purchase.transaction).await {
+        let outcome = self.chain.submit(&purchase.transaction).await;
+        crash::point("submitted");
+        let submission = match outcome {
             SubmitOutcome::New => Submission::Own,
             // A time-out or a crash hides who was first, so neither may speak for the presenter.
             SubmitOutcome::Known => Submission::Foreign,
@@ -233,6 +237,7 @@ impl Gateway {
     /// Books the charge, durably, before anything is forwarded.
     async fn book(&self, admitted: &Admitted, receipt: &ReceiptFacts, started: UnixMillis) -> Step<()> {
         self.step(admitted, Fact::Settled { acceptance: receipt.acceptance, payer: receipt.payer.clone() }).await?;
+        crash::point("settled");
         self.metrics.charged_sompi.inc_by(receipt.amount.sompi());
         self.metrics.settle_seconds.observe(Duration::from_millis(self.now().millis_since(started)).as_secs_f64());
         Ok(())

@@ -17,8 +17,8 @@ pub struct Policy {
     pub router: Router,
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     pub cors: Cors,
-    /// Hosts (lower case, no port) on which `%2F` is kept as it stands instead of refused.
-    pub encoded_slashes: std::collections::BTreeSet<String>,
+    /// Keep `%2F` in paths as it stands instead of refusing it.
+    pub encoded_slashes: bool,
 }
 
 pub type UpstreamName = String;

@@ -1,1 +1,28 @@
-//! proxy
+//! The HTTP edge: pingora in front of the [`Paywall`](crate::gateway::answer::Paywall) and behind
+//! the [`Upstreams`](crate::gateway::upstream::Upstreams) seam.
+//!
+//! Promises that every request passes `Paywall::route` once, that only [`Free`](crate::gateway::answer::Free)
+//! requests take pingora's own pass to an upstream, that headers which are the gateway's to set never
+//! come from a client, and that a body which broke off never looks whole. Never decides about money:
+//! no price, no store, no node is named here. The only folder that names pingora; called by `runtime`.
+//!
+//! One request: [`hooks`] (thin, pingora's trait) -> [`head`] -> the paywall -> either pingora's pass
+//! with [`forward`] and [`peer`], or [`body`] -> the paywall -> [`respond`]. The paywall's own requests
+//! to an upstream leave through [`exchange`].
+
+mod body;
+mod exchange;
+mod forward;
+mod head;
+mod hooks;
+mod in_flight;
+mod peer;
+mod resolve;
+mod respond;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+pub use exchange::PingoraUpstreams;
+pub use server::{BindError, Bound, EdgeSettings, ListenTls, Listener, RequestIds, RunningEdge, Stopped};

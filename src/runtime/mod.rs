@@ -1,4 +1,4 @@
-//! Wiring: builds the parts and connects them. No rules of its own.
+//! Wiring: from a compiled configuration to a running gateway. No rule lives here.
 
 pub mod clock;
 pub mod random;

@@ -8,6 +8,7 @@
 pub mod embedded;
 pub mod memory;
 mod records;
+mod rules;
 
 #[cfg(test)]
 mod conformance;

@@ -1,8 +1,8 @@
 //! The three x402 v2 messages as they are sent (PROTOCOL section 1).
 
-use crate::protocol::{amount::Amount, ids::TxId, network::Network, requirements::Requirements};
+use crate::protocol::{amount::Amount, ids::TxId, network::Network, refusal::Code, requirements::Requirements};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The only protocol version.
 pub const X402_VERSION: u64 = 2;
@@ -77,6 +77,11 @@ impl SettlementResponse {
             extensions: kaspa_extension(kaspa),
         }
     }
+}
+
+/// The body of an answer that carries no offer: the stable code, what it means, and the request's name in the logs.
+pub fn refusal(code: Code, request_id: &str) -> Value {
+    json!({ "error": code.as_str(), "message": code.meaning(), "requestId": request_id })
 }
 
 fn kaspa_extension(value: Value) -> Map<String, Value> {

@@ -9,5 +9,8 @@ pub mod payload;
 mod sdk_json;
 pub mod verify;
 
+#[cfg(test)]
+mod tests;
+
 pub use payload::ExactTransfer;
 pub use verify::{VerifiedExact, verify};

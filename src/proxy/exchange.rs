@@ -1,0 +1,180 @@
+//! The paywall's own requests to an upstream: one request, its head, then its body piece by piece.
+//!
+//! A request is sent at most once. The one repetition there is follows a pooled connection on which
+//! not even the head could be written, so that the upstream cannot have acted on it. A pooled
+//! connection that dies after the head was written is [`UpstreamFailure::Broken`]: keep an upstream's
+//! `idle_timeout` below its own keep-alive time. HTTP/1.1 only.
+
+use super::{forward, peer::Peers};
+use crate::{
+    gateway::upstream::{ReplyBody, UpstreamFailure, UpstreamReply, UpstreamRequest, Upstreams},
+    protocol::policy::Upstream,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{
+    Method, StatusCode,
+    header::{CONTENT_LENGTH, EXPECT, HOST},
+};
+use pingora::{
+    ErrorType,
+    connectors::{ConnectorOptions, http::v1::Connector},
+    http::RequestHeader,
+    protocols::http::v1::client::HttpSession,
+    upstreams::peer::{HttpPeer, Peer as _},
+};
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// [`Upstreams`] over pingora's connector, with a pool of idle connections of its own: pingora's
+/// proxy does not lend its pool. Use from runtimes that live as long as the pool.
+pub struct PingoraUpstreams {
+    pub(super) peers: Arc<Peers>,
+    connector: Arc<Connector>,
+}
+
+impl PingoraUpstreams {
+    /// `idle_connections`: most that are kept over all upstreams.
+    pub fn new(idle_connections: usize) -> Self {
+        let connector = Connector::new(Some(ConnectorOptions::new(idle_connections)));
+        Self { peers: Arc::default(), connector: Arc::new(connector) }
+    }
+
+    /// A connection on which the head is written, or proof that nothing was sent.
+    async fn begin(
+        &self,
+        upstream: &Upstream,
+        head: &RequestHeader,
+        deadline: Instant,
+    ) -> Result<(HttpSession, HttpPeer), UpstreamFailure> {
+        let addresses = timeout_at(deadline, self.peers.addresses(upstream)).await.ok().and_then(Result::ok);
+        for &address in addresses.ok_or(UpstreamFailure::Connect)?.iter() {
+            let peer = self.peers.peer(upstream, address).map_err(|error| {
+                tracing::warn!(upstream = upstream.name, %error, "unusable upstream");
+                UpstreamFailure::Connect
+            })?;
+            loop {
+                let connected = timeout_at(deadline, self.connector.get_http_session(&peer)).await;
+                let (mut session, pooled) = match connected.map_err(|_| UpstreamFailure::Connect)? {
+                    Ok(connected) => connected,
+                    Err(error) => {
+                        tracing::debug!(upstream = upstream.name, %address, %error, "no connection to the upstream");
+                        self.peers.refused(upstream, address);
+                        break;
+                    }
+                };
+                session.write_timeout = Some(upstream.write_timeout);
+                match timeout_at(deadline, session.write_request_header(Box::new(head.clone()))).await {
+                    Ok(Ok(_)) => return Ok((session, peer)),
+                    // Each round takes one dead connection out of the pool.
+                    Ok(Err(_)) if pooled => {}
+                    Ok(Err(error)) => return Err(failure(&error)),
+                    Err(_) => return Err(UpstreamFailure::Timeout),
+                }
+            }
+        }
+        Err(UpstreamFailure::Connect)
+    }
+}
+
+#[async_trait]
+impl Upstreams for PingoraUpstreams {
+    async fn send(&self, upstream: &Upstream, request: UpstreamRequest) -> Result<UpstreamReply, UpstreamFailure> {
+        let deadline = Instant::now() + request.timeout;
+        // What cannot be written as a request was not sent.
+        let head = head(upstream, &request).map_err(|_| UpstreamFailure::Connect)?;
+        let (mut session, peer) = self.begin(upstream, &head, deadline).await?;
+        let sent = in_time(deadline, send_body(&mut session, &request.body)).await;
+        if sent == Err(UpstreamFailure::Timeout) {
+            return Err(UpstreamFailure::Timeout);
+        }
+        // An upstream that answered before it had read the body may have closed its end: its answer counts.
+        let (status, headers) = in_time(deadline, read_head(&mut session)).await?;
+        session.read_timeout = Some(upstream.read_timeout);
+        let mut body = Reply { session: Some(session), peer, connector: self.connector.clone(), reusable: sent.is_ok() };
+        body.release_if_done().await;
+        Ok(UpstreamReply { status: status.as_u16(), headers, body: Box::new(body) })
+    }
+}
+
+async fn in_time<T>(deadline: Instant, step: impl Future<Output = pingora::Result<T>>) -> Result<T, UpstreamFailure> {
+    match timeout_at(deadline, step).await {
+        Ok(done) => done.map_err(|error| failure(&error)),
+        Err(_) => Err(UpstreamFailure::Timeout),
+    }
+}
+
+fn head(upstream: &Upstream, request: &UpstreamRequest) -> pingora::Result<RequestHeader> {
+    let target = format!("{}{}", upstream.base_path, request.path_and_query);
+    let mut head = RequestHeader::build_no_case(request.method.clone(), target.as_bytes(), Some(request.headers.len() + 8))?;
+    for (name, value) in &forward::end_to_end(&request.headers) {
+        // Whole bodies are framed by their length; nothing waits for 100 Continue.
+        if !matches!(*name, HOST | CONTENT_LENGTH | EXPECT) {
+            head.append_header(name.clone(), value.clone())?;
+        }
+    }
+    forward::address_to(upstream, request.headers.get(HOST), &mut head)?;
+    if !request.body.is_empty() || matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
+        head.insert_header(CONTENT_LENGTH, request.body.len())?;
+    }
+    Ok(head)
+}
+
+async fn send_body(session: &mut HttpSession, body: &Bytes) -> pingora::Result<()> {
+    if !body.is_empty() {
+        session.write_body(body).await?;
+    }
+    session.finish_body().await.map(drop)
+}
+
+/// The final head: informational ones are skipped.
+async fn read_head(session: &mut HttpSession) -> pingora::Result<(StatusCode, http::HeaderMap)> {
+    loop {
+        session.read_response().await?;
+        let head = session.resp_header().expect("a response was just read");
+        match head.status {
+            // Upgrades are not forwarded here, so nobody asked for another protocol.
+            StatusCode::SWITCHING_PROTOCOLS => return pingora::Error::e_explain(pingora::InvalidHTTPHeader, "unexpected 101"),
+            status if status.is_informational() => {}
+            status => return Ok((status, forward::end_to_end(&head.headers))),
+        }
+    }
+}
+
+fn failure(error: &pingora::Error) -> UpstreamFailure {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => UpstreamFailure::Timeout,
+        _ => UpstreamFailure::Broken,
+    }
+}
+
+struct Reply {
+    /// `None` after the end.
+    session: Option<HttpSession>,
+    peer: HttpPeer,
+    connector: Arc<Connector>,
+    /// The request was written whole.
+    reusable: bool,
+}
+
+impl Reply {
+    /// Returns the connection to the pool as soon as the body is complete.
+    async fn release_if_done(&mut self) {
+        if self.session.as_mut().is_some_and(HttpSession::is_body_done) {
+            let session = self.session.take().expect("just seen");
+            if self.reusable {
+                self.connector.release_http_session(session, &self.peer, self.peer.idle_timeout()).await;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ReplyBody for Reply {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamFailure> {
+        let Some(session) = &mut self.session else { return Ok(None) };
+        let chunk = session.read_body_bytes().await.map_err(|error| failure(&error))?;
+        self.release_if_done().await;
+        Ok(chunk)
+    }
+}

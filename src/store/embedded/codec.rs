@@ -1,0 +1,326 @@
+//! How records lie in the database: version byte, Borsh body, checksum.
+//!
+//! The checksum (8 bytes of SHA-256) covers what the bytes are, whose they are and the body, so that a flipped bit
+//! or a row under a wrong key is never read as money. A version this program does not know is refused, never
+//! guessed at. A changed shape gets a new version here and keeps reading the old one.
+
+use crate::{
+    protocol::{
+        amount::Amount,
+        ids::{BlockHash, PaymentIdentifier, RequestIdentity, TxId},
+        network::Network,
+        policy::RouteId,
+        requirements::{Finality, FinalityRule},
+        time::UnixMillis,
+    },
+    store::{
+        Acceptance, Checkpoint, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission, Totals,
+        rules::{Entry, Hold},
+    },
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use sha2::{Digest, Sha256};
+
+const VERSION: u8 = 1;
+const CHECKSUM: usize = 8;
+
+/// What a record is; part of its checksum.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Terms = 1,
+    Progress = 2,
+    Response = 3,
+    Head = 4,
+    Checkpoint = 5,
+}
+
+/// A payment's key as bytes: network, then txid.
+pub(super) type KeyBytes = [u8; 33];
+
+pub(super) fn key_bytes(key: &PaymentKey) -> KeyBytes {
+    let mut bytes = [0; 33];
+    bytes[0] = network_code(key.network);
+    bytes[1..].copy_from_slice(&key.txid.0);
+    bytes
+}
+
+pub(super) const fn network_code(network: Network) -> u8 {
+    match network {
+        Network::Mainnet => 1,
+        Network::Testnet10 => 2,
+        Network::Simnet => 3,
+    }
+}
+
+fn key_from(bytes: &[u8]) -> Option<PaymentKey> {
+    let bytes: &KeyBytes = bytes.try_into().ok()?;
+    let (code, txid) = bytes.split_first_chunk::<1>()?;
+    let network = Network::ALL.into_iter().find(|network| network_code(*network) == code[0])?;
+    Some(PaymentKey { network, txid: TxId(txid.try_into().ok()?) })
+}
+
+/// Fixed when the payment is claimed.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Terms {
+    transaction: Vec<u8>,
+    output_index: u32,
+    amount: u64,
+    pay_to: String,
+    route: String,
+    summary: String,
+    identity: [u8; 32],
+    identifier: Option<String>,
+    finality: u8,
+    depth: u64,
+    offer_daa: u64,
+    entitlement_seconds: u64,
+    claimed_at: u64,
+}
+
+/// Rewritten with every step.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Progress {
+    state: u8,
+    submission: u8,
+    proven: bool,
+    payer: Option<String>,
+    acceptance: Option<([u8; 32], u64, u64)>,
+    is_final: bool,
+    charged: bool,
+    settled_at: Option<u64>,
+    delivered_at: Option<u64>,
+    entitled_until: Option<u64>,
+    last_status: Option<u16>,
+    forwards: u32,
+    fence: u64,
+    holder: [u8; 16],
+    held_until: Option<u64>,
+}
+
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Response {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+/// The counters and sums of the store, kept in one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) struct Head {
+    /// Last ones given out.
+    pub sequence: u64,
+    pub fence: u64,
+    pending: u64,
+    settled: u64,
+    delivered: u64,
+    reversed: u64,
+    charged_sompi: u128,
+    reversed_sompi: u128,
+    owed_sompi: u128,
+}
+
+impl Head {
+    pub fn totals(&self) -> Totals {
+        Totals {
+            pending: self.pending,
+            settled: self.settled,
+            delivered: self.delivered,
+            reversed: self.reversed,
+            charged_sompi: self.charged_sompi,
+            reversed_sompi: self.reversed_sompi,
+            owed_sompi: self.owed_sompi,
+        }
+    }
+
+    pub fn set_totals(&mut self, totals: Totals) {
+        let Totals { pending, settled, delivered, reversed, charged_sompi, reversed_sompi, owed_sompi } = totals;
+        let Self { sequence, fence, .. } = *self;
+        *self = Self { sequence, fence, pending, settled, delivered, reversed, charged_sompi, reversed_sompi, owed_sompi };
+    }
+}
+
+pub(super) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
+    let terms = Terms {
+        transaction: record.transaction.clone(),
+        output_index: record.output_index,
+        amount: record.amount.sompi(),
+        pay_to: record.pay_to.clone(),
+        route: record.route.0.clone(),
+        summary: record.summary.clone(),
+        identity: record.identity.0,
+        identifier: record.identifier.as_ref().map(|identifier| identifier.as_str().to_owned()),
+        finality: finality_code(record.finality.level),
+        depth: record.finality.depth,
+        offer_daa: record.offer_daa,
+        entitlement_seconds: record.entitlement_seconds,
+        claimed_at: record.claimed_at.0,
+    };
+    encode(Kind::Terms, &key_bytes(&record.key), &terms)
+}
+
+pub(super) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
+    let progress = Progress {
+        state: state_code(record.state),
+        submission: submission_code(record.submission),
+        proven: record.proven,
+        payer: record.payer.clone(),
+        acceptance: record.acceptance.map(|at| (at.block.0, at.blue_score, at.daa_score)),
+        is_final: record.is_final,
+        charged: record.charged,
+        settled_at: record.settled_at.map(|at| at.0),
+        delivered_at: record.delivered_at.map(|at| at.0),
+        entitled_until: record.entitled_until.map(|at| at.0),
+        last_status: record.last_status,
+        forwards: record.forwards,
+        fence: hold.fence,
+        holder: hold.holder.0,
+        held_until: hold.until.map(|at| at.0),
+    };
+    encode(Kind::Progress, &key_bytes(&record.key), &progress)
+}
+
+/// Puts a payment together from its row.
+pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[u8], response_kept: bool) -> Result<Entry, StoreError> {
+    let name = || format!("payment {sequence}");
+    let damaged = || StoreError::Corrupt(format!("{}: a field is out of range", name()));
+    let parsed_key = key_from(key).ok_or_else(damaged)?;
+    let terms: Terms = decode(Kind::Terms, key, terms, name)?;
+    let progress: Progress = decode(Kind::Progress, key, progress, name)?;
+    let record = PaymentRecord {
+        sequence,
+        key: parsed_key,
+        state: state_from(progress.state).ok_or_else(damaged)?,
+        transaction: terms.transaction,
+        output_index: terms.output_index,
+        amount: Amount::from_sompi(terms.amount).map_err(|_| damaged())?,
+        pay_to: terms.pay_to,
+        route: RouteId(terms.route),
+        summary: terms.summary,
+        identity: RequestIdentity(terms.identity),
+        identifier: terms.identifier.map(|text| PaymentIdentifier::parse(&text)).transpose().map_err(|_| damaged())?,
+        finality: FinalityRule { level: finality_from(terms.finality).ok_or_else(damaged)?, depth: terms.depth },
+        offer_daa: terms.offer_daa,
+        submission: submission_from(progress.submission).ok_or_else(damaged)?,
+        proven: progress.proven,
+        payer: progress.payer,
+        acceptance: progress.acceptance.map(|(block, blue_score, daa_score)| Acceptance { block: BlockHash(block), blue_score, daa_score }),
+        is_final: progress.is_final,
+        charged: progress.charged,
+        claimed_at: UnixMillis(terms.claimed_at),
+        settled_at: progress.settled_at.map(UnixMillis),
+        delivered_at: progress.delivered_at.map(UnixMillis),
+        entitlement_seconds: terms.entitlement_seconds,
+        entitled_until: progress.entitled_until.map(UnixMillis),
+        last_status: progress.last_status,
+        forwards: progress.forwards,
+    };
+    let hold = Hold { fence: progress.fence, holder: HolderId(progress.holder), until: progress.held_until.map(UnixMillis) };
+    Ok(Entry { record, hold, response_kept })
+}
+
+pub(super) fn encode_response(key: &PaymentKey, response: &StoredResponse) -> Vec<u8> {
+    let StoredResponse { status, headers, body } = response;
+    let response = Response { status: *status, headers: headers.clone(), body: body.to_vec() };
+    encode(Kind::Response, &key_bytes(key), &response)
+}
+
+pub(super) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
+    let response: Response = decode(Kind::Response, &key_bytes(key), bytes, || format!("response of {}", key.txid))?;
+    Ok(StoredResponse { status: response.status, headers: response.headers, body: response.body.into() })
+}
+
+pub(super) fn encode_head(head: &Head) -> Vec<u8> {
+    encode(Kind::Head, &[], head)
+}
+
+pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
+    decode(Kind::Head, &[], bytes, || "sums of the store".to_owned())
+}
+
+pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    encode(Kind::Checkpoint, &[], &(checkpoint.block.0, checkpoint.blue_score))
+}
+
+pub(super) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> {
+    let (block, blue_score): ([u8; 32], u64) = decode(Kind::Checkpoint, &[], bytes, || "chain checkpoint".to_owned())?;
+    Ok(Checkpoint { block: BlockHash(block), blue_score })
+}
+
+fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(VERSION);
+    value.serialize(&mut bytes).expect("a vector takes every byte, and no field outgrows a 32-bit length");
+    let checksum = checksum(kind, owner, &bytes);
+    bytes.extend(checksum);
+    bytes
+}
+
+fn decode<T: BorshDeserialize>(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
+    let corrupt = |why: &str| StoreError::Corrupt(format!("{}: {why}", name()));
+    match bytes.first() {
+        Some(&VERSION) => {}
+        // Before the checksum: another version may have another one.
+        Some(other) => return Err(corrupt(&format!("record version {other} is unknown to this program, which knows {VERSION}"))),
+        None => return Err(corrupt("empty record")),
+    }
+    let (record, stored) = bytes.split_last_chunk::<CHECKSUM>().ok_or_else(|| corrupt("record cut short"))?;
+    if *stored != checksum(kind, owner, record) {
+        return Err(corrupt("checksum does not match, the record is damaged"));
+    }
+    borsh::from_slice(record.get(1..).unwrap_or_default()).map_err(|error| corrupt(&error.to_string()))
+}
+
+fn checksum(kind: Kind, owner: &[u8], record: &[u8]) -> [u8; CHECKSUM] {
+    let mut hasher = Sha256::new();
+    hasher.update([kind as u8]);
+    hasher.update(owner);
+    hasher.update(record);
+    let digest = hasher.finalize();
+    let mut checksum = [0; CHECKSUM];
+    checksum.copy_from_slice(&digest[..CHECKSUM]);
+    checksum
+}
+
+const STATES: [PaymentState; 4] = [PaymentState::Pending, PaymentState::Settled, PaymentState::Delivered, PaymentState::Reversed];
+
+/// Also the column by which listings select.
+pub(super) const fn state_code(state: PaymentState) -> u8 {
+    match state {
+        PaymentState::Pending => 1,
+        PaymentState::Settled => 2,
+        PaymentState::Delivered => 3,
+        PaymentState::Reversed => 4,
+    }
+}
+
+fn state_from(code: u8) -> Option<PaymentState> {
+    STATES.into_iter().find(|state| state_code(*state) == code)
+}
+
+const SUBMISSIONS: [Submission; 3] = [Submission::None, Submission::Own, Submission::Foreign];
+
+const fn submission_code(submission: Submission) -> u8 {
+    match submission {
+        Submission::None => 1,
+        Submission::Own => 2,
+        Submission::Foreign => 3,
+    }
+}
+
+fn submission_from(code: u8) -> Option<Submission> {
+    SUBMISSIONS.into_iter().find(|submission| submission_code(*submission) == code)
+}
+
+const FINALITIES: [Finality; 3] = [Finality::Mempool, Finality::Accepted, Finality::Confirmed];
+
+const fn finality_code(finality: Finality) -> u8 {
+    match finality {
+        Finality::Mempool => 1,
+        Finality::Accepted => 2,
+        Finality::Confirmed => 3,
+    }
+}
+
+fn finality_from(code: u8) -> Option<Finality> {
+    FINALITIES.into_iter().find(|finality| finality_code(*finality) == code)
+}

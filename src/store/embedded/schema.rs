@@ -1,0 +1,201 @@
+//! Opening the file: creation, schema version, connection settings, and what SQLite's errors mean.
+
+use super::codec::{self, Head};
+use crate::{protocol::ids::StoreId, store::StoreError};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
+use std::{
+    fs::{File, OpenOptions},
+    io::ErrorKind,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+
+/// The schema this program writes; newer ones are refused. The first upgrade will run in [`create_or_check`].
+const SCHEMA_VERSION: i64 = 1;
+/// "k402" in ASCII: marks the file as ours.
+const APPLICATION_ID: i64 = 0x6b34_3032;
+/// How long another process may hold the write lock before a verb answers unavailable.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// WAL pages after which SQLite itself checkpoints; the writer does it earlier, between two groups.
+const WAL_BACKSTOP_PAGES: i64 = 16_384;
+/// Only a new file is switched to the write-ahead log, once.
+const WAL_SWITCH_TRIES: u32 = 250;
+const WAL_SWITCH_PAUSE: Duration = Duration::from_millis(20);
+const STATEMENTS: usize = 64;
+
+/// `claims` and `identifiers` are written once; `progress` is small so that a step touches few pages, and is
+/// indexed only while somebody still has to look at the payment. `code` and `open` repeat what the record says,
+/// for listings alone.
+const SCHEMA: &str = "
+CREATE TABLE store (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    store_id BLOB NOT NULL,
+    head BLOB NOT NULL,
+    checkpoint BLOB
+) STRICT;
+CREATE TABLE claims (sequence INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, terms BLOB NOT NULL) STRICT;
+CREATE TABLE progress (
+    sequence INTEGER PRIMARY KEY,
+    active INTEGER NOT NULL,
+    code INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    record BLOB NOT NULL
+) STRICT;
+CREATE INDEX progress_active ON progress (sequence) WHERE active = 1;
+CREATE TABLE identifiers (
+    network INTEGER NOT NULL,
+    identifier TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (network, identifier)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE responses (sequence INTEGER PRIMARY KEY, delivered_at INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE INDEX responses_age ON responses (delivered_at);
+CREATE TABLE ledger (
+    sequence INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('charge', 'reversed')),
+    amount_sompi INTEGER NOT NULL,
+    at_millis INTEGER NOT NULL,
+    reversed_by BLOB,
+    PRIMARY KEY (sequence, kind)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Opens the file for writing, creating it with mode 0600 when it is not there.
+pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connection, StoreId), StoreError> {
+    create_file(path)?;
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let id = configure_writer(&mut conn, new_store_id).map_err(|error| at(path, error))?;
+    Ok((conn, id))
+}
+
+/// Opens an existing store again after a failure; never creates one and never takes another store's file for it.
+pub(super) fn reopen_writer(path: &Path, id: StoreId) -> Result<Connection, StoreError> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let found = check_version(&conn).and_then(|()| tune_writer(&conn)).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    if found == id { Ok(conn) } else { Err(StoreError::Unavailable(format!("{}: another store's file lies there now", path.display()))) }
+}
+
+/// Opens an existing store for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<(Connection, StoreId), StoreError> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let id = check_version(&conn).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    Ok((conn, id))
+}
+
+/// What an error of SQLite means when the step it belongs to was rolled back.
+pub(super) fn explain(error: rusqlite::Error) -> StoreError {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    let corrupt = match &error {
+        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) => true,
+        other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+    };
+    if corrupt { StoreError::Corrupt(error.to_string()) } else { StoreError::Unavailable(error.to_string()) }
+}
+
+fn at(path: &Path, error: StoreError) -> StoreError {
+    let named = |why: String| format!("{}: {why}", path.display());
+    match error {
+        StoreError::Unavailable(why) => StoreError::Unavailable(named(why)),
+        StoreError::Unknown(why) => StoreError::Unknown(named(why)),
+        StoreError::Corrupt(why) => StoreError::Corrupt(named(why)),
+    }
+}
+
+/// SQLite gives the WAL beside it the same mode.
+fn create_file(path: &Path) -> Result<(), StoreError> {
+    let unavailable = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            file.sync_all().map_err(unavailable)?;
+            // The file's name must survive a power cut as well as its content.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|directory| directory.sync_all()).map_err(unavailable)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
+    let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(|error| at(path, explain(error)))?;
+    conn.busy_timeout(BUSY_TIMEOUT)
+        .and_then(|()| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true))
+        .and_then(|_| conn.pragma_update(None, "trusted_schema", false))
+        .and_then(|()| conn.pragma_update(None, "cell_size_check", true))
+        .map_err(|error| at(path, explain(error)))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(conn)
+}
+
+fn configure_writer(conn: &mut Connection, new_store_id: StoreId) -> Result<StoreId, StoreError> {
+    // First the check, so that a foreign or newer file is refused before anything is written to it.
+    create_or_check(conn, new_store_id)?;
+    tune_writer(conn)?;
+    store_id(conn)
+}
+
+fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), StoreError> {
+    // IMMEDIATE: of two processes that create at once, the second waits and then finds the first one's store.
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    if is_empty(&tx)? {
+        tx.execute_batch(SCHEMA).map_err(explain)?;
+        let head = codec::encode_head(&Head::default());
+        tx.execute("INSERT INTO store (one, store_id, head) VALUES (1, ?1, ?2)", (new_store_id.0, head)).map_err(explain)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
+    }
+    check_version(&tx)?;
+    tx.commit().map_err(explain)
+}
+
+fn tune_writer(conn: &Connection) -> Result<(), StoreError> {
+    let mode = write_ahead_log(conn).map_err(explain)?;
+    if mode != "wal" {
+        return Err(StoreError::Unavailable(format!("the file system does not support a write-ahead log (journal mode {mode})")));
+    }
+    // FULL: the log is synced before COMMIT returns.
+    conn.pragma_update(None, "synchronous", "full").map_err(explain)?;
+    conn.pragma_update(None, "wal_autocheckpoint", WAL_BACKSTOP_PAGES).map_err(explain)
+}
+
+fn write_ahead_log(conn: &Connection) -> rusqlite::Result<String> {
+    let mut tries = 0;
+    loop {
+        match conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries < WAL_SWITCH_TRIES => tries += 1,
+            answer => return answer,
+        }
+        // why: while another process switches too, SQLite answers busy at once, without its own waiting.
+        std::thread::sleep(WAL_SWITCH_PAUSE);
+    }
+}
+
+/// A new file, or one whose creation was cut short.
+fn is_empty(conn: &Connection) -> Result<bool, StoreError> {
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(explain)?;
+    Ok(tables == 0 && pragma(conn, "user_version")? == 0 && pragma(conn, "application_id")? == 0)
+}
+
+fn check_version(conn: &Connection) -> Result<(), StoreError> {
+    let (application, version) = (pragma(conn, "application_id")?, pragma(conn, "user_version")?);
+    if application != APPLICATION_ID {
+        Err(StoreError::Corrupt("not a kas402 store".to_owned()))
+    } else if version > SCHEMA_VERSION {
+        Err(StoreError::Corrupt(format!(
+            "written by a newer kas402 (schema version {version}, this program knows {SCHEMA_VERSION}): run the newer program"
+        )))
+    } else if version != SCHEMA_VERSION {
+        Err(StoreError::Corrupt(format!("schema version {version} was never released")))
+    } else {
+        Ok(())
+    }
+}
+
+fn pragma(conn: &Connection, name: &str) -> Result<i64, StoreError> {
+    conn.pragma_query_value(None, name, |row| row.get(0)).map_err(explain)
+}
+
+fn store_id(conn: &Connection) -> Result<StoreId, StoreError> {
+    conn.query_row("SELECT store_id FROM store WHERE one = 1", [], |row| row.get(0)).map(StoreId).map_err(explain)
+}

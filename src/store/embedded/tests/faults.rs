@@ -1,0 +1,118 @@
+//! A disk that is full, refuses writes, or comes back.
+
+use super::*;
+use crate::store::conformance::*;
+
+/// Lets the database grow by at most `pages` more; a large number ends the shortage.
+async fn room(store: &EmbeddedStore, pages: i64) {
+    let limit = store.writer.run(move |step| {
+        let count: i64 = step.conn.pragma_query_value(None, "page_count", |row| row.get(0)).map_err(schema::explain)?;
+        let sql = format!("PRAGMA max_page_count = {}", count.saturating_add(pages));
+        step.conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).map_err(schema::explain)
+    });
+    limit.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_later_serves_again() {
+    let subject = Checked(Embedded::create().await);
+    let store = subject.store();
+    let held = subject.fresh(&claim(0), NOW).await;
+    room(store, 6).await;
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    for n in 1..=200 {
+        let large = crate::store::Claim { transaction: vec![1; 3_000], ..claim(n) };
+        match store.claim(&large, NOW).await {
+            Ok(outcome) => taken.push((n, seen(outcome).1.unwrap())),
+            Err(StoreError::Unavailable(why)) => refused.push((n, why)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(!taken.is_empty() && refused.len() > 100, "{} taken", taken.len());
+    assert!(refused[0].1.contains("full"), "{}", refused[0].1);
+    subject.conserved().await;
+    for (n, _) in &refused {
+        assert!(subject.payment(*n).await.is_none(), "{n} was refused and is not there");
+    }
+    for (n, _) in &taken {
+        assert!(subject.payment(*n).await.is_some(), "{n} was acknowledged");
+    }
+    room(store, 1_000_000).await;
+    assert_eq!(subject.advance(&held, settled(), NOW).await, Advanced::Done);
+    for (n, _) in refused {
+        subject.fresh(&claim(n), NOW).await;
+    }
+    subject.restart().await;
+}
+
+/// Where a limit on the size of files can be set from outside: the log then cannot grow, and COMMIT itself fails.
+#[test]
+fn a_commit_that_fails_is_in_doubt_and_the_writer_recovers() {
+    const CHILD: &str = "store::embedded::tests::faults::child_meets_the_limit";
+    let directory = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new("sh")
+        // Blocks of 512 bytes or 1 KiB, as the shell has it: either is beyond a new store and soon reached.
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 400; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args([CHILD, "--exact", "--nocapture"])
+        .env(LIMITED, directory.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+const LIMITED: &str = "KAS402_TEST_LIMITED_DIRECTORY";
+
+#[tokio::test]
+async fn child_meets_the_limit() {
+    let Ok(directory) = std::env::var(LIMITED) else { return };
+    let path = Path::new(&directory).join("kas402.db");
+    let store = open(&path);
+    let large = |n| crate::store::Claim { transaction: vec![1; 20_000], ..claim(n) };
+    let (mut taken, mut doubtful) = (Vec::new(), Vec::new());
+    for n in 0..100 {
+        match store.claim(&large(n), NOW).await {
+            Ok(_) => taken.push(n),
+            Err(StoreError::Unknown(_)) => doubtful.push(n),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(!taken.is_empty() && !doubtful.is_empty(), "{} taken, {} in doubt", taken.len(), doubtful.len());
+    for n in &taken {
+        assert!(store.payment(&key(*n)).await.unwrap().is_some(), "{n} was acknowledged");
+    }
+    // The disk has room again.
+    let unlimited = ["--pid", &std::process::id().to_string(), "--fsize=unlimited"];
+    assert!(std::process::Command::new("prlimit").args(unlimited).status().unwrap().success());
+    for n in doubtful {
+        let (seen, _) = seen(store.claim(&large(n), NOW).await.unwrap());
+        assert!(matches!(seen, Seen::Fresh | Seen::InFlight(_)), "{n}: {seen:?}");
+    }
+    let subject = Checked(Embedded { store: Arc::new(store), directory: tempfile::tempdir().unwrap() });
+    subject.conserved().await;
+    assert_eq!(subject.store().totals().await.unwrap().pending, 100);
+}
+
+#[tokio::test]
+async fn a_file_that_vanished_is_not_replaced_by_an_empty_one() {
+    let subject = Embedded::create().await;
+    let path = subject.path();
+    let id = subject.store.id();
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(schema::reopen_writer(&path, id), Err(StoreError::Unavailable(_))));
+    assert!(!path.exists());
+    drop(EmbeddedStore::open(&path, StoreId([9; 16])).unwrap());
+    let error = schema::reopen_writer(&path, id).unwrap_err();
+    assert!(error.to_string().contains("another store"), "{error}");
+}
+
+#[tokio::test]
+async fn a_locked_file_answers_unavailable_and_serves_afterwards() {
+    let subject = Embedded::create().await;
+    let other = subject.tamper();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    subject.store.writer.run(|_| Ok(())).await.expect_err("another process holds the write lock");
+    assert!(subject.store.payment(&key(1)).await.unwrap().is_none(), "reads go on");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(seen(subject.store.claim(&claim(1), NOW).await.unwrap()).0, Seen::Fresh);
+}

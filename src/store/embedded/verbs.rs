@@ -1,0 +1,249 @@
+//! The verbs as SQL, inside the transaction of their group.
+//!
+//! Every step here is undone as a whole when it fails ([`Step::attempt`]); the rules decide, this file finds and
+//! writes. Called by the writer thread only.
+
+use super::{
+    codec::{self, Head},
+    read,
+    schema::explain,
+};
+use crate::store::{
+    Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Observed, PaymentKey, PaymentRecord, PaymentState, StoreError, Totals,
+    UnixMillis,
+    rules::{self, Booking, ClaimStep, Effect, Entry, Next},
+};
+use rusqlite::Connection;
+
+/// One open write transaction and the store's counters in it.
+pub(super) struct Step<'c> {
+    pub conn: &'c Connection,
+    head: Head,
+    stored: Head,
+}
+
+/// What a claim found; a stored response still encoded, so that the writer thread need not decode it.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    Outcome(ClaimOutcome),
+    Replay(Box<PaymentRecord>, Vec<u8>),
+}
+
+impl<'c> Step<'c> {
+    /// Reads the counters anew: another process may have written since.
+    pub fn begin(conn: &'c Connection) -> Result<Self, StoreError> {
+        let stored = read::head(conn)?;
+        Ok(Self { conn, head: stored, stored })
+    }
+
+    /// Runs one verb so that a failure undoes it alone.
+    pub fn attempt<T>(&mut self, verb: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let before = self.head;
+        self.execute("SAVEPOINT verb", ())?;
+        let result = verb(self).and_then(|value| self.execute("RELEASE verb", ()).map(|_| value));
+        // After some errors SQLite has rolled back everything by itself; the group sees that and ends.
+        if result.is_err() && !self.conn.is_autocommit() {
+            self.head = before;
+            self.execute("ROLLBACK TO verb", ())?;
+            self.execute("RELEASE verb", ())?;
+        }
+        result
+    }
+
+    /// Writes the counters, once for the whole group.
+    pub fn finish(&mut self) -> Result<(), StoreError> {
+        if self.head != self.stored {
+            self.execute("UPDATE store SET head = ?1 WHERE one = 1", [codec::encode_head(&self.head)])?;
+            self.stored = self.head;
+        }
+        Ok(())
+    }
+
+    pub fn claim(&mut self, claim: &Claim, now: UnixMillis) -> Result<Claimed, StoreError> {
+        let known = read::entry(self.conn, &claim.key)?;
+        let named = match &claim.identifier {
+            Some(identifier) => read::named(self.conn, claim.key.network, identifier)?,
+            None => None,
+        };
+        let next = Next { sequence: self.head.sequence + 1, fence: self.head.fence + 1 };
+        Ok(Claimed::Outcome(match rules::claim(known, named, claim, next, now) {
+            ClaimStep::Insert(entry, held) => {
+                (self.head.sequence, self.head.fence) = (next.sequence, next.fence);
+                self.insert(&entry)?;
+                ClaimOutcome::Fresh(held)
+            }
+            ClaimStep::Retake(entry, outcome) => {
+                self.head.fence = next.fence;
+                self.update(&entry)?;
+                outcome
+            }
+            ClaimStep::Replay(record) => {
+                let response = read::response(self.conn, record.sequence)?.unwrap_or_default();
+                return Ok(Claimed::Replay(record, response));
+            }
+            ClaimStep::Answer(outcome) => outcome,
+        }))
+    }
+
+    /// `response` is that of the fact, encoded.
+    pub fn advance(
+        &mut self,
+        key: &PaymentKey,
+        fence: u64,
+        fact: &Fact,
+        response: Option<&[u8]>,
+        now: UnixMillis,
+    ) -> Result<Advanced, StoreError> {
+        let Some(mut entry) = read::entry(self.conn, key)? else {
+            // Freed already: a repeated rejection has nothing left to do, everything else lost its payment.
+            return Ok(if matches!(fact, Fact::Rejected) { Advanced::Done } else { Advanced::Stale });
+        };
+        let before = entry.record.clone();
+        let (outcome, effect) = rules::advance(&mut entry, fence, fact, now);
+        match effect {
+            Effect::Nothing => {}
+            Effect::Save => {
+                self.update(&entry)?;
+                self.book(&before, &entry.record, None, now)?;
+                if let Some(response) = response {
+                    self.execute(
+                        "INSERT OR REPLACE INTO responses (sequence, delivered_at, record) VALUES (?1, ?2, ?3)",
+                        (before.sequence, column(now.0), response),
+                    )?;
+                }
+            }
+            Effect::Free => self.free(&before)?,
+        }
+        Ok(outcome)
+    }
+
+    pub fn observe(&mut self, key: &PaymentKey, fact: &ChainFact, now: UnixMillis) -> Result<Observed, StoreError> {
+        let Some(mut entry) = read::entry(self.conn, key)? else { return Ok(Observed::NotFound) };
+        let before = entry.record.clone();
+        let outcome = rules::observe(&mut entry.record, fact);
+        if outcome == Observed::Done {
+            let by = if let ChainFact::Reversed { by } = fact { Some(by.0) } else { None };
+            self.update(&entry)?;
+            self.book(&before, &entry.record, by, now)?;
+        }
+        Ok(outcome)
+    }
+
+    pub fn set_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.execute("UPDATE store SET checkpoint = ?1 WHERE one = 1", [codec::encode_checkpoint(checkpoint)]).map(drop)
+    }
+
+    /// Drops at most `limit` responses.
+    pub fn prune(&mut self, before: UnixMillis, limit: u64) -> Result<u64, StoreError> {
+        let dropped = self.execute(
+            "DELETE FROM responses WHERE sequence IN (SELECT sequence FROM responses WHERE delivered_at < ?1 LIMIT ?2)",
+            (column(before.0), limit),
+        )?;
+        Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
+    }
+
+    fn insert(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let record = &entry.record;
+        let (sequence, key) = (record.sequence, codec::key_bytes(&record.key));
+        self.execute("INSERT INTO claims (sequence, key, terms) VALUES (?1, ?2, ?3)", (sequence, key, codec::encode_terms(record)))?;
+        self.execute(
+            "INSERT INTO progress (sequence, active, code, open, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+            (sequence, active(record), codec::state_code(record.state), open(record), codec::encode_progress(entry)),
+        )?;
+        if let Some(identifier) = &record.identifier {
+            self.execute(
+                "INSERT OR REPLACE INTO identifiers (network, identifier, sequence) VALUES (?1, ?2, ?3)",
+                (codec::network_code(record.key.network), identifier.as_str(), sequence),
+            )?;
+        }
+        self.shift(None, Some(record))
+    }
+
+    fn update(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let record = &entry.record;
+        let changed = self.execute(
+            "UPDATE progress SET active = ?2, code = ?3, open = ?4, record = ?5 WHERE sequence = ?1",
+            (record.sequence, active(record), codec::state_code(record.state), open(record), codec::encode_progress(entry)),
+        )?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::Corrupt(format!("payment {} has no progress row", record.sequence))) }
+    }
+
+    /// Moves the sums, and writes the ledger row when money moved.
+    fn book(&mut self, before: &PaymentRecord, after: &PaymentRecord, by: Option<[u8; 32]>, now: UnixMillis) -> Result<(), StoreError> {
+        self.shift(Some(before), Some(after))?;
+        let kind = match rules::booking(before, after) {
+            None => return Ok(()),
+            Some(Booking::Charge) => "charge",
+            Some(Booking::Reversal) => "reversed",
+        };
+        // The primary key refuses a second row of a kind, whatever went wrong before.
+        self.execute(
+            "INSERT INTO ledger (sequence, kind, amount_sompi, at_millis, reversed_by) VALUES (?1, ?2, ?3, ?4, ?5)",
+            (after.sequence, kind, after.amount.sompi(), column(now.0), by),
+        )
+        .map(drop)
+    }
+
+    fn free(&mut self, record: &PaymentRecord) -> Result<(), StoreError> {
+        self.execute("DELETE FROM claims WHERE sequence = ?1", [record.sequence])?;
+        self.execute("DELETE FROM progress WHERE sequence = ?1", [record.sequence])?;
+        if let Some(identifier) = &record.identifier {
+            self.execute(
+                "DELETE FROM identifiers WHERE network = ?1 AND identifier = ?2 AND sequence = ?3",
+                (codec::network_code(record.key.network), identifier.as_str(), record.sequence),
+            )?;
+        }
+        self.shift(Some(record), None)
+    }
+
+    fn shift(&mut self, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Result<(), StoreError> {
+        let totals = shifted(self.head.totals(), before, after);
+        self.head.set_totals(totals.ok_or_else(|| StoreError::Corrupt("the store's sums do not cover its payments".to_owned()))?);
+        Ok(())
+    }
+
+    fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
+        self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(explain)
+    }
+}
+
+/// The sums after one payment changed; `None` when they would fall below zero or overflow.
+fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
+    let (old, new) = (before.map(contribution).unwrap_or_default(), after.map(contribution).unwrap_or_default());
+    Some(Totals {
+        pending: totals.pending.checked_sub(old.pending)?.checked_add(new.pending)?,
+        settled: totals.settled.checked_sub(old.settled)?.checked_add(new.settled)?,
+        delivered: totals.delivered.checked_sub(old.delivered)?.checked_add(new.delivered)?,
+        reversed: totals.reversed.checked_sub(old.reversed)?.checked_add(new.reversed)?,
+        charged_sompi: totals.charged_sompi.checked_sub(old.charged_sompi)?.checked_add(new.charged_sompi)?,
+        reversed_sompi: totals.reversed_sompi.checked_sub(old.reversed_sompi)?.checked_add(new.reversed_sompi)?,
+        owed_sompi: totals.owed_sompi.checked_sub(old.owed_sompi)?.checked_add(new.owed_sompi)?,
+    })
+}
+
+/// What one payment adds to the sums.
+fn contribution(record: &PaymentRecord) -> Totals {
+    let amount = u128::from(record.amount.sompi());
+    let charged_sompi = if record.charged { amount } else { 0 };
+    let base = Totals { charged_sompi, ..Totals::default() };
+    match record.state {
+        PaymentState::Pending => Totals { pending: 1, ..base },
+        PaymentState::Settled => Totals { settled: 1, owed_sompi: amount, ..base },
+        PaymentState::Delivered => Totals { delivered: 1, ..base },
+        PaymentState::Reversed => Totals { reversed: 1, reversed_sompi: charged_sompi, ..base },
+    }
+}
+
+/// Whether a listing other than "all" selects it.
+fn active(record: &PaymentRecord) -> bool {
+    open(record) || matches!(record.state, PaymentState::Pending | PaymentState::Settled)
+}
+
+fn open(record: &PaymentRecord) -> bool {
+    rules::selects(crate::store::Selection::Open, record)
+}
+
+/// A moment as a column to compare by: SQLite's integers are signed, and the end of time stays the end of time.
+fn column(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}

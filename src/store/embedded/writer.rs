@@ -1,0 +1,246 @@
+//! The one thread that writes: group commit.
+//!
+//! All verbs that wait when the thread looks share one transaction; each is undone alone when it fails. Nothing is
+//! answered before COMMIT returned, and nothing lingers for company: a group forms while the previous one is being
+//! synced. After a failure that leaves the outcome in doubt the connection is opened anew; the thread never ends
+//! before its store does, and a disk that recovers serves again.
+
+use super::{
+    schema::{explain, reopen_writer},
+    verbs::Step,
+};
+use crate::{protocol::ids::StoreId, store::StoreError};
+use rusqlite::{Connection, ErrorCode};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Most verbs of one transaction: bounds the work a single failure undoes.
+const GROUP: usize = 1_024;
+/// Verbs that may wait before callers wait for room.
+const QUEUE: usize = 4_096;
+/// Written groups after which the log is moved into the database when nobody waits, and when somebody does.
+const CHECKPOINT_IDLE: u32 = 128;
+const CHECKPOINT_BUSY: u32 = 1_024;
+
+/// How the writer has worked since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterStats {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Verbs answered from them.
+    pub verbs: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    commits: AtomicU64,
+    verbs: AtomicU64,
+}
+
+/// Hands verbs to the thread. Dropping it finishes what waits and closes the connection.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A verb and whoever waits for it.
+trait Job: Send {
+    /// Runs in the group's transaction. `false`: it failed, was undone and is answered.
+    fn run(&mut self, step: &mut Step<'_>) -> bool;
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Task<T, F> {
+    verb: Option<F>,
+    value: Option<T>,
+    reply: Option<oneshot::Sender<Result<T, StoreError>>>,
+}
+
+impl<T, F> Task<T, F> {
+    fn send(&mut self, result: Result<T, StoreError>) {
+        // Nobody waits any more when the request is gone; its hold then ends by itself.
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(result);
+        }
+    }
+}
+
+impl<T: Send, F> Job for Task<T, F>
+where
+    F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, step: &mut Step<'_>) -> bool {
+        let Some(verb) = self.verb.take() else { return false };
+        match step.attempt(verb) {
+            Ok(value) => {
+                self.value = Some(value);
+                true
+            }
+            Err(error) => {
+                self.send(Err(error));
+                false
+            }
+        }
+    }
+
+    fn answer(mut self: Box<Self>, committed: Result<(), StoreError>) {
+        match (committed, self.value.take()) {
+            (Ok(()), Some(value)) => self.send(Ok(value)),
+            (Ok(()), None) => self.send(Err(StoreError::Unavailable("the verb was not run".to_owned()))),
+            (Err(error), _) => self.send(Err(error)),
+        }
+    }
+}
+
+impl Writer {
+    pub fn start(path: PathBuf, id: StoreId, conn: Connection) -> Result<Self, StoreError> {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let counters = Arc::new(Counters::default());
+        let mut state = Thread { path, id, conn: Some(conn), counters: counters.clone(), since_checkpoint: 0 };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || state.serve(jobs))
+            .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
+        Ok(Self { queue: Some(queue), counters, thread: Some(thread) })
+    }
+
+    /// Runs `verb` in the next group and answers when it is durable. Cancelling before it is queued runs
+    /// nothing; afterwards it runs all the same.
+    pub async fn run<T, F>(&self, verb: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let gone = || StoreError::Unavailable("the writer has ended".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let task = Task { verb: Some(verb), value: None, reply: Some(reply) };
+        self.queue.as_ref().ok_or_else(gone)?.send(Box::new(task)).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".to_owned())))
+    }
+
+    pub fn stats(&self) -> WriterStats {
+        WriterStats { commits: self.counters.commits.load(Ordering::Relaxed), verbs: self.counters.verbs.load(Ordering::Relaxed) }
+    }
+
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been seen by whoever waited for an answer.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Thread {
+    path: PathBuf,
+    id: StoreId,
+    /// `None` after an outcome in doubt, until it could be opened again.
+    conn: Option<Connection>,
+    counters: Arc<Counters>,
+    since_checkpoint: u32,
+}
+
+impl Thread {
+    fn serve(&mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
+            self.commit(&mut group);
+            self.checkpoint(jobs.is_empty());
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
+        let outcome = match self.conn.take().map_or_else(|| reopen_writer(&self.path, self.id), Ok) {
+            Ok(conn) => {
+                let outcome = transact(&conn, group);
+                // In doubt: a new connection finds out from the file what is there.
+                if !matches!(outcome, Err(StoreError::Unknown(_))) && conn.is_autocommit() {
+                    self.conn = Some(conn);
+                }
+                outcome
+            }
+            Err(error) => Err(error),
+        };
+        if outcome.is_ok() {
+            self.since_checkpoint += 1;
+            self.counters.commits.fetch_add(1, Ordering::Relaxed);
+            self.counters.verbs.fetch_add(u64::try_from(group.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        for job in group.drain(..) {
+            job.answer(outcome.clone());
+        }
+    }
+
+    /// Between two groups, so that no waiting answer pays for it. A failure costs nothing but a longer log.
+    fn checkpoint(&mut self, idle: bool) {
+        let due = if idle { CHECKPOINT_IDLE } else { CHECKPOINT_BUSY };
+        if let Some(conn) = self.conn.as_ref().filter(|_| self.since_checkpoint >= due) {
+            self.since_checkpoint = 0;
+            if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                tracing::warn!(%error, "the store's log could not be moved into the database");
+            }
+        }
+    }
+}
+
+/// Runs the group in one transaction; jobs that fail leave it. `Ok` only when the rest is durable.
+fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>) -> Result<(), StoreError> {
+    let execute = |sql| conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+    // IMMEDIATE: whoever else writes this file is waited for here, never in the middle.
+    execute("BEGIN IMMEDIATE").map_err(explain)?;
+    let staged = Step::begin(conn).and_then(|mut step| {
+        group.retain_mut(|job| {
+            // Once SQLite has rolled back, nothing may run outside a transaction.
+            conn.is_autocommit() || job.run(&mut step)
+        });
+        if conn.is_autocommit() {
+            return Err(StoreError::Unavailable("the database rolled the whole group back".to_owned()));
+        }
+        step.finish()
+    });
+    if let Err(error) = staged {
+        roll_back(conn);
+        return Err(error);
+    }
+    match execute("COMMIT") {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            roll_back(conn);
+            Err(explain_commit(error))
+        }
+    }
+}
+
+/// When this fails too, the connection is still inside the transaction and is thrown away, which rolls back.
+fn roll_back(conn: &Connection) {
+    if !conn.is_autocommit()
+        && let Err(error) = conn.execute_batch("ROLLBACK")
+    {
+        tracing::warn!(%error, "a failed group could not be rolled back, the connection is opened anew");
+    }
+}
+
+/// A COMMIT that found no room, or the file locked, wrote no complete commit frame (it is the last thing written) and
+/// cannot come back. After any other failure, of a sync above all, the frame may lie in the log and count after a crash.
+fn explain_commit(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(error.to_string()),
+        _ => StoreError::Unknown(error.to_string()),
+    }
+}

@@ -1,0 +1,277 @@
+//! The money rules of a payment, once, for the stores that run in this process.
+//!
+//! Pure functions over one payment: no I/O, no clock, nothing kept. They decide what a verb answers and what must be
+//! written; the stores only find, keep and make it durable. Called by `memory` and `embedded`. A store that
+//! decides elsewhere (scripts in a server) is held to the same answers by the conformance suite.
+
+use super::*;
+use crate::protocol::limits;
+
+/// Who may act for a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Hold {
+    /// Drawn from one counter for the whole store, so that a payment freed and claimed again never repeats one.
+    pub fence: u64,
+    pub holder: HolderId,
+    /// `None` once the holder ended it.
+    pub until: Option<UnixMillis>,
+}
+
+impl Hold {
+    fn new(fence: u64, claim: &Claim, now: UnixMillis) -> Self {
+        Self { fence, holder: claim.holder, until: Some(now.plus_millis(claim.hold_millis)) }
+    }
+
+    /// The end of the hold while it lasts.
+    fn live(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.until.filter(|until| now < *until)
+    }
+}
+
+/// A payment as the rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Entry {
+    pub record: PaymentRecord,
+    pub hold: Hold,
+    /// A response is stored beside it.
+    pub response_kept: bool,
+}
+
+impl Entry {
+    fn held(&self) -> Held {
+        Held { key: self.record.key, fence: self.hold.fence }
+    }
+
+    fn boxed(self) -> Box<PaymentRecord> {
+        Box::new(self.record)
+    }
+}
+
+/// The numbers the next claim takes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Next {
+    pub sequence: u64,
+    pub fence: u64,
+}
+
+/// What a claim must write before it is answered.
+#[derive(Debug)]
+pub(in crate::store) enum ClaimStep {
+    /// Insert the payment and point its identifier at it.
+    Insert(Box<Entry>, Held),
+    /// Save the new hold.
+    Retake(Box<Entry>, ClaimOutcome),
+    /// Nothing; answer with the stored response.
+    Replay(Box<PaymentRecord>),
+    /// Nothing.
+    Answer(ClaimOutcome),
+}
+
+/// Judges a claim. `known` is the payment of the claim's key; `named` the one its identifier points to.
+pub(in crate::store) fn claim(known: Option<Entry>, named: Option<Entry>, claim: &Claim, next: Next, now: UnixMillis) -> ClaimStep {
+    let answer = ClaimStep::Answer;
+    match (known, named) {
+        (Some(known), _) if known.record.state == PaymentState::Reversed => answer(ClaimOutcome::Reversed(known.boxed())),
+        (Some(known), _) if known.record.identity != claim.identity => answer(ClaimOutcome::OtherRequest(known.boxed())),
+        (_, Some(named)) if named.record.identity != claim.identity => answer(ClaimOutcome::IdentifierReused(named.boxed())),
+        (Some(known), _) => claim_again(known, claim, next, now),
+        // A reversed payment is freed: its identifier may be paid for by another transaction.
+        (None, Some(named)) if named.record.state != PaymentState::Reversed => answer(ClaimOutcome::IdentifierFirst(named.boxed())),
+        (None, _) if now > claim.accepted_until => answer(ClaimOutcome::Expired),
+        (None, _) => {
+            let entry = fresh(claim, next, now);
+            let held = entry.held();
+            ClaimStep::Insert(Box::new(entry), held)
+        }
+    }
+}
+
+/// The payment is known and this is its request.
+fn claim_again(mut entry: Entry, claim: &Claim, next: Next, now: UnixMillis) -> ClaimStep {
+    let delivered = entry.record.state == PaymentState::Delivered;
+    let entitled = entry.record.entitled_until.is_none_or(|until| now <= until);
+    if delivered {
+        let again = entry.record.forwards <= 1 + limits::REDELIVERIES;
+        if entry.response_kept {
+            return ClaimStep::Replay(entry.boxed());
+        }
+        if !(entitled && again) {
+            return ClaimStep::Answer(ClaimOutcome::Delivered(Box::new(StoredPayment { record: entry.record, response: None })));
+        }
+    }
+    if !entitled {
+        return ClaimStep::Answer(ClaimOutcome::EntitlementOver(entry.boxed()));
+    }
+    if let Some(until) = entry.hold.live(now) {
+        return ClaimStep::Answer(ClaimOutcome::InFlight { until });
+    }
+    entry.hold = Hold::new(next.fence, claim, now);
+    let (held, record) = (entry.held(), Box::new(entry.record.clone()));
+    let outcome = if delivered { ClaimOutcome::Redeliver(held, record) } else { ClaimOutcome::Resumed(held, record) };
+    ClaimStep::Retake(Box::new(entry), outcome)
+}
+
+fn fresh(claim: &Claim, next: Next, now: UnixMillis) -> Entry {
+    let record = PaymentRecord {
+        sequence: next.sequence,
+        key: claim.key,
+        state: PaymentState::Pending,
+        transaction: claim.transaction.clone(),
+        output_index: claim.output_index,
+        amount: claim.amount,
+        pay_to: claim.pay_to.clone(),
+        route: claim.route.clone(),
+        summary: claim.summary.clone(),
+        identity: claim.identity,
+        identifier: claim.identifier.clone(),
+        finality: claim.finality,
+        offer_daa: claim.offer_daa,
+        submission: Submission::None,
+        proven: false,
+        payer: None,
+        acceptance: None,
+        is_final: false,
+        charged: false,
+        claimed_at: now,
+        settled_at: None,
+        delivered_at: None,
+        entitlement_seconds: claim.entitlement_seconds,
+        entitled_until: None,
+        last_status: None,
+        forwards: 0,
+    };
+    Entry { record, hold: Hold::new(next.fence, claim, now), response_kept: false }
+}
+
+/// What a step must write before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Effect {
+    Nothing,
+    /// Save the payment, its booking, and the response of a delivery.
+    Save,
+    /// Delete the payment and its identifier's pointer.
+    Free,
+}
+
+/// A step of the holder. Ending a hold lets the next claim take the payment at once; until then the last
+/// holder may still report (a repeated report is harmless), but neither renew, forward nor free.
+pub(in crate::store) fn advance(entry: &mut Entry, fence: u64, fact: &Fact, now: UnixMillis) -> (Advanced, Effect) {
+    use PaymentState::{Delivered, Pending, Reversed, Settled};
+    const DONE: (Advanced, Effect) = (Advanced::Done, Effect::Save);
+    const ALREADY: (Advanced, Effect) = (Advanced::Done, Effect::Nothing);
+    const REFUSED: (Advanced, Effect) = (Advanced::Refused, Effect::Nothing);
+
+    if entry.hold.fence != fence {
+        return (Advanced::Stale, Effect::Nothing);
+    }
+    let ended = entry.hold.until.is_none();
+    let record = &mut entry.record;
+    match (fact, record.state) {
+        (Fact::Released, _) if ended => ALREADY,
+        (Fact::Released, _) => {
+            entry.hold.until = None;
+            DONE
+        }
+        (Fact::Undelivered { status }, _) => {
+            record.last_status = status.or(record.last_status);
+            entry.hold.until = None;
+            DONE
+        }
+        (_, Reversed) => REFUSED,
+        (Fact::Renewed { .. } | Fact::Forwarding | Fact::Rejected, _) if ended => REFUSED,
+        (Fact::Renewed { hold_millis }, _) => {
+            entry.hold.until = Some(now.plus_millis(*hold_millis));
+            DONE
+        }
+        (Fact::Submitted(submission), _) => match (record.submission, submission) {
+            (_, Submission::None) => REFUSED,
+            (Submission::None, first) => {
+                record.submission = *first;
+                DONE
+            }
+            (recorded, repeated) if recorded == *repeated => ALREADY,
+            _ => REFUSED,
+        },
+        (Fact::Rejected, Pending) if record.submission == Submission::None && record.acceptance.is_none() => (Advanced::Done, Effect::Free),
+        (Fact::Rejected, _) => REFUSED,
+        (Fact::Proven, _) if record.proven => ALREADY,
+        (Fact::Proven, _) => {
+            record.proven = true;
+            DONE
+        }
+        (Fact::Settled { acceptance, payer }, Pending) => {
+            record.state = Settled;
+            record.charged = true;
+            record.settled_at = Some(now);
+            record.entitled_until = Some(now.plus_seconds(record.entitlement_seconds));
+            record.acceptance = acceptance.or(record.acceptance);
+            record.payer = payer.clone();
+            DONE
+        }
+        (Fact::Settled { .. }, _) => ALREADY,
+        (Fact::Forwarding | Fact::Delivered { .. }, Pending) => REFUSED,
+        (Fact::Forwarding, _) => {
+            record.forwards = record.forwards.saturating_add(1);
+            DONE
+        }
+        (Fact::Delivered { .. }, Delivered) if ended => ALREADY,
+        (Fact::Delivered { status, response }, _) => {
+            record.state = Delivered;
+            record.delivered_at = Some(now);
+            record.last_status = Some(*status);
+            entry.response_kept |= response.is_some();
+            entry.hold.until = None;
+            DONE
+        }
+    }
+}
+
+/// What the chain says. A reversed payment is closed, a final one is watched no longer: later sightings change nothing.
+pub(in crate::store) fn observe(record: &mut PaymentRecord, fact: &ChainFact) -> Observed {
+    use PaymentState::{Reversed, Settled};
+    let watched = record.state != Reversed && !record.is_final;
+    match fact {
+        ChainFact::Accepted(acceptance) if watched && record.acceptance != Some(*acceptance) => record.acceptance = Some(*acceptance),
+        ChainFact::TakenBack if watched && record.acceptance.is_some() => record.acceptance = None,
+        ChainFact::Final if watched && record.acceptance.is_some() => record.is_final = true,
+        // Not bound to `watched`: if the impossible happens, the books must say so.
+        ChainFact::Reversed { .. } if record.state != Reversed => {
+            record.state = Reversed;
+            record.acceptance = None;
+        }
+        ChainFact::Granted { until } if record.state == Settled && record.entitled_until.is_none_or(|old| old < *until) => {
+            record.entitled_until = Some(*until);
+        }
+        _ => return Observed::Unchanged,
+    }
+    Observed::Done
+}
+
+/// A row of the ledger. Every payment has at most one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Booking {
+    Charge,
+    Reversal,
+}
+
+/// The ledger row that a change of a payment demands.
+pub(in crate::store) fn booking(before: &PaymentRecord, after: &PaymentRecord) -> Option<Booking> {
+    let reversed = before.state != PaymentState::Reversed && after.state == PaymentState::Reversed;
+    if !before.charged && after.charged {
+        Some(Booking::Charge)
+    } else if reversed && after.charged {
+        Some(Booking::Reversal)
+    } else {
+        None
+    }
+}
+
+/// Whether a query selects the payment.
+pub(in crate::store) fn selects(selection: Selection, record: &PaymentRecord) -> bool {
+    match selection {
+        Selection::All => true,
+        Selection::Open => !record.is_final && record.state != PaymentState::Reversed,
+        Selection::Unresolved => record.state == PaymentState::Pending,
+        Selection::Owed => record.state == PaymentState::Settled,
+    }
+}

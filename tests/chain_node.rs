@@ -1,0 +1,404 @@
+//! `KaspaChain` against a real node.
+
+#[path = "support/devnet.rs"]
+mod devnet;
+
+use devnet::{Coin, Devnet, KAS, Wallet};
+use kas402::{
+    chain::{
+        Chain, Sighting, SubmitOutcome, TxStatus,
+        kaspa::{KaspaChain, Options},
+    },
+    protocol::{
+        ids::{BlockHash, TxId},
+        network::Network,
+        time::UnixMillis,
+    },
+    store::{Acceptance, Checkpoint},
+};
+use kaspa_consensus_core::tx::{Transaction, TransactionOutpoint, TransactionOutput, UtxoEntry};
+use kaspa_wrpc_client::prelude::{
+    ChannelConnection, ChannelType, KaspaRpcClient, Notification, RpcApi, Scope, VirtualChainChangedScope, WrpcEncoding,
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::{sync::watch, time::timeout};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn options(urls: &[String]) -> Options {
+    let now = || UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap());
+    Options::new(Network::Simnet, urls.to_vec(), Arc::new(now))
+}
+
+async fn connect(options: Options) -> Arc<KaspaChain> {
+    let chain = KaspaChain::connect(options);
+    ready(&chain).await;
+    chain
+}
+
+async fn ready(chain: &KaspaChain) {
+    let mut health = chain.health();
+    let result = timeout(PATIENCE, health.wait_for(|health| health.ready)).await;
+    assert!(result.is_ok(), "not ready: {:?}", chain.health().borrow());
+}
+
+async fn accepted(status: &mut watch::Receiver<TxStatus>) -> Acceptance {
+    let seen = timeout(PATIENCE, status.wait_for(|status| matches!(status, TxStatus::Accepted(_)))).await;
+    match seen.map(|seen| *seen.expect("followed")) {
+        Ok(TxStatus::Accepted(acceptance)) => acceptance,
+        _ => panic!("not accepted: {:?}", *status.borrow()),
+    }
+}
+
+fn txid(transaction: &Transaction) -> TxId {
+    transaction.id().into()
+}
+
+/// Two wallets: who pays, and who is paid.
+fn wallets() -> (Wallet, Wallet) {
+    (Wallet::new(11), Wallet::new(12))
+}
+
+async fn sink(net: &Devnet) -> Checkpoint {
+    let chain = net.get("/status").await["nodes"][0]["chain"].clone();
+    Checkpoint { block: chain["sink"].as_str().unwrap().parse().unwrap(), blue_score: chain["sink_blue_score"].as_u64().unwrap() }
+}
+
+fn tampered(transaction: &Transaction) -> Transaction {
+    let mut bad = transaction.clone();
+    bad.inputs[0].signature_script[10] ^= 1;
+    bad
+}
+
+fn unspendable(coin: &Coin) -> Coin {
+    let mut coin = coin.clone();
+    coin.outpoint.transaction_id = kaspa_hashes::Hash::from_bytes([9; 32]);
+    coin
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submitted_payment_is_pushed_as_accepted_within_milliseconds_of_the_nodes_notification() {
+    const PAYMENTS: usize = 20;
+    let net = Devnet::start(1, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, PAYMENTS as u64).await;
+    let chain = connect(options(&net.wrpc)).await;
+    assert_eq!(chain.network(), Network::Simnet);
+    assert!(chain.health().borrow().server_version.is_some());
+
+    // The node's own notification, as any client gets it.
+    let client = KaspaRpcClient::new(WrpcEncoding::Borsh, Some(&net.wrpc[0]), None, None, None).unwrap();
+    client.connect(None).await.unwrap();
+    let (sender, events) = async_channel::unbounded();
+    let listener = client.register_new_listener(ChannelConnection::new("test", sender, ChannelType::Closable));
+    client.start_notify(listener, Scope::VirtualChainChanged(VirtualChainChangedScope::new(true))).await.unwrap();
+
+    let mut added = Vec::new();
+    for coin in coins {
+        let payment = payer.pay(&[coin], &shop.script(), KAS);
+        let mut status = chain.follow(&payment, None, true);
+        assert_eq!(*status.borrow(), TxStatus::Unseen);
+        assert_eq!(chain.submit(&payment).await, SubmitOutcome::New);
+        let ours = tokio::spawn(async move {
+            let acceptance = accepted(&mut status).await;
+            (acceptance, Instant::now())
+        });
+        let id = payment.id();
+        let nodes = loop {
+            if let Notification::VirtualChainChanged(change) = timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
+                && change.accepted_transaction_ids.iter().any(|block| block.accepted_transaction_ids.contains(&id))
+            {
+                break Instant::now();
+            }
+        };
+        let (acceptance, at) = ours.await.unwrap();
+        added.push(at.saturating_duration_since(nodes));
+        assert!(acceptance.daa_score > 0 && acceptance.blue_score > 0);
+        assert!(matches!(chain.submit(&payment).await, SubmitOutcome::Known));
+        chain.unfollow(&txid(&payment));
+    }
+    added.sort();
+    println!("status after the node's notification: median {:?}, most {:?}", added[PAYMENTS / 2], added[PAYMENTS - 1]);
+    assert!(added[PAYMENTS / 2] < Duration::from_millis(20), "{added:?}");
+    let tip = *chain.tip().borrow();
+    assert!(tip.daa_score > 0 && tip.blue_score > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kaspads_refusals_are_told_apart() {
+    let net = Devnet::start(1, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, 5).await;
+    let chain = connect(options(&net.wrpc)).await;
+    net.set_rate(0, 0.0).await;
+    let pay = |coin: &Coin| payer.pay(std::slice::from_ref(coin), &shop.script(), KAS);
+    let output = |sompi| TransactionOutput::new(sompi, shop.script());
+    let submit = async |transaction: Transaction| {
+        let outcome = chain.submit(&transaction).await;
+        println!("{outcome:?}");
+        outcome
+    };
+
+    let rejected = |outcome| assert!(matches!(outcome, SubmitOutcome::Rejected(_)), "{outcome:?}");
+    rejected(submit(tampered(&pay(&coins[0]))).await);
+    let mut empty = pay(&coins[0]);
+    empty.inputs[0].signature_script.clear();
+    rejected(submit(empty).await);
+    rejected(submit(payer.sign(&coins[..1], vec![output(11 * KAS)]).0).await);
+    let mut nothing = pay(&coins[0]);
+    nothing.outputs[0].value = 0;
+    nothing.finalize();
+    rejected(submit(nothing).await);
+    rejected(submit(payer.sign(&coins[..1], vec![output(1_000), output(9 * KAS)]).0).await);
+    let mut twice = pay(&coins[0]);
+    twice.inputs.push(twice.inputs[0].clone());
+    twice.finalize();
+    rejected(submit(twice).await);
+
+    let unknown = |outcome| assert!(matches!(outcome, SubmitOutcome::Unknown(_)), "{outcome:?}");
+    unknown(submit(pay(&unspendable(&coins[0]))).await);
+    // Policy, not proof: a miner may still take it.
+    unknown(submit(payer.build(&coins[..1], vec![output(KAS)], 0)).await);
+    let first = pay(&coins[1]);
+    assert_eq!(submit(first.clone()).await, SubmitOutcome::New);
+    assert_eq!(submit(first.clone()).await, SubmitOutcome::Known);
+    unknown(submit(payer.pay(&coins[1..2], &shop.script(), 2 * KAS)).await);
+    assert_eq!(chain.sighting(&first).await.unwrap(), Sighting::Mempool);
+    assert_eq!(chain.sighting(&pay(&coins[2])).await.unwrap(), Sighting::NotSeen);
+    net.mine(0, 3).await;
+    assert_eq!(submit(first.clone()).await, SubmitOutcome::Known);
+    assert_eq!(chain.sighting(&first).await.unwrap(), Sighting::UtxoSet);
+
+    net.stop_node(0).await;
+    let mut health = chain.health();
+    timeout(PATIENCE, health.wait_for(|health| !health.ready)).await.unwrap().unwrap();
+    let outcome = chain.submit(&pay(&coins[3])).await;
+    assert!(matches!(outcome, SubmitOutcome::Unavailable(_) | SubmitOutcome::Unknown(_)), "{outcome:?}");
+    assert!(health.borrow().reason.as_ref().unwrap().starts_with("disconnected"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_node_loses_its_mempool_and_nothing_else() {
+    let net = Devnet::start(1, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, 3).await;
+    let chain = connect(options(&net.wrpc)).await;
+    // Nothing is mined: the payment stays in the mempool, and is lost with it.
+    net.set_rate(0, 0.0).await;
+    let lost = payer.pay(&coins[..1], &shop.script(), KAS);
+    let mut status = chain.follow(&lost, None, true);
+    assert_eq!(chain.submit(&lost).await, SubmitOutcome::New);
+    let alone = payer.pay(&coins[1..2], &shop.script(), KAS);
+    let quiet = chain.follow(&alone, None, false);
+    assert_eq!(chain.submit(&alone).await, SubmitOutcome::New);
+
+    let mut health = chain.health();
+    net.stop_node(0).await;
+    timeout(PATIENCE, health.wait_for(|health| !health.ready)).await.unwrap().unwrap();
+    net.start_node(0).await;
+    ready(&chain).await;
+    net.set_rate(0, 10.0).await;
+    accepted(&mut status).await;
+    assert_eq!(*quiet.borrow(), TxStatus::Unseen, "what is not to be resubmitted is not");
+
+    // Between two payments, without anyone touching the chain.
+    net.restart_node(0).await;
+    timeout(PATIENCE, async {
+        let next = payer.pay(&coins[2..], &shop.script(), KAS);
+        let mut status = chain.follow(&next, None, true);
+        while !matches!(chain.submit(&next).await, SubmitOutcome::New | SubmitOutcome::Known) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        accepted(&mut status).await;
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acceptance_from_before_is_found() {
+    let net = Devnet::start(1, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, 2).await;
+    let chain = connect(options(&net.wrpc)).await;
+    let payment = payer.pay(&coins[..1], &shop.script(), KAS);
+    net.submit(0, &payment).await.unwrap();
+    net.mine(0, 5).await;
+    // On the chain we hold, without any submit.
+    let acceptance = accepted(&mut chain.follow(&payment, None, false)).await;
+
+    // By a client that starts later: before its own start, found on the chain behind the sink.
+    let later = connect(options(&net.wrpc)).await;
+    assert_eq!(accepted(&mut later.follow(&payment, None, false)).await, acceptance);
+
+    // By a client that begins at a checkpoint after the acceptance: the submit makes it suspect, the utxo set knows it.
+    net.mine(0, 20).await;
+    let young = connect(Options { checkpoint: Some(sink(&net).await), ..options(&net.wrpc) }).await;
+    let mut status = young.follow(&payment, None, false);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(*status.borrow(), TxStatus::Unseen, "the test is about the search");
+    let outcome = young.submit(&payment).await;
+    assert!(matches!(outcome, SubmitOutcome::Known | SubmitOutcome::Unknown(_)), "{outcome:?}");
+    assert_eq!(accepted(&mut status).await, acceptance);
+    drop(young);
+
+    // Spent outputs and utxos come from the node.
+    let spent = chain.spent_outputs(&txid(&payment), &acceptance).await.unwrap();
+    assert_eq!(spent.len(), 1);
+    assert_eq!((spent[0].amount.sompi(), &spent[0].script_public_key), (10 * KAS, &payer.script()));
+    assert_eq!(spent[0].outpoint.txid, coins[0].outpoint.transaction_id.into());
+    let utxos = chain.utxos(&shop.address().to_string()).await.unwrap();
+    assert_eq!(utxos.len(), 1);
+    assert_eq!((utxos[0].amount.sompi(), utxos[0].outpoint.txid, utxos[0].daa_score), (KAS, txid(&payment), acceptance.daa_score));
+    assert!(!utxos[0].is_coinbase && !utxos[0].covenant);
+    assert!(chain.spent_outputs(&TxId([3; 32]), &acceptance).await.is_err());
+
+    // Every output is spent: only reading the chain further back finds it.
+    let entry = UtxoEntry::new(KAS, shop.script(), 0, false, None);
+    let paid = Coin { outpoint: TransactionOutpoint::new(payment.id(), 0), entry };
+    for (wallet, coin) in [(&shop, paid), (&payer, payer.change_of(&payment))] {
+        let spend = wallet.pay(&[coin], &Wallet::new(13).script(), KAS / 4);
+        let mut status = chain.follow(&spend, None, true);
+        assert_eq!(chain.submit(&spend).await, SubmitOutcome::New);
+        accepted(&mut status).await;
+    }
+    net.mine(0, 20).await;
+    assert_eq!(chain.sighting(&payment).await.unwrap(), Sighting::NotSeen);
+    let young = connect(Options { checkpoint: Some(sink(&net).await), ..options(&net.wrpc) }).await;
+    let mut status = young.follow(&payment, None, false);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(*status.borrow(), TxStatus::Unseen, "the test is about the search");
+    let outcome = young.submit(&payment).await;
+    assert!(matches!(outcome, SubmitOutcome::Known | SubmitOutcome::Unknown(_)), "{outcome:?}");
+    assert_eq!(accepted(&mut status).await, acceptance);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happened_while_we_were_away_is_caught_up_from_the_checkpoint() {
+    let net = Devnet::start(1, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, 4).await;
+    let chain = connect(options(&net.wrpc)).await;
+    let before = payer.pay(&coins[..1], &shop.script(), KAS);
+    let mut status = chain.follow(&before, None, true);
+    assert_eq!(chain.submit(&before).await, SubmitOutcome::New);
+    let known = accepted(&mut status).await;
+    timeout(PATIENCE, async {
+        while chain.checkpoint().is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let checkpoint = chain.checkpoint();
+    drop(chain);
+
+    let away = payer.pay(&coins[1..2], &shop.script(), KAS);
+    net.submit(0, &away).await.unwrap();
+    let (loser, winner) = (payer.pay(&coins[2..3], &shop.script(), KAS), payer.pay(&coins[2..3], &shop.script(), 2 * KAS));
+    net.submit(0, &winner).await.unwrap();
+    net.mine(0, 300).await;
+
+    let chain = KaspaChain::connect(Options { checkpoint, ..options(&net.wrpc) });
+    let kept = chain.follow(&before, Some(known), true);
+    let mut caught_up = chain.follow(&away, None, true);
+    let mut beaten = chain.follow(&loser, None, true);
+    let never = Acceptance { block: BlockHash([5; 32]), ..known };
+    let mut wrong = chain.follow(&payer.pay(&coins[3..], &shop.script(), KAS), Some(never), false);
+    ready(&chain).await;
+    accepted(&mut caught_up).await;
+    assert_eq!(*kept.borrow(), TxStatus::Accepted(known), "known and still on the chain");
+    timeout(PATIENCE, wrong.wait_for(|status| *status == TxStatus::Unseen)).await.expect("known, but not on the chain").unwrap();
+    timeout(PATIENCE, beaten.wait_for(|status| matches!(status, TxStatus::Conflicted { by, .. } if *by == txid(&winner))))
+        .await
+        .expect("the conflict that won while we were away")
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reorg_with_a_conflicting_spend_takes_the_acceptance_back() {
+    let net = Devnet::start(2, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, 2).await;
+    net.set_rate(0, 0.0).await;
+    let chain = connect(options(&net.wrpc[..1])).await;
+    net.partition().await;
+
+    let ours = payer.pay(&coins[..1], &shop.script(), KAS);
+    let theirs = payer.pay(&coins[..1], &payer.script(), 5 * KAS);
+    let only_ours = payer.pay(&coins[1..], &shop.script(), KAS);
+    let mut status = chain.follow(&ours, None, true);
+    let mut again = chain.follow(&only_ours, None, true);
+    assert_eq!(chain.submit(&ours).await, SubmitOutcome::New);
+    assert_eq!(chain.submit(&only_ours).await, SubmitOutcome::New);
+    net.mine(0, 5).await;
+    let first = accepted(&mut status).await;
+    let first_again = accepted(&mut again).await;
+
+    net.submit(1, &theirs).await.unwrap();
+    net.mine(1, 30).await;
+    net.rejoin().await;
+    let beaten = timeout(PATIENCE, status.wait_for(|status| matches!(status, TxStatus::Conflicted { .. }))).await;
+    let beaten = *beaten.unwrap_or_else(|_| panic!("not taken back: {first:?}")).unwrap();
+    assert!(matches!(beaten, TxStatus::Conflicted { by, .. } if by == txid(&theirs)), "{beaten:?}");
+    // A reorg alone re-accepts a transaction.
+    net.set_rate(0, 10.0).await;
+    let elsewhere = |status: &TxStatus| matches!(status, TxStatus::Accepted(acceptance) if acceptance.block != first_again.block);
+    timeout(PATIENCE, again.wait_for(elsewhere)).await.expect("accepted again, elsewhere").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_two_nodes_the_second_takes_over() {
+    let net = Devnet::start(2, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, 2).await;
+    let chain = connect(options(&net.wrpc)).await;
+    let first = payer.pay(&coins[..1], &shop.script(), KAS);
+    let mut status = chain.follow(&first, None, true);
+    assert_eq!(chain.submit(&first).await, SubmitOutcome::New);
+    let acceptance = accepted(&mut status).await;
+    net.stop_node(0).await;
+    let second = payer.pay(&coins[1..], &shop.script(), KAS);
+    let mut later = chain.follow(&second, None, true);
+    timeout(PATIENCE, async {
+        while !matches!(chain.submit(&second).await, SubmitOutcome::New | SubmitOutcome::Known) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap();
+    accepted(&mut later).await;
+    assert_eq!(*status.borrow(), TxStatus::Accepted(acceptance), "the second node sees the same chain");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_the_node_does_not_know_is_no_obstacle() {
+    let net = Devnet::start(1, 10.0).await;
+    let (payer, shop) = wallets();
+    let coins = net.fund(&payer, 10 * KAS, 1).await;
+    let payment = payer.pay(&coins, &shop.script(), KAS);
+    net.submit(0, &payment).await.unwrap();
+    net.mine(0, 5).await;
+    let strange = Checkpoint { block: BlockHash([9; 32]), blue_score: 700 };
+    let chain = KaspaChain::connect(Options { checkpoint: Some(strange), ..options(&net.wrpc) });
+    let mut status = chain.follow(&payment, None, true);
+    ready(&chain).await;
+    accepted(&mut status).await;
+    assert_ne!(chain.checkpoint(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_on_different_chains_are_not_ready_until_they_agree() {
+    let net = Devnet::start(2, 10.0).await;
+    let chain = connect(options(&net.wrpc)).await;
+    let mut health = chain.health();
+    net.partition().await;
+    net.mine(1, 30).await;
+    let apart = |health: &kas402::chain::Health| health.reason.as_ref().is_some_and(|reason| reason.starts_with("nodes_disagree"));
+    timeout(Duration::from_secs(60), health.wait_for(apart)).await.expect("seen after half a minute").unwrap();
+    net.rejoin().await;
+    timeout(Duration::from_secs(60), health.wait_for(|health| health.ready)).await.expect("agreed again").unwrap();
+}
