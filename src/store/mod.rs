@@ -11,6 +11,7 @@ mod records;
 mod rules;
 
 #[cfg(test)]
+#[allow(unused_must_use, reason = "many cases leave a hold to expire")]
 mod conformance;
 
 pub use records::*;

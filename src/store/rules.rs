@@ -77,7 +77,7 @@ pub(in crate::store) fn claim(known: Option<Entry>, named: Option<Entry>, claim:
         (Some(known), _) => claim_again(known, claim, next, now),
         // A reversed payment is freed: its identifier may be paid for by another transaction.
         (None, Some(named)) if named.record.state != PaymentState::Reversed => answer(ClaimOutcome::IdentifierFirst(named.boxed())),
-        (None, _) if now > claim.accepted_until => answer(ClaimOutcome::Expired),
+        (None, _) if now > claim.accepted_until && !claim.late => answer(ClaimOutcome::Expired),
         (None, _) => {
             let entry = fresh(claim, next, now);
             let held = entry.held();
@@ -88,10 +88,13 @@ pub(in crate::store) fn claim(known: Option<Entry>, named: Option<Entry>, claim:
 
 /// The payment is known and this is its request.
 fn claim_again(mut entry: Entry, claim: &Claim, next: Next, now: UnixMillis) -> ClaimStep {
+    if entry.record.late {
+        return ClaimStep::Answer(ClaimOutcome::Late(entry.boxed()));
+    }
     let delivered = entry.record.state == PaymentState::Delivered;
     let entitled = entry.record.entitled_until.is_none_or(|until| now <= until);
     if delivered {
-        let again = entry.record.forwards <= 1 + limits::REDELIVERIES;
+        let again = entry.record.forwards < 1 + limits::REDELIVERIES;
         if entry.response_kept {
             return ClaimStep::Replay(entry.boxed());
         }
@@ -126,6 +129,7 @@ fn fresh(claim: &Claim, next: Next, now: UnixMillis) -> Entry {
         identifier: claim.identifier.clone(),
         finality: claim.finality,
         offer_daa: claim.offer_daa,
+        late: claim.late,
         submission: Submission::None,
         proven: false,
         payer: None,
@@ -239,6 +243,7 @@ pub(in crate::store) fn observe(record: &mut PaymentRecord, fact: &ChainFact) ->
             record.state = Reversed;
             record.acceptance = None;
         }
+        ChainFact::Granted { .. } if record.late => record.late = false,
         ChainFact::Granted { until } if record.state == Settled && record.entitled_until.is_none_or(|old| old < *until) => {
             record.entitled_until = Some(*until);
         }

@@ -7,8 +7,9 @@ use crate::protocol::{
     network::Network,
     policy::PublicOrigin,
     request::Request,
-    requirements::{Requirements, Scheme},
+    requirements::Scheme,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -26,13 +27,13 @@ pub fn url(origin: &PublicOrigin, request: &Request) -> String {
     format!("{}{}", origin.0, request.head.target)
 }
 
-/// `paymentRequirementsHash`: SHA-256 over the canonical `accepted`.
-pub fn requirements_hash(accepted: &Requirements) -> String {
+/// `paymentRequirementsHash`: SHA-256 over the canonical `accepted`; a buyer hashes it as it was received.
+pub fn requirements_hash<T: Serialize>(accepted: &T) -> String {
     hex::encode(canonical::sha256(accepted))
 }
 
 /// `requestHash`, which contains the offer.
-pub fn request_hash(method: &str, url: &str, body: &[u8], accepted: &Requirements) -> RequestHash {
+pub fn request_hash<T: Serialize>(method: &str, url: &str, body: &[u8], accepted: &T) -> RequestHash {
     RequestHash(canonical::sha256(&json!({
         "method": method,
         "url": url,
@@ -65,7 +66,7 @@ pub fn request_identity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::requirements::{Asset, Binding, Extra, Finality, PaymentFlow};
+    use crate::protocol::requirements::{Asset, Binding, Extra, Finality, PaymentFlow, Requirements};
 
     fn accepted() -> Requirements {
         Requirements {

@@ -169,7 +169,7 @@ async fn upstream_failures_are_told_in_our_words() {
         api.read_timeout = std::time::Duration::from_millis(200);
         let answer = exchange(edge(api).address, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{code}: {answer}");
-        assert!(answer.contains(&format!("\"code\":\"{code}\"")) && answer.contains("request-0"), "{answer}");
+        assert!(answer.contains(&format!("\"error\":\"{code}\"")) && answer.contains("request-0"), "{answer}");
     }
 }
 

@@ -156,6 +156,7 @@ pub(in crate::store) async fn extreme_numbers_survive<S: Subject>() {
         identifier: largest.identifier,
         finality: largest.finality,
         offer_daa: u64::MAX,
+        late: false,
         submission: Submission::None,
         proven: false,
         payer: Some(String::new()),

@@ -62,6 +62,7 @@ macro_rules! conformance {
             a_hold_says_whose_it_is,
             redeliveries_are_limited,
             an_entitlement_ends_and_is_granted_again,
+            a_late_payment_waits_for_a_grant,
             an_identifier_is_free_again_after_a_reversal,
             a_freed_claim_leaves_nothing_behind,
             every_step_has_its_answer,
@@ -118,6 +119,7 @@ pub(super) fn claim(n: u64) -> Claim {
         entitlement_seconds: ENTITLEMENT_SECONDS,
         holder: HolderId([7; 16]),
         hold_millis: HOLD_MILLIS,
+        late: false,
     }
 }
 
@@ -173,6 +175,7 @@ pub(super) enum Seen {
     IdentifierFirst(PaymentRecord),
     Expired,
     EntitlementOver(PaymentRecord),
+    Late(PaymentRecord),
     Reversed(PaymentRecord),
 }
 
@@ -196,6 +199,7 @@ pub(super) fn seen(outcome: ClaimOutcome) -> (Seen, Option<Held>) {
         ClaimOutcome::IdentifierFirst(record) => (Seen::IdentifierFirst(*record), None),
         ClaimOutcome::Expired => (Seen::Expired, None),
         ClaimOutcome::EntitlementOver(record) => (Seen::EntitlementOver(*record), None),
+        ClaimOutcome::Late(record) => (Seen::Late(*record), None),
         ClaimOutcome::Reversed(record) => (Seen::Reversed(*record), None),
     }
 }

@@ -81,6 +81,7 @@ struct Terms {
 #[derive(BorshSerialize, BorshDeserialize)]
 struct Progress {
     state: u8,
+    late: bool,
     submission: u8,
     proven: bool,
     payer: Option<String>,
@@ -161,6 +162,7 @@ pub(super) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
 pub(super) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
     let progress = Progress {
         state: state_code(record.state),
+        late: record.late,
         submission: submission_code(record.submission),
         proven: record.proven,
         payer: record.payer.clone(),
@@ -200,6 +202,7 @@ pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[
         identifier: terms.identifier.map(|text| PaymentIdentifier::parse(&text)).transpose().map_err(|_| damaged())?,
         finality: FinalityRule { level: finality_from(terms.finality).ok_or_else(damaged)?, depth: terms.depth },
         offer_daa: terms.offer_daa,
+        late: progress.late,
         submission: submission_from(progress.submission).ok_or_else(damaged)?,
         proven: progress.proven,
         payer: progress.payer,

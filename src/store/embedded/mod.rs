@@ -13,6 +13,7 @@ mod verbs;
 mod writer;
 
 #[cfg(test)]
+#[allow(unused_must_use, reason = "many cases leave a hold to expire")]
 mod tests;
 
 use super::{

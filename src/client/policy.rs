@@ -1,0 +1,134 @@
+//! What the buyer is willing to pay, decided before anything is built.
+
+use super::challenge::Offer;
+use crate::protocol::{amount::Amount, network::Network};
+use std::time::Duration;
+
+/// Bounds of one request. There is no default for the amount: who sets none pays nothing.
+#[derive(Clone, Debug)]
+pub struct SpendingPolicy {
+    /// The most one request may cost, without the network fee. `None` pays nothing.
+    pub max_amount: Option<Amount>,
+    /// The most the network fee of one transaction may be.
+    pub max_fee: Amount,
+    /// The wallet's network.
+    pub network: Network,
+    /// Addresses that may be paid; `None` allows any.
+    pub recipients: Option<Vec<String>>,
+    /// Accept that the server names the resource by another origin than the one that was asked
+    /// (a gateway reached by an internal name). Path and query must always agree.
+    pub other_origin: bool,
+}
+
+/// How long the buyer waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the recorded payment to the resource, all repetitions together; also for the node to become ready.
+    pub total: Duration,
+    /// One HTTP exchange. A server holds a paid request until its finality is reached.
+    pub attempt: Duration,
+    /// The longest response body that is kept, bytes.
+    pub body_bytes: usize,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { total: Duration::from_secs(60), attempt: Duration::from_secs(30), body_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// Why an offer is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unwilling {
+    #[error("the price is {}, and no maximum was set", .0.to_kas())]
+    NoMaximum(Amount),
+    #[error("the price is {}, above the maximum of {}", .price.to_kas(), .max.to_kas())]
+    AboveMaximum { price: Amount, max: Amount },
+    #[error("the offer is on {offered}, the wallet on {wallet}")]
+    Network { offered: Network, wallet: Network },
+    #[error("{0} is not among the allowed recipients")]
+    Recipient(String),
+}
+
+impl SpendingPolicy {
+    /// Whether this offer may be paid.
+    pub fn judge(&self, offer: &Offer) -> Result<(), Unwilling> {
+        if offer.network != self.network {
+            return Err(Unwilling::Network { offered: offer.network, wallet: self.network });
+        }
+        let pay_to = offer.pay_to.to_string();
+        if self.recipients.as_ref().is_some_and(|allowed| !allowed.contains(&pay_to)) {
+            return Err(Unwilling::Recipient(pay_to));
+        }
+        match self.max_amount {
+            None => Err(Unwilling::NoMaximum(offer.amount)),
+            Some(max) if offer.amount > max => Err(Unwilling::AboveMaximum { price: offer.amount, max }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The cheapest offer that may be paid, the server's order deciding among equals; else why none.
+    pub fn choose<'a>(&self, offers: &'a [Offer]) -> Result<&'a Offer, Vec<Unwilling>> {
+        let mut reasons = Vec::new();
+        let willing = offers.iter().filter(|offer| self.judge(offer).map_err(|reason| reasons.push(reason)).is_ok());
+        willing.min_by_key(|offer| offer.amount).ok_or(reasons)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::challenge::{Challenge, tests::entry};
+    use serde_json::json;
+
+    fn offers(amounts: &[&str]) -> Vec<Offer> {
+        let entries: Vec<_> = amounts
+            .iter()
+            .map(|amount| {
+                let mut entry = entry();
+                entry["amount"] = json!(amount);
+                entry
+            })
+            .collect();
+        Challenge::read(crate::wire::header::encode(&json!({"x402Version": 2, "accepts": entries})).as_bytes()).unwrap().offers
+    }
+
+    #[test]
+    fn only_what_the_policy_allows_is_paid() {
+        let base = SpendingPolicy {
+            max_amount: Amount::from_sompi(100).ok(),
+            max_fee: Amount::ZERO,
+            network: Network::Simnet,
+            recipients: None,
+            other_origin: false,
+        };
+        let check = |policy: SpendingPolicy, price: &str, expect: Result<(), fn(&Unwilling) -> bool>| {
+            let offers = offers(&[price]);
+            match (policy.judge(&offers[0]), expect) {
+                (Ok(()), Ok(())) => {}
+                (Err(reason), Err(expect)) => assert!(expect(&reason), "{reason}"),
+                (got, _) => panic!("{price}: {got:?}"),
+            }
+        };
+        check(base.clone(), "100", Ok(()));
+        check(base.clone(), "101", Err(|u| matches!(u, Unwilling::AboveMaximum { .. })));
+        check(SpendingPolicy { max_amount: None, ..base.clone() }, "1", Err(|u| matches!(u, Unwilling::NoMaximum(_))));
+        check(SpendingPolicy { network: Network::Testnet10, ..base.clone() }, "1", Err(|u| matches!(u, Unwilling::Network { .. })));
+        let to = |address: String| SpendingPolicy { recipients: Some(vec![address]), ..base.clone() };
+        check(to(crate::client::challenge::tests::shop_address()), "1", Ok(()));
+        check(to("kaspasim:qother".into()), "1", Err(|u| matches!(u, Unwilling::Recipient(_))));
+    }
+
+    #[test]
+    fn the_cheapest_allowed_offer_is_taken() {
+        let policy = SpendingPolicy {
+            max_amount: Amount::from_sompi(100).ok(),
+            max_fee: Amount::ZERO,
+            network: Network::Simnet,
+            recipients: None,
+            other_origin: false,
+        };
+        assert_eq!(policy.choose(&offers(&["300", "90", "80", "200"])).unwrap().amount.sompi(), 80);
+        assert_eq!(policy.choose(&offers(&["300", "200"])).unwrap_err().len(), 2);
+    }
+}
