@@ -37,7 +37,9 @@ async fn a_payment_buys_its_request_once() {
     assert!(again.headers.get("set-cookie").is_none(), "cookies are not replayed");
 
     let other = Ask::get("/paid/other").send(&url, Some(&header)).await;
-    assert_eq!((other.status, other.code().as_str()), (402, "invalid_kaspa_exact_request_hash"));
+    assert_eq!((other.status, other.code().as_str()), (409, "invalid_kaspa_exact_replay"));
+
+    assert!(other.required().is_none(), "no offer where money has moved");
 
     assert_eq!(world.upstream.count("/paid/report?n=1"), 1);
     let payments = world.gateway.payments().await;
