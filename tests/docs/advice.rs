@@ -22,10 +22,14 @@ pub const fn advice(code: Code) -> &'static str {
         Code::IdentifierNotEchoed => "Return the advertised extension whole, its schema and every field of `info`, and add `id`.",
 
         Code::OfferMalformed => "Copy the chosen entry of `accepts` unchanged, `extra.offer` included. Take a fresh offer if it is lost.",
-        Code::OfferKeyUnknown => "Take a fresh offer. If this transaction was broadcast already, send it here before paying anew: ask the operator.",
+        Code::OfferKeyUnknown => {
+            "Take a fresh offer. If this transaction was broadcast already, send it here before paying anew: ask the operator."
+        }
         Code::OfferNotOurs => "Return the chosen entry of `accepts` field by field as it was offered. If it was, take a fresh offer.",
         Code::OfferOtherRoute => "Send the payment to the route it was offered for, or take a fresh offer of this one.",
-        Code::OfferOtherPrice => "Repeat the request exactly as it was when it was quoted (body, headers, method), or take a fresh offer for this one.",
+        Code::OfferOtherPrice => {
+            "Repeat the request exactly as it was when it was quoted (body, headers, method), or take a fresh offer for this one."
+        }
         Code::OfferExpired => "Nothing has moved: drop the transaction, make sure it is never broadcast, and pay a fresh offer.",
         Code::PaidLate => "Do not pay again. The payment is on record; give its transaction id to the operator, who can grant the request.",
 
@@ -34,22 +38,38 @@ pub const fn advice(code: Code) -> &'static str {
         Code::TransactionId => "Leave `transactionId` out, or send the id of this very transaction in display order.",
         Code::OutputIndex => "Point `paymentOutputIndex` at the output that pays, or leave it out.",
         Code::OutputAmount => "Pay `amount` exactly to the sompi, in one output, and do not round.",
-        Code::OutputRecipient => "Pay to the address in `payTo`; if it is paid already to another, that money is not the gateway's to return.",
+        Code::OutputRecipient => {
+            "Pay to the address in `payTo`; if it is paid already to another, that money is not the gateway's to return."
+        }
         Code::OutputCovenant => "Pay with an output that is not bound to a covenant.",
         Code::OutputAmbiguous => "Let exactly one output pay `amount` to `payTo`; send change to another address.",
-        Code::RequestHashMismatch => "Compute `requestHash` over the request that is sent (method, public URL, body, terms), or leave it out where it is optional.",
+        Code::RequestHashMismatch => {
+            "Compute `requestHash` over the request that is sent (method, public URL, body, terms), or leave it out where it is optional."
+        }
         Code::RequestHashRequired => "Add `requestHash` over method, public URL, body and terms, and send the same payment again.",
 
         Code::Replay => "One payment buys one request: pay for this one separately, starting from a request without payment.",
         Code::IdentifierReused => "Use a new identifier for every new request; the old one belongs to the request it was first sent with.",
         Code::EntitlementExpired => "Do not pay again for it unasked. The receipt names the transaction; the operator can re-open it.",
 
-        Code::TransactionRejected => "The node refused it for good and nothing has moved: correct what `error` names and pay a fresh offer.",
-        Code::TransactionConflicted => "Another transaction of the same coins won and this one is dead: pay a fresh offer with other coins.",
-        Code::PayerProofRequired => "Do not pay again. Sign the named hash with the key of an input, add `extensions.kaspa.payerProof`, and send the same header.",
-        Code::PayerProofInvalid => "Do not pay again. Sign this request's hash with the key of a P2PK input of the transaction, and send the same header.",
-        Code::ForeignTransaction => "Let the gateway broadcast: send the transaction here first. What others broadcast is not served on this route.",
-        Code::TransactionOlder => "This transaction is older than the offer and paid for something else: start from a request without payment.",
+        Code::TransactionRejected => {
+            "The node refused it for good and nothing has moved: correct what `error` names and pay a fresh offer."
+        }
+        Code::TransactionConflicted => {
+            "Another transaction of the same coins won and this one is dead: pay a fresh offer with other coins."
+        }
+        Code::PayerProofRequired => {
+            "Do not pay again. Sign the named hash with the key of an input, add `extensions.kaspa.payerProof`, and send the same header."
+        }
+        Code::PayerProofInvalid => {
+            "Do not pay again. Sign this request's hash with the key of a P2PK input of the transaction, and send the same header."
+        }
+        Code::ForeignTransaction => {
+            "Let the gateway broadcast: send the transaction here first. What others broadcast is not served on this route."
+        }
+        Code::TransactionOlder => {
+            "This transaction is older than the offer and paid for something else: start from a request without payment."
+        }
 
         Code::PathMalformed => "Send a path of valid percent-escapes and UTF-8, without encoded slashes, backslashes or zero bytes.",
         Code::NoRoute => "Nothing is served at this host, path and method: check the URL.",
@@ -58,10 +78,14 @@ pub const fn advice(code: Code) -> &'static str {
         Code::PriceInput => "Add the input that `detail` names, once, with a value that has a price. Nothing was charged.",
 
         Code::InFlight => "Wait for `Retry-After` and send the same header again: the first request's result will be returned.",
-        Code::SettlementPending => "Do not pay again. Keep the header and send it again after `Retry-After`, until it is answered otherwise.",
+        Code::SettlementPending => {
+            "Do not pay again. Keep the header and send it again after `Retry-After`, until it is answered otherwise."
+        }
 
         Code::StoreUnavailable => "Send the same request, with the same header if there was one, after `Retry-After`.",
-        Code::NodeUnavailable => "Send the same request, with the same header if there was one, after `Retry-After`; do not broadcast it yourself.",
+        Code::NodeUnavailable => {
+            "Send the same request, with the same header if there was one, after `Retry-After`; do not broadcast it yourself."
+        }
         Code::Overloaded => "Send the same request, with the same header if there was one, after `Retry-After`.",
 
         Code::UpstreamFailed => "Paid requests stay paid: send the same header again, later. Unpaid ones: try again as with any 502.",

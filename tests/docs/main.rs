@@ -46,7 +46,9 @@ fn every_refusal_is_documented_with_what_to_do() {
             Fault::Operator => "The operator's to repair",
             Fault::Upstream => "The API behind the gateway",
         };
-        table += &format!("\n## {title}\n\n| code | status | `errorReason` | offer | meaning | what the client should do |\n|---|---|---|---|---|---|\n");
+        table += &format!(
+            "\n## {title}\n\n| code | status | `errorReason` | offer | meaning | what the client should do |\n|---|---|---|---|---|---|\n"
+        );
         for code in Code::ALL.iter().filter(|code| code.fault() == fault) {
             let reason = match code.error_reason() {
                 "" => "-".to_owned(),
@@ -99,7 +101,9 @@ fn every_test_that_a_document_names_exists() {
     for document in ["docs/threats.md", "docs/architecture.md"] {
         let text = text(document);
         // A name of a test is a sentence: several words in backticks.
-        for name in text.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 3 && !name.contains(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_')) {
+        for name in text.split('`').skip(1).step_by(2).filter(|name| {
+            name.matches('_').count() >= 3 && !name.contains(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_')
+        }) {
             let is_code = Code::ALL.iter().any(|code| code.as_str() == name) || name.starts_with("kas402_");
             assert!(is_code || functions.contains(name), "{document} names a test that does not exist: {name}");
             named += usize::from(!is_code);
