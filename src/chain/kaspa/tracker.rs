@@ -151,6 +151,10 @@ impl Tracker {
         let tail = self.tail_position();
         if let Some(entry) = self.followed.get_mut(&txid) {
             entry.resubmit |= resubmit;
+            // The id does not cover signatures: what a stranger presented first may be forged, so the latest counts.
+            if *entry.transaction != *transaction {
+                entry.transaction = Arc::new(transaction.clone());
+            }
             return entry.status.subscribe();
         }
         let place = known.map_or(Place::Nowhere, |acceptance| Place::At { acceptance, by: None });
