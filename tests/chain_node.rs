@@ -210,6 +210,7 @@ async fn a_restart_of_the_node_loses_its_mempool_and_nothing_else() {
         let next = payer.pay(&coins[2..], &shop.script(), KAS);
         let mut status = chain.follow(&next, None, true);
         while !matches!(chain.submit(&next).await, SubmitOutcome::New | SubmitOutcome::Known) {
+            // why: the node comes back without an event
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         accepted(&mut status).await;
@@ -288,6 +289,7 @@ async fn what_happened_while_we_were_away_is_caught_up_from_the_checkpoint() {
     let known = accepted(&mut status).await;
     timeout(PATIENCE, async {
         while chain.checkpoint().is_none() {
+            // why: the node comes back without an event
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
@@ -360,11 +362,15 @@ async fn with_two_nodes_the_second_takes_over() {
     let mut status = chain.follow(&first, None, true);
     assert_eq!(chain.submit(&first).await, SubmitOutcome::New);
     let acceptance = accepted(&mut status).await;
+    // Long enough for the accepting block to reach the second node; otherwise that mines another in its place.
+    let mut tip = chain.tip();
+    timeout(PATIENCE, tip.wait_for(|tip| tip.blue_score >= acceptance.blue_score + 5)).await.unwrap().unwrap();
     net.stop_node(0).await;
     let second = payer.pay(&coins[1..], &shop.script(), KAS);
     let mut later = chain.follow(&second, None, true);
     timeout(PATIENCE, async {
         while !matches!(chain.submit(&second).await, SubmitOutcome::New | SubmitOutcome::Known) {
+            // why: the node comes back without an event
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
@@ -401,4 +407,24 @@ async fn two_nodes_on_different_chains_are_not_ready_until_they_agree() {
     timeout(Duration::from_secs(60), health.wait_for(apart)).await.expect("seen after half a minute").unwrap();
     net.rejoin().await;
     timeout(Duration::from_secs(60), health.wait_for(|health| health.ready)).await.expect("agreed again").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_node_it_waits_quietly_and_sends_nothing() {
+    // A port that was free a moment ago: nobody listens.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let chain = KaspaChain::connect(options(&[format!("ws://127.0.0.1:{port}")]));
+    let mut changes = 0;
+    let mut health = chain.health();
+    let quiet = timeout(Duration::from_secs(2), async {
+        while health.changed().await.is_ok() {
+            changes += 1;
+        }
+    });
+    assert!(quiet.await.is_err() && changes < 10, "{changes} changes");
+    assert!(health.borrow().reason.as_ref().unwrap().starts_with("disconnected"));
+    let payment = Transaction::new(0, vec![], vec![], 0, kaspa_consensus_core::subnets::SUBNETWORK_ID_NATIVE, 0, vec![]);
+    assert!(matches!(chain.submit(&payment).await, SubmitOutcome::Unavailable(_)));
+    assert!(chain.utxos(&Wallet::new(1).address().to_string()).await.is_err());
+    assert!(KaspaChain::connect(options(&[])).submit(&payment).await != SubmitOutcome::New);
 }

@@ -7,13 +7,11 @@
 pub mod kaspa;
 pub mod sim;
 
-use crate::{
-    protocol::{
-        amount::Amount,
-        ids::{Outpoint, TxId},
-        network::Network,
-    },
-    store::{Acceptance, Checkpoint},
+use crate::protocol::{
+    acceptance::{Acceptance, Checkpoint},
+    amount::Amount,
+    ids::{Outpoint, TxId},
+    network::Network,
 };
 use async_trait::async_trait;
 use kaspa_consensus_core::tx::{ScriptPublicKey, Transaction};

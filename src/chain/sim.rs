@@ -5,12 +5,10 @@
 //! chain does after catching up. Used by tests only; `check` never selects it.
 
 use super::{Chain, ChainError, Health, Sighting, SpentOutput, SubmitOutcome, Tip, TxStatus, Utxo};
-use crate::{
-    protocol::{
-        ids::{BlockHash, TxId},
-        network::Network,
-    },
-    store::{Acceptance, Checkpoint},
+use crate::protocol::{
+    acceptance::{Acceptance, Checkpoint},
+    ids::{BlockHash, TxId},
+    network::Network,
 };
 use async_trait::async_trait;
 use kaspa_consensus_core::tx::Transaction;

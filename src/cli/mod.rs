@@ -5,14 +5,23 @@
 
 pub mod check;
 pub mod explain;
+pub mod health;
 pub mod init;
 pub mod keys;
 pub mod paint;
 pub mod pay;
 pub mod wallet;
 
+use crate::{
+    admin::Listen,
+    config::{self, Environment},
+};
 use clap::{Parser, Subcommand};
-use std::{future::Future, process::ExitCode};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Charge for an existing HTTP API in native KAS, per request.
 #[derive(Parser)]
@@ -31,6 +40,14 @@ enum Command {
     /// Make and check offer keys
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Ask a running gateway whether it is alive, or ready to sell
+    Health {
+        #[command(flatten)]
+        args: health::Args,
+        /// The configuration that names the admin listener
+        #[arg(short, long, value_name = "FILE", default_value = "kas402.yaml", env = "KAS402_CONFIG")]
+        config: PathBuf,
+    },
     /// Make a wallet, show its address, balance and payments
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
@@ -43,9 +60,16 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Keys(command) => keys::run(&command),
+        Command::Health { args, config } => health::run(args, configured_admin(&config)),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
     }
+}
+
+/// The admin listener of a configuration, when there is one that compiles.
+fn configured_admin(path: &Path) -> Option<Listen> {
+    let environment = Environment { secrets: false, ..Environment::process() };
+    Some(config::load(path, &environment).ok()?.settings.admin.listen)
 }
 
 /// Runs a subcommand that waits for a network on a runtime of its own.

@@ -41,6 +41,7 @@ enum Exit {
 #[command(after_help = "Exit codes: 0 done; 1 failed, nothing paid; 2 usage; 3 refused to pay; 4 paid, outcome unknown: run it again; \
     5 settled but not delivered; 6 the answer's status is 400 or more")]
 pub struct Args {
+    /// What to fetch, http or https
     url: String,
     /// Method; default: GET, or POST with a body
     #[arg(short = 'X', long, value_name = "METHOD")]

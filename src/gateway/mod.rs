@@ -133,6 +133,10 @@ impl Gateway {
         &self.metrics
     }
 
+    pub fn chain(&self) -> &Arc<dyn Chain> {
+        &self.chain
+    }
+
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }

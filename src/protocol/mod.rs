@@ -3,6 +3,7 @@
 //! Nothing here waits, reads a clock, opens a socket or draws randomness: all of
 //! that arrives as arguments. Everything else in the crate may name these types.
 
+pub mod acceptance;
 pub mod amount;
 pub mod ids;
 pub mod inputs;

@@ -1,8 +1,10 @@
 //! The records and outcomes of the store.
 
+pub use crate::protocol::acceptance::{Acceptance, Checkpoint};
+
 use crate::protocol::{
     amount::Amount,
-    ids::{BlockHash, PaymentIdentifier, RequestIdentity, TxId},
+    ids::{PaymentIdentifier, RequestIdentity, TxId},
     network::Network,
     policy::RouteId,
     requirements::FinalityRule,
@@ -105,16 +107,6 @@ pub enum Submission {
     Own,
     /// The node knew it before our submit, or a crash or time-out hides who was first.
     Foreign,
-}
-
-/// Where and when the virtual chain accepted a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Acceptance {
-    pub block: BlockHash,
-    /// Of the accepting block.
-    pub blue_score: u64,
-    /// Of the accepting block.
-    pub daa_score: u64,
 }
 
 /// How far a payment has come.
@@ -264,13 +256,6 @@ pub struct Query {
     /// Sequence after which to continue; 0 from the start.
     pub after: u64,
     pub limit: u32,
-}
-
-/// Where catching up with the chain begins after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
-    pub block: BlockHash,
-    pub blue_score: u64,
 }
 
 /// Sums in sompi (128 bit: a sum of amounts may exceed one amount's limit) and counts.

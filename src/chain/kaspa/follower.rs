@@ -7,15 +7,17 @@
 //! So late, lost or reordered notifications cost time, never truth.
 
 use super::{
-    Shared,
     link::LinkState,
-    lock,
     node::{CallError, Node},
     search,
+    shared::{Shared, lock},
     submit_errors::Verdict,
     tracker::Located,
 };
-use crate::{chain::Tip, protocol::ids::BlockHash, store::Checkpoint};
+use crate::{
+    chain::Tip,
+    protocol::{acceptance::Checkpoint, ids::BlockHash},
+};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use kaspa_wrpc_client::prelude::Notification;
 use std::{sync::Arc, time::Duration};
@@ -42,11 +44,7 @@ const LOCATE_AT_ONCE: usize = 16;
 
 pub(super) async fn run(shared: Arc<Shared>) {
     loop {
-        let Some((index, node, session)) = shared.first_up() else {
-            shared.not_ready(shared.why_down());
-            shared.any_link_changed().await;
-            continue;
-        };
+        let (index, node, session) = shared.wait_for_up().await;
         let ended = follow_node(&shared, index, session, &node).await;
         shared.leave_node();
         if let Err(error) = ended {
@@ -74,9 +72,11 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
     shared.not_ready("catching_up: reading the chain".into());
     lock(&shared.tracker).begin_catch_up();
     let events = node.subscribe().await?;
-    catch_up(shared, node).await?;
-    locate_all(shared, node).await?;
-    set_tip(shared, node).await?;
+    tokio::select! {
+        ready = prepare(shared, node) => ready?,
+        // What is notified meanwhile is only thrown away, so that it does not pile up: the chain is asked for again below.
+        () = drain(&events) => return Err(CallError::Lost("the notifications ended".into())),
+    }
     lock(&shared.tracker).caught_up();
     shared.enter_node(index, session);
 
@@ -141,6 +141,17 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
             _ = chores.tick() => work.push(run_chores(shared, index, node).boxed()),
         }
     }
+}
+
+/// Everything that must be known before anything is published.
+async fn prepare(shared: &Shared, node: &Node) -> Result<(), CallError> {
+    catch_up(shared, node).await?;
+    locate_all(shared, node).await?;
+    set_tip(shared, node).await
+}
+
+async fn drain(events: &async_channel::Receiver<Notification>) {
+    while events.recv().await.is_ok() {}
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

@@ -13,29 +13,29 @@ mod follower;
 mod link;
 mod node;
 mod search;
+mod shared;
 mod submit_errors;
 mod tracker;
 
 use super::{Chain, ChainError, Health, Sighting, SpentOutput, SubmitOutcome, Tip, TxStatus, Utxo};
-use crate::{
-    protocol::{ids::TxId, network::Network, time::UnixMillis},
-    store::{Acceptance, Checkpoint},
+use crate::protocol::{
+    acceptance::{Acceptance, Checkpoint},
+    ids::TxId,
+    network::Network,
+    time::UnixMillis,
 };
 use async_trait::async_trait;
 use kaspa_addresses::Address;
 use kaspa_consensus_core::tx::Transaction;
-use link::{LinkState, LinkWatch};
-use node::{CallError, Node};
+use shared::{Shared, lock, resubmit_on_connect};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
-use submit_errors::Verdict;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
 };
-use tracker::Tracker;
 
 /// The clock as an argument.
 pub type Now = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
@@ -66,34 +66,6 @@ impl Options {
 pub struct KaspaChain {
     shared: Arc<Shared>,
     tasks: Vec<AbortHandle>,
-}
-
-/// What the tasks and the trait share. No lock is held across an await.
-struct Shared {
-    options: Arc<Options>,
-    links: Vec<LinkWatch>,
-    tracker: Mutex<Tracker>,
-    checkpoint: Mutex<Option<Checkpoint>>,
-    standing: Mutex<Standing>,
-    health: watch::Sender<Health>,
-    tip: watch::Sender<Tip>,
-    /// Something was put into the tracker's lists from outside.
-    wake: Notify,
-}
-
-/// Which node is followed, and how well.
-#[derive(Default)]
-struct Standing {
-    /// Index of the link, and its session.
-    follows: Option<(usize, u64)>,
-    /// Why nothing is followed.
-    reason: String,
-    disagreement: bool,
-}
-
-/// A poisoned lock means a panic in a short, pure section; its data is still the best there is.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl KaspaChain {
@@ -127,188 +99,6 @@ impl Drop for KaspaChain {
     fn drop(&mut self) {
         // The links end by themselves when nobody watches them.
         self.tasks.iter().for_each(AbortHandle::abort);
-    }
-}
-
-impl Shared {
-    /// The connected nodes, the followed one first.
-    fn nodes(&self) -> Vec<Node> {
-        let followed = lock(&self.standing).follows.map(|(index, _)| index);
-        let others = (0..self.links.len()).filter(|index| Some(*index) != followed);
-        followed.into_iter().chain(others).filter_map(|index| self.node(index)).map(|(node, _)| node).collect()
-    }
-
-    fn other_nodes(&self, index: usize) -> Vec<Node> {
-        (0..self.links.len()).filter(|other| *other != index).filter_map(|other| self.node(other)).map(|(node, _)| node).collect()
-    }
-
-    fn node(&self, index: usize) -> Option<(Node, u64)> {
-        match &*self.links[index].borrow() {
-            LinkState::Up { node, session, .. } => Some((node.clone(), *session)),
-            LinkState::Down { .. } => None,
-        }
-    }
-
-    fn first_up(&self) -> Option<(usize, Node, u64)> {
-        (0..self.links.len()).find_map(|index| self.node(index).map(|(node, session)| (index, node, session)))
-    }
-
-    fn why_down(&self) -> String {
-        self.links.first().map_or("disconnected: no node is configured".into(), |link| match &*link.borrow() {
-            LinkState::Down { reason, .. } => reason.clone(),
-            LinkState::Up { .. } => "catching_up: connected".into(),
-        })
-    }
-
-    /// Waits until some link changes its state.
-    async fn any_link_changed(&self) {
-        let mut links = self.links.clone();
-        if links.is_empty() {
-            return std::future::pending().await;
-        }
-        let changes = links.iter_mut().map(|link| Box::pin(link.changed()));
-        let (result, ..) = futures::future::select_all(changes).await;
-        if result.is_err() {
-            // A link's task ended, which only a shutdown does.
-            std::future::pending().await
-        }
-    }
-
-    fn not_ready(&self, reason: String) {
-        {
-            let mut standing = lock(&self.standing);
-            standing.follows = None;
-            standing.reason = reason;
-        }
-        self.publish_health();
-    }
-
-    fn enter_node(&self, index: usize, session: u64) {
-        {
-            let mut standing = lock(&self.standing);
-            standing.follows = Some((index, session));
-            standing.disagreement = false;
-        }
-        self.publish_health();
-    }
-
-    fn leave_node(&self) {
-        lock(&self.standing).follows = None;
-    }
-
-    fn agree(&self, agreed: bool) {
-        lock(&self.standing).disagreement = !agreed;
-        self.publish_health();
-    }
-
-    fn publish_health(&self) {
-        let health = {
-            let standing = lock(&self.standing);
-            let index = standing.follows.map_or(0, |(index, _)| index);
-            let server_version = self.links.get(index).and_then(|link| match &*link.borrow() {
-                LinkState::Up { version, .. } => Some(version.clone()),
-                LinkState::Down { version, .. } => version.clone(),
-            });
-            let reason = match (standing.follows, standing.disagreement) {
-                (None, _) => Some(standing.reason.clone()),
-                (Some(_), true) => Some("nodes_disagree: two nodes are on different chains for more than 30 s".into()),
-                (Some(_), false) => None,
-            };
-            Health { ready: reason.is_none(), reason, server_version }
-        };
-        self.health.send_if_modified(|old| {
-            let changed = *old != health;
-            *old = health;
-            changed
-        });
-    }
-
-    async fn resubmit_everywhere(self: Arc<Self>, transactions: Vec<Arc<Transaction>>) {
-        for node in self.nodes() {
-            self.resubmit(&node, &transactions).await;
-        }
-    }
-
-    async fn resubmit(&self, node: &Node, transactions: &[Arc<Transaction>]) {
-        for transaction in transactions {
-            let txid = TxId::from(transaction.id());
-            match node::submit_to(node, transaction, self.options.submit_deadline).await {
-                Ok(()) => tracing::info!(%txid, "sent again"),
-                Err((verdict, why)) => {
-                    tracing::debug!(%txid, %why, "sent again, not taken");
-                    follower::learn(self, &txid, verdict);
-                }
-            }
-        }
-    }
-
-    fn a_node(&self) -> Result<Node, ChainError> {
-        self.nodes().into_iter().next().ok_or_else(|| ChainError::Unavailable(self.why_down()))
-    }
-
-    /// One submit over all nodes. The followed node's answer counts: were they asked at the same time, a node could
-    /// hear of the transaction from another before us, and an honest payer's would look like a stranger's.
-    async fn submit(self: &Arc<Self>, transaction: &Transaction) -> SubmitOutcome {
-        let txid = TxId::from(transaction.id());
-        let mut nodes = self.nodes().into_iter();
-        let Some(first) = nodes.next() else { return SubmitOutcome::Unavailable(self.why_down()) };
-        let others: Vec<_> = nodes.collect();
-        let answer = node::submit_to(&first, transaction, self.options.submit_deadline).await;
-        let outcome = match answer {
-            Ok(()) => SubmitOutcome::New,
-            Err((verdict, why)) => {
-                follower::learn(self, &txid, verdict);
-                submit_errors::outcome(verdict, why)
-            }
-        };
-        match outcome {
-            SubmitOutcome::New | SubmitOutcome::Known => {
-                let (shared, transaction) = (self.clone(), Arc::new(transaction.clone()));
-                tokio::spawn(async move {
-                    for node in others {
-                        shared.resubmit(&node, std::slice::from_ref(&transaction)).await;
-                    }
-                });
-                outcome
-            }
-            SubmitOutcome::Unknown(_) => {
-                for node in others {
-                    match node::submit_to(&node, transaction, self.options.submit_deadline).await {
-                        // The first node's silence hides who was first: never `New`.
-                        Ok(()) | Err((Verdict::InMempool | Verdict::InSomeBlock, _)) => return SubmitOutcome::Known,
-                        Err(_) => {}
-                    }
-                }
-                outcome
-            }
-            // A proof: no node takes it.
-            SubmitOutcome::Rejected(_) | SubmitOutcome::Unavailable(_) => outcome,
-        }
-    }
-}
-
-/// The mempool is memory only: whenever a node comes (back), what is unseen is sent to it again.
-async fn resubmit_on_connect(shared: Arc<Shared>, index: usize) {
-    let mut link = shared.links[index].clone();
-    let mut health = shared.health.subscribe();
-    let mut last = None;
-    loop {
-        let up = link.wait_for(|state| matches!(state, LinkState::Up { session, .. } if Some(*session) != last)).await;
-        let Ok((node, session)) = up.map(|state| match &*state {
-            LinkState::Up { node, session, .. } => (Some(node.clone()), Some(*session)),
-            LinkState::Down { .. } => (None, None),
-        }) else {
-            return;
-        };
-        // What was accepted while we were away is known only after catching up.
-        if health.wait_for(|health| health.ready).await.is_err() {
-            return;
-        }
-        last = session;
-        if let Some(node) = node {
-            let unsent = lock(&shared.tracker).unsent();
-            shared.resubmit(&node, &unsent).await;
-        }
     }
 }
 
@@ -366,13 +156,5 @@ impl Chain for KaspaChain {
 
     fn checkpoint(&self) -> Option<Checkpoint> {
         *lock(&self.shared.checkpoint)
-    }
-}
-
-impl From<CallError> for String {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Lost(why) | CallError::Refused(why) => why,
-        }
     }
 }

@@ -7,14 +7,12 @@ use super::{
     super::{SpentOutput, Utxo},
     submit_errors,
 };
-use crate::{
-    protocol::{
-        amount::Amount,
-        ids::{BlockHash, Outpoint, TxId},
-        network::Network,
-        time::UnixMillis,
-    },
-    store::Acceptance,
+use crate::protocol::{
+    acceptance::Acceptance,
+    amount::Amount,
+    ids::{BlockHash, Outpoint, TxId},
+    network::Network,
+    time::UnixMillis,
 };
 use kaspa_addresses::Address;
 use kaspa_consensus_core::tx::Transaction;

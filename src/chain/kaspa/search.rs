@@ -8,6 +8,7 @@
 
 use super::{
     node::{BlockFacts, CallError, Node},
+    shared::lock,
     tracker::{Scan, Tracker},
 };
 use crate::protocol::{
@@ -130,12 +131,12 @@ pub(super) async fn scan_for_conflicts(node: &Node, tracker: &Mutex<Tracker>, sc
                 Err(CallError::Refused(_)) => continue,
                 Err(lost) => return Err(lost),
             };
-            let mut tracker = super::lock(tracker);
+            let mut tracker = lock(tracker);
             for transaction in transactions.into_iter().filter(|transaction| accepted.contains(&transaction.txid)) {
                 tracker.spent(scan.block, transaction.txid, transaction.inputs);
             }
         }
     }
-    super::lock(tracker).scanned(scan);
+    lock(tracker).scanned(scan);
     Ok(())
 }

@@ -85,7 +85,11 @@ const TABLE: &[(Says, Verdict)] = &[
     (Starts("transaction tries to spend ", "while its total inputs amount is"), Rejected),
     (Starts("input ", "sig op count is"), Rejected),
     (Starts("contextual mass (including storage mass) is incomputable", ""), Rejected),
-    (Starts("covenants error:", ""), Rejected),
+    // Rules that an activation to come may change.
+    (Starts("covenants error:", ""), Unknown),
+    (Starts("failed to verify the signature script: attempt to execute", ""), Unknown),
+    (Starts("failed to verify the signature script: opcode not supported", ""), Unknown),
+    (Starts("failed to verify the signature script: covenants error", ""), Unknown),
     // Scripts that look at the chain may pass later.
     (Starts("failed to verify the signature script: block ", ""), Unknown),
     (Starts("failed to verify the signature script:", ""), Rejected),
@@ -192,6 +196,7 @@ mod tests {
             ("transaction compute mass of 9 is larger than max allowed size of 1".into(), Rejected),
             ("failed to verify the signature script: signature invalid: malformed".into(), Rejected),
             ("failed to verify the signature script: block 00 not selected".into(), Unknown),
+            ("failed to verify the signature script: attempt to execute reserved opcode OpX".into(), Unknown),
             ("something kaspad 3 says".into(), Unknown),
         ] {
             check(sentence, expect);

@@ -9,9 +9,9 @@
 //! Used by `KaspaChain` under a mutex; every method is short and none waits.
 
 use super::super::TxStatus;
-use crate::{
-    protocol::ids::{BlockHash, Outpoint, TxId},
-    store::Acceptance,
+use crate::protocol::{
+    acceptance::Acceptance,
+    ids::{BlockHash, Outpoint, TxId},
 };
 use kaspa_consensus_core::tx::Transaction;
 use std::{

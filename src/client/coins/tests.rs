@@ -81,6 +81,8 @@ fn audit(plan: &Plan, price: u64, rules: &CoinRules) -> SignedPayment {
     assert!(masses.transient_mass <= params.block_mass_limits.transient);
     let floor = masses.normalized_max(&params.block_mass_limits.cofactors()) * rules.relay_sompi_per_gram;
     assert!(signed.fee.sompi() >= floor, "fee {} under the floor {floor}", signed.fee);
+    let offered = masses.compute_mass.max(storage) * rules.priority_sompi_per_gram;
+    assert!(signed.fee.sompi() >= offered, "fee {} under the offered {offered}", signed.fee);
     assert!(
         signed.fee.sompi() <= floor + rules.dust_to_fee.sompi() || rules.priority_sompi_per_gram > 0,
         "fee {} is excessive",

@@ -1,0 +1,82 @@
+//! What the admin listener may know of the gateway.
+
+use crate::{
+    chain::{Health, Tip},
+    gateway::Gateway,
+    protocol::network::Network,
+    store::{StoreError, Totals},
+};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+/// The inspected gateway. Reads only.
+#[async_trait]
+pub trait Inspect: Send + Sync + 'static {
+    /// Whether priced routes can be sold now, and why not; cheap, never waits.
+    fn readiness(&self) -> Result<(), String>;
+
+    /// Prometheus text.
+    fn metrics(&self) -> String;
+
+    async fn status(&self) -> Status;
+}
+
+/// What `/status` says.
+#[derive(Debug)]
+pub struct Status {
+    pub network: Network,
+    pub readiness: Result<(), String>,
+    pub node: Health,
+    pub tip: Tip,
+    pub totals: Result<Totals, StoreError>,
+}
+
+impl Status {
+    /// For people and scripts; sums of money are decimal strings in sompi, as on the wire.
+    pub fn json(&self) -> Value {
+        let reasons = self.readiness.as_ref().err();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "network": self.network,
+            "ready": self.readiness.is_ok(),
+            "reasons": reasons.into_iter().collect::<Vec<_>>(),
+            "node": {
+                "ready": self.node.ready,
+                "reason": self.node.reason,
+                "serverVersion": self.node.server_version,
+                "daaScore": self.tip.daa_score.to_string(),
+                "blueScore": self.tip.blue_score.to_string(),
+            },
+            "payments": match &self.totals {
+                Ok(totals) => json!({
+                    "pending": totals.pending,
+                    "settled": totals.settled,
+                    "delivered": totals.delivered,
+                    "reversed": totals.reversed,
+                    "chargedSompi": totals.charged_sompi.to_string(),
+                    "reversedSompi": totals.reversed_sompi.to_string(),
+                    "owedSompi": totals.owed_sompi.to_string(),
+                }),
+                Err(error) => json!({ "error": error.to_string() }),
+            },
+        })
+    }
+}
+
+#[async_trait]
+impl Inspect for Gateway {
+    fn readiness(&self) -> Result<(), String> {
+        Gateway::readiness(self)
+    }
+
+    fn metrics(&self) -> String {
+        Gateway::metrics(self).render()
+    }
+
+    async fn status(&self) -> Status {
+        let chain = self.chain();
+        let node = chain.health().borrow().clone();
+        let tip = *chain.tip().borrow();
+        Status { network: chain.network(), readiness: Gateway::readiness(self), node, tip, totals: self.store().totals().await }
+    }
+}

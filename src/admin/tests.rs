@@ -1,0 +1,206 @@
+//! The listener over real sockets, with a gateway whose state the test sets.
+
+use super::*;
+use crate::{
+    chain::{Health, Tip},
+    cli::health,
+    protocol::network::Network,
+    store::{StoreError, Totals},
+};
+use async_trait::async_trait;
+use serde_json::Value;
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
+use zeroize::Zeroizing;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+struct Fake {
+    readiness: Result<(), String>,
+    totals: Result<Totals, StoreError>,
+}
+
+#[async_trait]
+impl Inspect for Fake {
+    fn readiness(&self) -> Result<(), String> {
+        self.readiness.clone()
+    }
+    fn metrics(&self) -> String {
+        "kas402_node_ready 1\n".into()
+    }
+    async fn status(&self) -> Status {
+        Status {
+            network: Network::Simnet,
+            readiness: self.readiness.clone(),
+            node: Health { ready: true, reason: None, server_version: Some("2.1.0".into()) },
+            tip: Tip { daa_score: 7, blue_score: 5 },
+            totals: self.totals.clone(),
+        }
+    }
+}
+
+fn ready() -> Arc<Fake> {
+    Arc::new(Fake { readiness: Ok(()), totals: Ok(Totals { charged_sompi: u128::from(u64::MAX) + 1, ..Totals::default() }) })
+}
+
+fn not_ready() -> Arc<Fake> {
+    Arc::new(Fake { readiness: Err("catching_up".into()), totals: Err(StoreError::Unavailable("disk".into())) })
+}
+
+fn token() -> Option<Token> {
+    Some(Token::new(Zeroizing::new(SECRET.into())).unwrap())
+}
+
+fn loopback() -> Listen {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+async fn start(listen: Listen, token: Option<Token>, fake: Arc<Fake>) -> (Admin, watch::Sender<bool>) {
+    let (stop, stopped) = watch::channel(false);
+    (serve(Settings { listen, token }, fake, stopped).await.unwrap(), stop)
+}
+
+/// Status and body of one request with the given extra head lines.
+async fn ask(address: &Listen, method: &str, path: &str, head: &str) -> (u16, String) {
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{head}\r\n");
+    let mut answer = String::new();
+    match address {
+        Listen::Tcp(address) => {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.read_to_string(&mut answer).await.unwrap();
+        }
+        Listen::Unix(path) => {
+            let mut stream = UnixStream::connect(path).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.read_to_string(&mut answer).await.unwrap();
+        }
+    }
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+fn authorization(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
+}
+
+#[tokio::test]
+async fn strangers_learn_alive_and_ready_and_nothing_else() {
+    for (fake, readyz) in [(ready(), 200), (not_ready(), 503)] {
+        let (admin, _stop) = start(loopback(), token(), fake).await;
+        let twice = authorization(SECRET).repeat(2);
+        let basic = format!("authorization: Basic {SECRET}\r\n");
+        for head in ["", &authorization("wrong"), &authorization(""), &twice, &basic] {
+            for (path, expect) in [
+                ("/healthz", 200),
+                ("/readyz", readyz),
+                ("/metrics", 401),
+                ("/status", 401),
+                ("/", 401),
+                ("/metrics/", 401),
+                ("/nothing", 401),
+            ] {
+                assert_eq!(ask(&admin.address, "GET", path, head).await, (expect, String::new()), "{path} with {head:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_token_opens_everything() {
+    let (admin, _stop) = start(loopback(), token(), not_ready()).await;
+    let head = authorization(SECRET);
+    let (status, body) = ask(&admin.address, "GET", "/readyz", &head).await;
+    assert_eq!((status, body.as_str()), (503, r#"{"ready":false,"reasons":["catching_up"]}"#));
+    assert_eq!(ask(&admin.address, "GET", "/metrics", &head).await, (200, "kas402_node_ready 1\n".into()));
+    assert_eq!(ask(&admin.address, "GET", "/nothing", &head).await.0, 404);
+    assert_eq!(ask(&admin.address, "POST", "/metrics", &head).await.0, 405);
+    assert_eq!(ask(&admin.address, "GET", "/metrics", &head.replace("Bearer", "bearer")).await.0, 200, "schemes have no case");
+}
+
+#[tokio::test]
+async fn status_gives_sums_beyond_64_bit_as_text_and_says_when_the_store_fails() {
+    for (fake, pointer, expect) in [
+        (ready(), "/payments/chargedSompi", "18446744073709551616"),
+        (ready(), "/node/daaScore", "7"),
+        (ready(), "/network", "kaspa:simnet"),
+        (not_ready(), "/payments/error", "the store is unavailable: disk"),
+        (not_ready(), "/reasons/0", "catching_up"),
+    ] {
+        let (admin, _stop) = start(loopback(), token(), fake).await;
+        let (status, body) = ask(&admin.address, "GET", "/status", &authorization(SECRET)).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, body.pointer(pointer).and_then(Value::as_str)), (200, Some(expect)), "{pointer} in {body}");
+    }
+}
+
+#[tokio::test]
+async fn tcp_needs_a_token_and_stays_on_this_machine() {
+    let (_stop, stopped) = watch::channel(false);
+    let refused = |listen: &str, token| serve(Settings { listen: listen.parse().unwrap(), token }, ready(), stopped.clone());
+    assert!(matches!(refused("127.0.0.1:0", None).await, Err(AdminError::TokenMissing(_))));
+    assert!(matches!(refused("0.0.0.0:0", token()).await, Err(AdminError::Listen(ListenError::NotLoopback(_)))));
+    assert!(matches!(refused("[::]:0", token()).await, Err(AdminError::Listen(ListenError::NotLoopback(_)))));
+}
+
+#[tokio::test]
+async fn the_socket_is_its_owners_alone_needs_no_token_and_goes_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let (admin, stop) = start(Listen::Unix(path.clone()), None, ready()).await;
+    let found = fs::symlink_metadata(&path).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left beside it");
+    assert_eq!(ask(&admin.address, "GET", "/metrics", "").await.0, 200);
+    stop.send(true).unwrap();
+    admin.finished.await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_dead_socket_is_replaced_and_everything_else_in_the_way_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let (admin, stop) = start(Listen::Unix(path.clone()), None, ready()).await;
+    assert_eq!(ask(&admin.address, "GET", "/healthz", "").await.0, 200);
+
+    let (_keep, stopped) = watch::channel(false);
+    let again = |path: &Path| serve(Settings { listen: Listen::Unix(path.into()), token: None }, ready(), stopped.clone());
+    assert!(matches!(again(&path).await, Err(AdminError::Listen(ListenError::Running(_)))));
+    let file = directory.path().join("notes");
+    fs::write(&file, "keep").unwrap();
+    assert!(matches!(again(&file).await, Err(AdminError::Listen(ListenError::NotASocket(_)))));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "keep");
+    assert_eq!(ask(&admin.address, "GET", "/healthz", "").await.0, 200, "the running one is untouched");
+
+    // A successor's socket survives the end of its predecessor.
+    fs::remove_file(&path).unwrap();
+    let (_second, _stop) = start(Listen::Unix(path.clone()), None, ready()).await;
+    stop.send(true).unwrap();
+    admin.finished.await.unwrap();
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn the_health_command_tells_alive_ready_and_unreachable_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tcp, _tcp) = start(loopback(), token(), not_ready()).await;
+    let (unix, _unix) = start(Listen::Unix(directory.path().join("a.sock")), None, ready()).await;
+    let check = |address: &Listen, ready: bool| {
+        let address = address.clone();
+        tokio::task::spawn_blocking(move || health::probe(&address, ready))
+    };
+    assert_eq!(check(&tcp.address, false).await.unwrap().unwrap(), 200);
+    assert_eq!(check(&tcp.address, true).await.unwrap().unwrap(), 503);
+    assert_eq!(check(&unix.address, true).await.unwrap().unwrap(), 200);
+    assert!(check(&Listen::Unix(directory.path().join("none")), false).await.unwrap().is_err());
+}
