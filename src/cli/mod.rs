@@ -10,18 +10,11 @@ pub mod init;
 pub mod keys;
 pub mod paint;
 pub mod pay;
+pub mod run;
 pub mod wallet;
 
-use crate::{
-    admin::Listen,
-    config::{self, Environment},
-};
 use clap::{Parser, Subcommand};
-use std::{
-    future::Future,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{future::Future, process::ExitCode};
 
 /// Charge for an existing HTTP API in native KAS, per request.
 #[derive(Parser)]
@@ -33,6 +26,8 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the gateway
+    Run(run::Args),
     /// Find every error in a configuration, or explain one request
     Check(check::Args),
     /// Write a commented configuration to start from
@@ -40,14 +35,8 @@ enum Command {
     /// Make and check offer keys
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Ask a running gateway whether it is alive, or ready to sell
-    Health {
-        #[command(flatten)]
-        args: health::Args,
-        /// The configuration that names the admin listener
-        #[arg(short, long, value_name = "FILE", default_value = "kas402.yaml", env = "KAS402_CONFIG")]
-        config: PathBuf,
-    },
+    /// Ask a running gateway whether it is alive, or ready
+    Health(health::Args),
     /// Make a wallet, show its address, balance and payments
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
@@ -57,19 +46,14 @@ enum Command {
 /// Entry point of the binary.
 pub fn main() -> ExitCode {
     match Line::parse().command {
+        Command::Run(args) => asynchronously(run::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Keys(command) => keys::run(&command),
-        Command::Health { args, config } => health::run(args, configured_admin(&config)),
+        Command::Health(args) => health::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
     }
-}
-
-/// The admin listener of a configuration, when there is one that compiles.
-fn configured_admin(path: &Path) -> Option<Listen> {
-    let environment = Environment { secrets: false, ..Environment::process() };
-    Some(config::load(path, &environment).ok()?.settings.admin.listen)
 }
 
 /// Runs a subcommand that waits for a network on a runtime of its own.
