@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{
     binding::exact_v1::payer,
-    chain::{ChainError, SpentOutput, SubmitOutcome, TxStatus},
+    chain::{ChainError, Sighting, SpentOutput, SubmitOutcome, TxStatus},
     protocol::{policy::Observe, refusal::Code, requirements::Finality, time::UnixMillis},
     store::{Acceptance, Advanced, Fact, PaymentState, StoreError, Submission},
 };
+use kaspa_consensus_core::tx::Transaction;
 use kaspa_txscript::extract_script_pub_key_address;
 use std::time::Duration;
 use tokio::{
@@ -69,6 +70,10 @@ impl Gateway {
             return Err(purchase.refusal(Code::ForeignTransaction, ""));
         }
         if foreign && observe == Observe::Proven && purchase.payer_proof.is_none() {
+            if self.nowhere(&purchase.transaction, &status).await {
+                // A double spend, an orphan, or a submit without an answer: a proof would not help yet.
+                self.finality(admitted, status).await?;
+            }
             let detail = "sign extensions.kaspa.requestHash with the key of an input";
             let refusal = purchase.refusal(Code::PayerProofRequired, detail);
             return Err(refusal.with("requestHash", purchase.request_hash.to_string()));
@@ -134,6 +139,12 @@ impl Gateway {
         // From here on it is sent again on every reconnect.
         let _ = self.chain.follow(&purchase.transaction, None, true);
         Ok(submission)
+    }
+
+    /// Whether neither the chain nor the node's mempool is known to have the transaction.
+    async fn nowhere(&self, transaction: &Transaction, status: &watch::Receiver<TxStatus>) -> bool {
+        let accepted = matches!(*status.borrow(), TxStatus::Accepted(_));
+        !accepted && matches!(self.chain.sighting(transaction).await, Ok(Sighting::NotSeen) | Err(_))
     }
 
     /// Waits until the route's finality holds; 503 when it does not in time.
