@@ -30,9 +30,7 @@ use kas402::{
 };
 use kaspa_wrpc_client::{
     client::{ConnectOptions, ConnectStrategy},
-    prelude::{
-        ChannelConnection, ChannelType, KaspaRpcClient, Notification, RpcApi as _, Scope, VirtualChainChangedScope, WrpcEncoding,
-    },
+    prelude::{ChannelConnection, ChannelType, KaspaRpcClient, Notification, RpcApi as _, Scope, VirtualChainChangedScope, WrpcEncoding},
 };
 use rand::rngs::OsRng;
 use std::{
@@ -86,11 +84,7 @@ pub async fn measure(options: &Options, node: &Devnet, gateway: &Gateway) -> Fal
             return Err(gateway.process.failed(&format!("answers {status} to a payment: {}", String::from_utf8_lossy(&body))));
         }
         let noticed = tokio::time::timeout(PATIENCE, accepted.of(txid)).await.map_err(|_| "the node never named a paid transaction")?;
-        paid.push(Paid {
-            added: millis(noticed, answered),
-            accepted_after: millis(sent, noticed),
-            total: millis(sent, answered),
-        });
+        paid.push(Paid { added: millis(noticed, answered), accepted_after: millis(sent, noticed), total: millis(sent, answered) });
     }
     Ok(paid)
 }

@@ -18,7 +18,8 @@ pub struct Machine {
 impl Machine {
     pub fn read(options: &Options) -> Fallible<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
-        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).map(|line| line.trim_matches([' ', '\t', ':']).to_owned());
+        let model =
+            cpus.lines().find_map(|line| line.strip_prefix("model name")).map(|line| line.trim_matches([' ', '\t', ':']).to_owned());
         let cores = std::thread::available_parallelism()?.get();
         if cores < 2 {
             return Err("two cores are needed: one for the server, one for the load".into());

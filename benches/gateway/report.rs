@@ -31,7 +31,10 @@ impl Report {
     pub fn new(machine: Machine) -> Self {
         let mut text = String::new();
         let Machine { command, date, model, cores, kernel, load_before, versions } = &machine;
-        push(&mut text, format_args!("$ {command}\n{date}, {cores} x {model}, {kernel}, load before {load_before}\n{}\n", versions.join("; ")));
+        push(
+            &mut text,
+            format_args!("$ {command}\n{date}, {cores} x {model}, {kernel}, load before {load_before}\n{}\n", versions.join("; ")),
+        );
         push(&mut text, format_args!("server on core 0, wrk and upstream on core 1, medians over interleaved rounds\n"));
         Self { text, json: json!({ "machine": machine.json() }), missed: false }
     }
@@ -55,7 +58,10 @@ impl Report {
 
     fn comparison(&mut self, key: &str, title: &str, standings: &[Standing], yardstick: &str, aim: f64) {
         let text = &mut self.text;
-        push(text, format_args!("\n{title}\n{:<26}{:>9}{:>9}{:>7}{:>9}{:>9}{:>8}\n", "", "req/s", "CPU us", "busy", "p50 us", "p99 us", "bytes"));
+        push(
+            text,
+            format_args!("\n{title}\n{:<26}{:>9}{:>9}{:>7}{:>9}{:>9}{:>8}\n", "", "req/s", "CPU us", "busy", "p50 us", "p99 us", "bytes"),
+        );
         for Standing { name, median: m, .. } in standings {
             push(
                 text,
@@ -96,7 +102,10 @@ impl Report {
     }
 
     pub fn exact(&mut self, paid: Vec<Paid>) {
-        push(&mut self.text, format_args!("\nexact, {} payments on a real node at 10 blocks/s\n{:<48}{:>9}{:>9}\n", paid.len(), "", "median", "p90"));
+        push(
+            &mut self.text,
+            format_args!("\nexact, {} payments on a real node at 10 blocks/s\n{:<48}{:>9}{:>9}\n", paid.len(), "", "median", "p90"),
+        );
         let mut figures = json!({ "payments": paid.len() });
         let rows: [(&str, &str, fn(&Paid) -> f64); 3] = [
             ("added_ms", "added over the node's own report, ms", |paid| paid.added),
@@ -118,7 +127,13 @@ impl Report {
         let connections = memory.connections;
         push(
             &mut self.text,
-            format_args!("\nMemory, MiB resident\n{:<26}{:>9}{:>16}{:>18}\n", "", "before", format!("{connections} idle"), "KiB/connection"),
+            format_args!(
+                "\nMemory, MiB resident\n{:<26}{:>9}{:>16}{:>18}\n",
+                "",
+                "before",
+                format!("{connections} idle"),
+                "KiB/connection"
+            ),
         );
         for (name, resident) in [("kas402", memory.kas402), ("bare pingora", memory.pingora)] {
             let mib = |kib: u64| kib as f64 / 1024.0;

@@ -29,11 +29,8 @@ pub fn run(options: &Options, contestants: &[Contestant<'_>]) -> Fallible<Vec<St
             samples[index].push(load::run(options, options.seconds, &contestants[index])?);
         }
     }
-    let standing = |(contestant, samples): (&Contestant<'_>, Vec<Sample>)| Standing {
-        name: contestant.name,
-        median: middle(&samples),
-        samples,
-    };
+    let standing =
+        |(contestant, samples): (&Contestant<'_>, Vec<Sample>)| Standing { name: contestant.name, median: middle(&samples), samples };
     Ok(contestants.iter().zip(samples).map(standing).collect())
 }
 

@@ -60,9 +60,7 @@ pub fn compile_text(text: &str, folder: &Path, environment: &Environment<'_>) ->
     let compiled = raw::Root::read(&tree, &mut problems).and_then(|root| compile::compile(&root, folder, environment, &mut problems));
     problems.sort();
     match compiled {
-        Some((policy, settings, offer_keys)) if !problems.has_errors() => {
-            Ok(Compiled { policy, settings, offer_keys, warnings: problems })
-        }
+        Some((policy, settings, offer_keys)) if !problems.has_errors() => Ok(Compiled { policy, settings, offer_keys, warnings: problems }),
         _ => Err(problems),
     }
 }

@@ -510,4 +510,3 @@ pub fn schema() -> Value {
     schema["title"] = json!("kas402 configuration");
     schema
 }
-

@@ -187,7 +187,10 @@ mod tests {
 
     #[test]
     fn hostile_and_ambiguous_yaml_is_refused_with_its_place() {
-        let bomb = format!("a: &a [x,x,x,x,x,x,x,x,x]\n{}", (0..9).map(|i| format!("b{i}: &b{i} [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n")).collect::<String>());
+        let bomb = format!(
+            "a: &a [x,x,x,x,x,x,x,x,x]\n{}",
+            (0..9).map(|i| format!("b{i}: &b{i} [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n")).collect::<String>()
+        );
         for (text, line) in [
             ("a: 1\na: 2\n", Some(2)),
             ("a:\n  b: 1\n  b: 2\n", Some(3)),

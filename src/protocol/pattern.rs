@@ -89,7 +89,9 @@ fn part_covers(a: &Part, b: &Part) -> bool {
     match (a, b) {
         (Part::Literal(a), Part::Literal(b)) => a == b,
         (Part::Param { prefix, suffix }, Part::Literal(text)) => fits(text, prefix, suffix),
-        (Part::Param { prefix: p, suffix: s }, Part::Param { prefix: q, suffix: t }) => q.starts_with(p.as_str()) && t.ends_with(s.as_str()),
+        (Part::Param { prefix: p, suffix: s }, Part::Param { prefix: q, suffix: t }) => {
+            q.starts_with(p.as_str()) && t.ends_with(s.as_str())
+        }
         _ => false,
     }
 }

@@ -41,7 +41,8 @@ fn amount(text: &str, at: Pos, cx: &mut Context<'_>) -> Option<Amount> {
             cx.problem(Code::PriceSmall, at, message);
         }
         Payable::No => {
-            let message = format!("no ordinary wallet can pay {}: the network refuses outputs that small (about 0.02 KAS)", amount.to_kas());
+            let message =
+                format!("no ordinary wallet can pay {}: the network refuses outputs that small (about 0.02 KAS)", amount.to_kas());
             cx.problem(Code::PriceUnpayable, at, message);
         }
     }
@@ -82,7 +83,9 @@ fn table_rule(raw: &raw::PriceTable, cx: &mut Context<'_>) -> Option<PriceRule> 
 fn possible(by: &PriceInput, key: &str) -> Result<(), &'static str> {
     let fine = match by {
         PriceInput::Method => return method(key).map(drop),
-        PriceInput::Header(_) => key.trim_matches([' ', '\t']) == key && HeaderValue::from_str(key).is_ok_and(|value| value.to_str().is_ok()),
+        PriceInput::Header(_) => {
+            key.trim_matches([' ', '\t']) == key && HeaderValue::from_str(key).is_ok_and(|value| value.to_str().is_ok())
+        }
         PriceInput::Query(_) | PriceInput::Json(_) => true,
     };
     if fine { Ok(()) } else { Err("a header is compared as visible ASCII without blanks around it: this row matches nothing") }
@@ -174,4 +177,3 @@ pub fn finality(raw: Option<&At<raw::Finality>>, final_depth: u64, cx: &mut Cont
 pub fn highest(rule: &PriceRule) -> Amount {
     rule.alternatives().into_iter().map(|price| price.amount).max().unwrap_or(Amount::ZERO)
 }
-

@@ -4,7 +4,7 @@ use super::{Context, is_loopback, prices, upstreams::Upstreams};
 use crate::{
     config::{
         problem::{Code, Pos},
-        raw::{self, RouteSection, Root, Sale},
+        raw::{self, Root, RouteSection, Sale},
         shape::At,
     },
     protocol::{
@@ -198,7 +198,11 @@ impl Maker<'_> {
         if observe == raw::Observe::Any {
             cx.problem(Code::ObserveAny, observe_at, "whoever presents a transaction seen on the network first gets the resource");
             if !hash {
-                cx.problem(Code::HashOptional, observe_at, "set `require_request_hash: true` too, or a payment fits every request of its price");
+                cx.problem(
+                    Code::HashOptional,
+                    observe_at,
+                    "set `require_request_hash: true` too, or a payment fits every request of its price",
+                );
             }
         }
         let (charge_on, charge_at) = setting!(self, raw, charge_on);

@@ -167,7 +167,9 @@ fn node(root: &Root, cx: &mut Context<'_>) -> NodeSettings {
     match (raw.value.urls.as_ref().is_none_or(|urls| urls.value.is_empty()), trust) {
         (true, false) => cx.problem(Code::NodeInvalid, raw.at, "give `urls` of your nodes, or accept `trust_public_nodes: true`"),
         (true, true) if cx.network == Network::Simnet => cx.problem(Code::NodeInvalid, at, "simnet has no public nodes"),
-        (true, true) => cx.problem(Code::TrustPublicNodes, at, "public nodes decide what counts as paid: run your own for money that matters"),
+        (true, true) => {
+            cx.problem(Code::TrustPublicNodes, at, "public nodes decide what counts as paid: run your own for money that matters")
+        }
         (false, true) => cx.problem(Code::NodeInvalid, at, "`trust_public_nodes` has no meaning together with `urls`"),
         (false, false) => {}
     }
