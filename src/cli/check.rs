@@ -1,6 +1,6 @@
 //! `kas402 check`: every problem of a configuration at once, or what one request would be offered.
 
-use super::{explain, paint::Paint};
+use super::{explain, paint::Paint, say};
 use crate::config::{self, Compiled, Environment, Problem, Problems, Severity};
 use serde_json::json;
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> ExitCode {
     match (&args.explain, &compiled) {
         (Some(request), Ok(compiled)) => explain::run(args, request, compiled),
         _ if args.json => {
-            println!("{}", to_json(&file, &compiled));
+            say(to_json(&file, &compiled));
             exit_code(&compiled)
         }
         _ => {
@@ -48,8 +48,7 @@ pub fn run(args: &Args) -> ExitCode {
                 Ok(compiled) => &compiled.warnings,
                 Err(problems) => problems,
             };
-            print!("{}", excerpts(&file, &text, problems, paint));
-            println!("{}", summary(&file, &compiled, paint));
+            say(excerpts(&file, &text, problems, paint) + &summary(&file, &compiled, paint));
             exit_code(&compiled)
         }
     }

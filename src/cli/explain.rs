@@ -1,7 +1,7 @@
 //! `kas402 check --explain`: the route, price, inputs and offers of one request, decided by the same
 //! rules that serve it. Asks no node and signs nothing.
 
-use super::{check::Args, fail};
+use super::{check::Args, fail, say};
 use crate::{
     config::Compiled,
     protocol::{
@@ -30,11 +30,11 @@ pub fn run(args: &Args, request: &str, compiled: &Compiled) -> ExitCode {
     match answer {
         Err(why) => fail(why),
         Ok(answer) if args.json => {
-            println!("{answer}");
+            say(answer);
             ExitCode::SUCCESS
         }
         Ok(answer) => {
-            print!("{}", to_text(&answer));
+            say(to_text(&answer).trim_end());
             ExitCode::SUCCESS
         }
     }
@@ -49,7 +49,8 @@ fn parse(request: &str, headers: &[String], body: Vec<u8>, policy: &Policy) -> R
         let name: HeaderName = name.trim().parse().map_err(|_| format!("{name:?} is not a header name"))?;
         map.append(name, HeaderValue::from_str(value.trim()).map_err(|_| format!("{line:?}: no header can have this value"))?);
     }
-    let absolute = target.split_once("://").map(|(_, rest)| rest.split_once('/').map_or((rest, "/".to_owned()), |(h, t)| (h, format!("/{t}"))));
+    let absolute =
+        target.split_once("://").map(|(_, rest)| rest.split_once('/').map_or((rest, "/".to_owned()), |(h, t)| (h, format!("/{t}"))));
     let from_header = map.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
     let (authority, target) = absolute.map_or((from_header, target.to_owned()), |(authority, target)| (authority.to_owned(), target));
     let host = authority.parse::<http::uri::Authority>().map(|authority| authority.host().to_ascii_lowercase()).unwrap_or_default();

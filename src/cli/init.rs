@@ -1,6 +1,6 @@
 //! `kas402 init`: a commented configuration that passes `check`, and keys when asked for.
 
-use super::{fail, keys};
+use super::{fail, keys, say};
 use crate::{
     config::{self, Environment},
     protocol::network::Network,
@@ -35,7 +35,7 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     match write(args) {
         Ok(text) => {
-            println!("{text}");
+            say(text);
             ExitCode::SUCCESS
         }
         Err(why) => fail(why),
@@ -48,7 +48,8 @@ fn write(args: &Args) -> Result<String, String> {
     // What does not pass its own check is not written: the arguments are then at fault.
     let environment = Environment { secrets: false, ..Environment::process() };
     let folder = config::folder_of(&args.output);
-    config::compile_text(&text, folder, &environment).map_err(|problems| format!("these arguments do not make a configuration:\n{problems}"))?;
+    config::compile_text(&text, folder, &environment)
+        .map_err(|problems| format!("these arguments do not make a configuration:\n{problems}"))?;
     let file = args.output.display();
     let created = OpenOptions::new().write(true).create_new(true).open(&args.output);
     created.and_then(|mut created| created.write_all(text.as_bytes())).map_err(|error| format!("{file}: {error}"))?;

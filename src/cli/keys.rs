@@ -1,6 +1,6 @@
 //! `kas402 keys`: make and check the file of offer keys. Never prints a key.
 
-use super::fail;
+use super::{fail, say};
 use crate::{
     config::secrets::{self, OFFER_KEY_BYTES},
     runtime::{clock, random},
@@ -35,7 +35,7 @@ pub fn run(command: &Command) -> ExitCode {
     };
     match done {
         Ok(text) => {
-            println!("{text}");
+            say(text);
             ExitCode::SUCCESS
         }
         Err(why) => fail(why),
@@ -47,7 +47,7 @@ pub fn create(file: &Path, kid: Option<&str>) -> Result<String, String> {
     let kid = kid.map_or_else(|| format!("k{}", clock::now().seconds()), str::to_owned);
     let mut key = Zeroizing::new([0; OFFER_KEY_BYTES]);
     for half in key.chunks_exact_mut(16) {
-        half.copy_from_slice(&random::bytes16());
+        half.copy_from_slice(&random::bytes());
     }
     let line = secrets::offer_key_line(&kid, &key);
     secrets::parse_offer_keys(&secrets::Secret::new(line.to_string())).map_err(|error| error.to_string())?;

@@ -46,9 +46,11 @@ mod tests {
             ("1 sompi", Payable::No),
             ("0.01 KAS", Payable::No),
             ("0.0199 KAS", Payable::No),
-            ("0.02 KAS", Payable::NotByEveryWallet),
+            ("0.02 KAS", Payable::No),
+            ("0.0201 KAS", Payable::NotByEveryWallet),
             ("0.09 KAS", Payable::NotByEveryWallet),
-            ("0.1 KAS", Payable::Yes),
+            ("0.1 KAS", Payable::NotByEveryWallet),
+            ("0.1001 KAS", Payable::Yes),
             ("0.25 KAS", Payable::Yes),
             ("1000000 KAS", Payable::Yes),
         ] {

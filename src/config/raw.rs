@@ -380,7 +380,8 @@ impl Shape for Listen {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         match &node.kind {
             Kind::Map(_) => ListenSection::read(node, problems).map(Self),
-            _ => At::read(node, problems).map(|address| Self(ListenSection { at: node.at, address: Some(address), tls: None })),
+            _ => At::read(node, problems)
+                .map(|address| Self(ListenSection { at: node.at, address: Some(address), ..ListenSection::default() })),
         }
     }
 

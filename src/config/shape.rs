@@ -167,13 +167,18 @@ macro_rules! section {
         $(#[doc = $doc])*
         #[derive(Clone, Debug, Default)]
         pub struct $name {
+            #[allow(dead_code, reason = "the same parts for every section")]
             pub at: $crate::config::problem::Pos,
+            /// The keys the file has, also those whose value is wrong.
+            #[allow(dead_code, reason = "the same parts for every section")]
+            pub written: Vec<&'static str>,
             $($(#[doc = $field_doc])* pub $field: Option<$crate::config::shape::At<$ty>>,)*
         }
 
         impl $name {
             $($(
                 /// As written, else the default.
+                #[allow(dead_code, reason = "the same parts for every section")]
                 pub fn $field(&self) -> $ty {
                     self.$field.as_ref().map_or_else(|| $default.into(), |field| field.value.clone())
                 }
@@ -186,13 +191,16 @@ macro_rules! section {
                 let entries = $crate::config::shape::entries(node, problems)?;
                 for (key, value) in entries {
                     match key.text.as_str() {
-                        $(name if name == stringify!($field) => section.$field = $crate::config::shape::At::read(value, problems),)*
+                        $(name if name == stringify!($field) => {
+                            section.written.push(stringify!($field));
+                            section.$field = $crate::config::shape::At::read(value, problems);
+                        })*
                         _ => $crate::config::shape::unknown_key(key, &[$(stringify!($field)),*], problems),
                     }
                 }
                 $($(
                     let _ = stringify!($required);
-                    if !entries.iter().any(|(key, _)| key.text == stringify!($field)) {
+                    if !section.written.contains(&stringify!($field)) {
                         problems.push($crate::config::problem::Code::MissingKey, node.at, concat!("`", stringify!($field), "` must be written"));
                     }
                 )?)*
@@ -242,7 +250,10 @@ macro_rules! words {
             }
 
             fn schema() -> serde_json::Value {
-                serde_json::json!({"enum": [$($word),*]})
+                // `404` reads as a number in YAML.
+                let number = |word: &str| word.parse::<u64>().ok().map(serde_json::Value::from);
+                let words = [$($word),*].into_iter().flat_map(|word| [Some(word.into()), number(word)]).flatten();
+                serde_json::json!({"enum": words.collect::<Vec<serde_json::Value>>()})
             }
         }
     };

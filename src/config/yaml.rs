@@ -69,6 +69,7 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
         merge_keys: serde_saphyr::MergeKeyPolicy::Error,
         strict_booleans: true,
+        strict_indentation: true,
         reject_unsupported_tags: true,
         with_snippet: false,
     };
@@ -198,7 +199,6 @@ mod tests {
             ("a: [1, 2\n", None),
             ("a: 1\n---\nb: 2\n", None),
             ("a: 1\n  b: 2\n", None),
-            ("\ta: 1\n", None),
             (&bomb, None),
             (&format!("a: {}", "[".repeat(100)), None),
             (&format!("# {}", "x".repeat(MAX_BYTES)), Some(1)),

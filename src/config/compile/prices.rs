@@ -37,12 +37,14 @@ fn amount(text: &str, at: Pos, cx: &mut Context<'_>) -> Option<Amount> {
     match payable(cx.network, amount) {
         Payable::Yes => {}
         Payable::NotByEveryWallet => {
-            let message = format!("{} is less than many wallets can pay with change (about 0.1 KAS)", amount.to_kas());
+            let message = format!("many wallets cannot pay {} and keep change: ask for more than 0.1 KAS", amount.to_kas());
             cx.problem(Code::PriceSmall, at, message);
         }
         Payable::No => {
-            let message =
-                format!("no ordinary wallet can pay {}: the network refuses outputs that small (about 0.02 KAS)", amount.to_kas());
+            let message = format!(
+                "no ordinary wallet can pay {}: the network refuses outputs that small; ask for more than 0.02 KAS",
+                amount.to_kas()
+            );
             cx.problem(Code::PriceUnpayable, at, message);
         }
     }

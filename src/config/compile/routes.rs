@@ -8,6 +8,7 @@ use crate::{
         shape::At,
     },
     protocol::{
+        pattern::Pattern,
         policy::{Accept, Access, ChargeOn, Condition, Observe, Pricing, PublicOrigin, Route, RouteId},
         price::PriceInput,
         requirements::{Finality, Scheme},
@@ -88,7 +89,8 @@ impl Maker<'_> {
             Some(host) => Some(host?),
         };
         let origin = self.origin(raw, host.as_deref(), cx);
-        let path = raw.path.as_ref()?.value.clone();
+        let path = path(raw.path.as_ref()?, cx);
+        let path = path?;
         let description = describe(host.as_deref(), &path, &methods, &conditions);
         Some(Route {
             id: RouteId(raw.id.as_ref().map_or(description, |id| id.value.clone())),
@@ -164,6 +166,12 @@ impl Maker<'_> {
     }
 
     fn access(&self, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Access> {
+        let written = |key| raw.written.contains(&key);
+        let faulty = (written("free") && raw.free.is_none()) || (written("price") && raw.price.is_none());
+        if faulty || (written("accepts") && raw.accepts.is_none()) {
+            // Its value was already found wrong.
+            return None;
+        }
         let ways = [raw.free(), raw.price.is_some(), raw.accepts.is_some()];
         if ways.into_iter().filter(|way| *way).count() != 1 {
             cx.problem(Code::RouteAccess, raw.at, "a route is exactly one of `free: true`, `price` and `accepts`");
@@ -332,6 +340,11 @@ fn bytes((number, at): (u64, Pos), cx: &mut Context<'_>) -> usize {
             0
         }
     }
+}
+
+fn path(raw: &At<String>, cx: &mut Context<'_>) -> Option<String> {
+    Pattern::parse(&raw.value).map_err(|error| cx.problem(Code::PathInvalid, raw.at, error.to_string())).ok()?;
+    Some(raw.value.clone())
 }
 
 fn conditions(raw: &RouteSection, cx: &mut Context<'_>) -> Vec<Condition> {

@@ -49,6 +49,11 @@ pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
     }
     let waiting_payments = positive(limits.waiting_payments(), at(&limits.waiting_payments), cx);
     let log = root.log.as_ref().map(|log| log.value.clone()).unwrap_or_default();
+    if let Some(level) = &log.level
+        && let Err(reason) = tracing_subscriber::EnvFilter::builder().parse(&level.value)
+    {
+        cx.problem(Code::BadValue, level.at, format!("this is not a log level or filter: {reason}"));
+    }
     Some(Settings {
         network: cx.network,
         listeners,
