@@ -41,8 +41,6 @@ enum Command {
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
     Pay(Box<pay::Args>),
-    /// Ask a running gateway whether it is alive, or ready to sell
-    Health(health::Args),
 }
 
 /// Entry point of the binary.
