@@ -58,7 +58,17 @@ pub struct Paid {
     pub total: f64,
 }
 
-pub async fn measure(options: &Options, node: &Devnet, gateway: &Gateway) -> Fallible<Vec<Paid>> {
+/// All payments, and where the gateway itself says that the added time went.
+pub struct Exact {
+    pub paid: Vec<Paid>,
+    /// Mean, from the acceptance known in the gateway to the request on its way to the upstream: the
+    /// payer asked from the node, the charge and the forward made durable.
+    pub release_ms: f64,
+    /// Mean, the upstream's answer and the delivery made durable.
+    pub upstream_ms: f64,
+}
+
+pub async fn measure(options: &Options, node: &Devnet, gateway: &Gateway) -> Fallible<Exact> {
     let accepted = Acceptances::listen(&node.wrpc[0]).await?;
     let buyer = Wallet::from_secret(Network::Simnet, &[BUYER_SEED; 32])?;
     let mut coins = Vec::new();
@@ -86,7 +96,10 @@ pub async fn measure(options: &Options, node: &Devnet, gateway: &Gateway) -> Fal
         let noticed = tokio::time::timeout(PATIENCE, accepted.of(txid)).await.map_err(|_| "the node never named a paid transaction")?;
         paid.push(Paid { added: millis(noticed, answered), accepted_after: millis(sent, noticed), total: millis(sent, answered) });
     }
-    Ok(paid)
+    let mean = |(sum, count): (f64, f64)| sum * 1e3 / count;
+    let release_ms = mean(gateway.histogram("kas402_release_seconds").await?);
+    let upstream_ms = mean(gateway.histogram("kas402_upstream_seconds").await?);
+    Ok(Exact { paid, release_ms, upstream_ms })
 }
 
 /// From one moment to another, negative when the other was first.

@@ -18,6 +18,10 @@ use std::{
     process::Stdio,
     time::Duration,
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
 
 /// What the upstream answers to everything.
 const UPSTREAM_BODY: &str = "{\"answer\":\"forty-two\",\"note\":\"a small static body\"}";
@@ -52,6 +56,7 @@ pub struct FirstOffer {
 pub struct Gateway {
     server: Server,
     http: reqwest::Client,
+    admin: PathBuf,
 }
 
 impl std::ops::Deref for Gateway {
@@ -86,7 +91,22 @@ impl Gateway {
         BufReader::new(stdout).read_line(&mut line)?;
         let announced: Value = serde_json::from_str(&line).map_err(|_| process.failed("announced nothing"))?;
         let address = announced["listening"][0].as_str().ok_or("the announcement names no address")?.parse()?;
-        Ok(Self { server: Server { process: process.listening(address)?, address }, http: reqwest::Client::new() })
+        let server = Server { process: process.listening(address)?, address };
+        Ok(Self { server, http: reqwest::Client::new(), admin: folder.join("admin.sock") })
+    }
+
+    /// Sum and count of one of the gateway's own histograms, seconds.
+    pub async fn histogram(&self, name: &str) -> Fallible<(f64, f64)> {
+        let mut admin = UnixStream::connect(&self.admin).await?;
+        admin.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        admin.read_to_string(&mut text).await?;
+        let value = |suffix: &str| -> Fallible<f64> {
+            let key = format!("{name}_{suffix} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&key)).ok_or_else(|| format!("no {key}in the metrics"))?;
+            Ok(line.trim().parse()?)
+        };
+        Ok((value("sum")?, value("count")?))
     }
 
     /// Waits until the node is caught up with, then for an offer.
