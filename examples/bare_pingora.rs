@@ -1,7 +1,8 @@
 //! What `make bench` compares the gateway with: pingora and nothing else.
 //!
 //! `bare_pingora proxy LISTEN UPSTREAM [THREADS]` passes everything to one upstream;
-//! `bare_pingora static402 LISTEN HEADER_BYTES [THREADS]` answers 402 with a `PAYMENT-REQUIRED` header of that size.
+//! `bare_pingora static402 LISTEN HEADER_BYTES BODY_BYTES [THREADS]` answers 402 with a `PAYMENT-REQUIRED` header and a
+//! body of these sizes.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,8 +44,8 @@ impl ProxyHttp for Bare {
     }
 }
 
-fn static_402(header_bytes: usize) -> pingora::Result<Bare> {
-    let body = Bytes::from_static(b"{\"x402Version\":2}");
+fn static_402(header_bytes: usize, body_bytes: usize) -> pingora::Result<Bare> {
+    let body = Bytes::from("b".repeat(body_bytes));
     let mut head = ResponseHeader::build(402, None)?;
     head.insert_header("payment-required", "a".repeat(header_bytes))?;
     head.insert_header("content-type", "application/json")?;
@@ -55,19 +56,19 @@ fn static_402(header_bytes: usize) -> pingora::Result<Bare> {
 
 fn parse(args: &[String]) -> Option<(Bare, &str, usize)> {
     let (mode, listen, what) = (args.first()?, args.get(1)?, args.get(2)?);
-    let threads = args.get(3).map_or(Some(1), |threads| threads.parse().ok())?;
-    let bare = match mode.as_str() {
-        "proxy" => Bare::Proxy(what.parse().ok()?),
-        "static402" => static_402(what.parse().ok()?).ok()?,
+    let (bare, rest) = match mode.as_str() {
+        "proxy" => (Bare::Proxy(what.parse().ok()?), &args[3..]),
+        "static402" => (static_402(what.parse().ok()?, args.get(3)?.parse().ok()?).ok()?, &args[4..]),
         _ => return None,
     };
+    let threads = rest.first().map_or(Some(1), |threads| threads.parse().ok())?;
     Some((bare, listen, threads))
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some((bare, listen, threads)) = parse(&args) else {
-        eprintln!("usage: bare_pingora proxy LISTEN UPSTREAM [THREADS] | static402 LISTEN HEADER_BYTES [THREADS]");
+        eprintln!("usage: bare_pingora proxy LISTEN UPSTREAM [THREADS] | static402 LISTEN HEADER_BYTES BODY_BYTES [THREADS]");
         return ExitCode::FAILURE;
     };
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });

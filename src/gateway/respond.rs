@@ -21,7 +21,10 @@ use crate::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE},
+    header::{
+        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, CONTENT_TYPE, ORIGIN,
+        RETRY_AFTER, SET_COOKIE,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -77,13 +80,24 @@ const fn retry_after(code: Code) -> Option<u32> {
 /// What every answer to one request shares.
 #[derive(Clone)]
 pub(super) struct Reply {
-    pub cors: Cors,
-    /// The request's own headers, for CORS.
-    pub request: HeaderMap,
+    cors: Cors,
+    /// Those of the request's own headers that CORS reads.
+    request: HeaderMap,
     pub request_id: String,
 }
 
 impl Reply {
+    pub fn new(cors: &Cors, request: &HeaderMap, request_id: String) -> Self {
+        let mut kept = HeaderMap::new();
+        // Copying all of them would cost every request; only browsers send these.
+        for name in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_REQUEST_HEADERS] {
+            for value in request.get_all(&name) {
+                kept.append(&name, value.clone());
+            }
+        }
+        Self { cors: cors.clone(), request: kept, request_id }
+    }
+
     /// A refusal without offers.
     pub fn refuse(&self, refusal: &Refusal) -> Answer {
         debug_assert!(refusal.code.offers() == Offers::Never || refusal.code.status() == 400);

@@ -35,12 +35,12 @@ use std::sync::Arc;
 impl Paywall for Arc<Gateway> {
     fn route(&self, head: RawHead) -> Routed {
         let policy = self.policy.load_full();
-        let reply = Reply { cors: policy.cors.clone(), request: head.headers.clone(), request_id: head.request_id.clone() };
+        let reply = Reply::new(&policy.cors, &head.headers, head.request_id.clone());
         let refuse = |code: Code, detail: String| {
             self.count_refusal(code);
             Routed::Answer(Box::new(reply.refuse(&Refusal::new(code, detail))))
         };
-        let head = match normalise(&policy, &head) {
+        let head = match normalise(&policy, head) {
             Ok(normal) => normal,
             Err(detail) => return refuse(Code::PathMalformed, detail),
         };
@@ -63,7 +63,7 @@ impl Paywall for Arc<Gateway> {
 
     async fn serve(&self, sale: Box<Sale>, body: BodyRead) -> Served {
         let Sale { route, policy, head, request_id } = *sale;
-        let reply = Reply { cors: policy.cors.clone(), request: head.headers.clone(), request_id };
+        let reply = Reply::new(&policy.cors, &head.headers, request_id);
         let Access::Priced(pricing) = &route.access else {
             // Only priced routes make a `Sale`; a free one has nothing to serve here.
             return Served::Answer(Box::new(reply.refuse(&Refusal::new(Code::NoRoute, ""))));
@@ -107,15 +107,15 @@ pub(super) struct VerifiedSale {
 }
 
 /// The head in the form that is matched and forwarded.
-fn normalise(policy: &Policy, head: &RawHead) -> Result<RequestHead, String> {
-    let host = host_of(&head.authority);
-    let (path, query) = match head.target.split_once('?') {
+fn normalise(policy: &Policy, head: RawHead) -> Result<RequestHead, String> {
+    let RawHead { method, authority, target, headers, request_id: _ } = head;
+    let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
-        None => (head.target.as_str(), None),
+        None => (target.as_str(), None),
     };
     // What has no normal form is refused on every host: there is no second form to forward.
     let path = NormalPath::parse(path, policy.encoded_slashes).map_err(|error| error.to_string())?;
-    Ok(RequestHead { method: head.method.clone(), host, path, target: head.target.clone(), query, headers: head.headers.clone() })
+    Ok(RequestHead { method, host: host_of(&authority), path, target, query, headers })
 }
 
 /// Lower case, without port, user info or the trailing dot of a rooted name.
@@ -190,7 +190,7 @@ impl Gateway {
             return refusal;
         }
         let Some(txid) = presented_transaction(request) else { return refusal };
-        match self.noted(self.store.payment(&PaymentKey { network, txid }).await) {
+        match self.ask(self.store.payment(&PaymentKey { network, txid })).await {
             Ok(None) => refusal,
             Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail).of(network, txid),
             Err(error) => Refusal::new(Code::StoreUnavailable, error.to_string()).of(network, txid),

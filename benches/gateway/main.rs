@@ -1,0 +1,104 @@
+//! `make bench`: what the gateway costs, against a bare pingora and nginx on the same machine.
+//!
+//! Promises: everything compared runs in interleaved rounds of one run, each server alone on core 0,
+//! load generator and upstream on core 1; every number is a median over rounds; an answer that is not
+//! the expected one fails the run. Never judges by absolute speed: the aims are ratios, and one latency.
+//! Started by `scripts/bench`, which builds the parts; `docs/benchmarks.md` says what the numbers mean.
+
+#[path = "../../tests/support/devnet.rs"]
+mod devnet;
+mod exact;
+mod load;
+mod machine;
+mod memory;
+mod micro;
+mod options;
+mod process;
+mod report;
+mod rounds;
+mod servers;
+mod stats;
+
+use options::{Options, Section};
+use report::Report;
+use servers::{Gateway, Nginx, Pingora, Upstream};
+use std::process::ExitCode;
+
+/// What goes wrong here is for people to read.
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(usage) => {
+            eprintln!("{usage}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be started");
+    match runtime.block_on(run(&options)) {
+        Ok(report) => {
+            println!("{report}");
+            if report.missed() { ExitCode::from(3) } else { ExitCode::SUCCESS }
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Fallible<Report> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let mut report = Report::new(machine::Machine::read(options)?);
+
+    say("starting a node, an upstream and the gateway");
+    let node = devnet::Devnet::start(1, 10.0).await;
+    let upstream = Upstream::start(folder)?;
+    let gateway = Gateway::start(folder, &upstream, &node.wrpc[0])?;
+    let offer = gateway.first_offer().await?;
+    report.offer(&offer);
+
+    if options.runs(Section::Memory) {
+        say("memory: idle connections");
+        report.memory(memory::measure(options, &gateway, &upstream, folder).await?);
+    }
+    if options.runs(Section::Exact) {
+        say("exact: payments on the real node");
+        report.exact(exact::measure(options, &node, &gateway).await?);
+    }
+    // From here on the node only stands by, so that its mining takes nothing from core 1.
+    node.set_rate(0, 0.0).await;
+    if options.runs(Section::Free) {
+        say("a free route");
+        let (pingora, nginx) = (Pingora::proxy(folder, &upstream)?, Nginx::proxy(folder, &upstream)?);
+        let contestants = [
+            gateway.contestant("kas402", "/free", 200),
+            gateway.contestant("kas402, wildcard route", "/files/a/b.txt", 200),
+            pingora.contestant("bare pingora", "/free", 200),
+            nginx.contestant("nginx proxy_pass", "/free", 200),
+        ];
+        report.free(rounds::run(options, &contestants)?);
+    }
+    if options.runs(Section::Unpaid) {
+        say("the 402");
+        let (pingora, nginx) = (Pingora::static_402(folder, &offer)?, Nginx::static_402(folder, &offer)?);
+        let contestants = [
+            gateway.contestant("kas402", "/priced", 402),
+            pingora.contestant("bare pingora", "/priced", 402),
+            nginx.contestant("nginx return 402", "/priced", 402),
+        ];
+        report.unpaid(rounds::run(options, &contestants)?);
+        report.micro(micro::measure(&offer)?);
+    }
+    report.finish();
+    if let Some(file) = &options.json {
+        std::fs::write(file, report.json())?;
+    }
+    Ok(report)
+}
+
+fn say(what: &str) {
+    eprintln!("bench: {what}");
+}

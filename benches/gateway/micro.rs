@@ -1,0 +1,113 @@
+//! Where the time of a 402 goes: its steps one by one, as plain loops over the library's functions.
+//!
+//! The steps are those of `gateway::sell` and `gateway::quote`, on the very offer that the gateway made.
+//! They run in this process, warm; what a 402 costs beyond them is pingora, the kernel, and moving data.
+
+use crate::{Fallible, servers::FirstOffer};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use kas402::{
+    protocol::{
+        ids::StoreId,
+        offer::{OfferContext, OfferKey, OfferKeys, OfferToken},
+        path::NormalPath,
+        policy::{PublicOrigin, RouteId},
+        price::PriceRule,
+        refusal::Code,
+        request::{Request, RequestHead},
+        requirements::Requirements,
+        time::UnixMillis,
+    },
+    runtime::{clock, random},
+    wire::{
+        canonical, header, identifier,
+        messages::{PaymentRequired, Resource, X402_VERSION},
+    },
+};
+use serde_json::Map;
+use std::{hint::black_box, time::Instant};
+
+const LOOPS: u32 = 20_000;
+/// The fastest of so many passes counts: the others were interrupted.
+const PASSES: usize = 5;
+
+/// A step and its microseconds per 402.
+pub type Steps = Vec<(&'static str, f64)>;
+
+pub fn measure(offer: &FirstOffer) -> Fallible<Steps> {
+    let sent: serde_json::Value = serde_json::from_slice(&offer.body)?;
+    let accepted: Requirements = serde_json::from_value(sent["accepts"][0].clone())?;
+    let url = sent["resource"]["url"].as_str().ok_or("an offer names its resource")?.to_owned();
+    let request = request()?;
+    let price = PriceRule::Fixed(accepted.amount);
+    let quoted = price.evaluate(&request)?;
+    let (origin, route) = (PublicOrigin("http://kas402.bench".into()), RouteId("/priced".into()));
+    let context = OfferContext { origin: &origin, route: &route, rule_id: "1", inputs: &quoted.inputs };
+    let key = OfferKey { kid: "bench".into(), key: vec![7; 32].into(), not_after: None };
+    let keys = OfferKeys::derive(&[key], StoreId([1; 16]));
+    let mut unsigned = accepted.clone();
+    unsigned.extra.offer.clear();
+    let terms = canonical::to_vec(&unsigned);
+    let message = || PaymentRequired {
+        x402_version: X402_VERSION,
+        error: Some(Code::PaymentRequired.meaning().to_owned()),
+        resource: Resource { url: url.clone(), description: Some("One answer".into()), mime_type: Some("application/json".into()) },
+        accepts: vec![accepted.clone()],
+        extensions: Map::from_iter([(identifier::NAME.to_owned(), identifier::advertise(false))]),
+    };
+    let built = message();
+    let canonical = canonical::to_vec(&built);
+    if canonical.len().abs_diff(offer.body.len()) > 64 {
+        return Err(format!("the measured message has {} bytes, the real one {}", canonical.len(), offer.body.len()).into());
+    }
+    let sign = || OfferToken::sign(&keys, &context, &terms, UnixMillis(1_700_000_000_000), 300, 5, [9; 16]).map(|token| token.to_string());
+
+    Ok(vec![
+        ("request id: 16 random bytes from the kernel, hex", time(|| hex::encode(random::bytes()))),
+        ("copies of the request's headers (three)", time(|| [(); 3].map(|()| request.head.headers.clone()))),
+        ("path: normal form", time(|| NormalPath::parse("/priced", false))),
+        ("price rule", time(|| price.evaluate(&request))),
+        ("clock and nonce: 16 random bytes from the kernel", time(|| (clock::now(), random::bytes()))),
+        ("terms as canonical JSON", time(|| canonical::to_vec(&unsigned))),
+        ("HMAC-SHA256 and the token's text", time(sign)),
+        ("the message: requirements, resource, extension", time(message)),
+        ("the message as canonical JSON", time(|| canonical::to_vec(&built))),
+        ("base64 of it", time(|| base64_of(&canonical))),
+        ("the message as JSON body", time(|| serde_json::to_vec(&built).map(Bytes::from))),
+        ("all of header::encode, for comparison (canonical JSON, base64, header value)", time(|| header::encode(&built))),
+    ])
+}
+
+fn base64_of(bytes: &[u8]) -> HeaderValue {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    HeaderValue::try_from(STANDARD.encode(bytes)).expect("base64 is visible ASCII")
+}
+
+/// What wrk sends, as the gateway sees it.
+fn request() -> Fallible<Request> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("host", "127.0.0.1:8402"),
+        ("x-request-id", "0123456789abcdef0123456789abcdef"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "127.0.0.1:8402"),
+        ("x-forwarded-proto", "http"),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    let path = NormalPath::parse("/priced", false)?;
+    let head = RequestHead { method: Method::GET, host: "127.0.0.1".into(), path, target: "/priced".into(), query: None, headers };
+    Ok(Request { head, body: Bytes::new() })
+}
+
+/// Microseconds of one call.
+fn time<T>(mut step: impl FnMut() -> T) -> f64 {
+    let pass = |step: &mut dyn FnMut() -> T| {
+        let began = Instant::now();
+        for _ in 0..LOOPS {
+            black_box(step());
+        }
+        began.elapsed().as_secs_f64() * 1e6 / f64::from(LOOPS)
+    };
+    (0..PASSES).map(|_| pass(&mut step)).fold(f64::INFINITY, f64::min)
+}

@@ -1,0 +1,181 @@
+//! The numbers as a table for people and as JSON, with the aims of the project.
+
+use crate::{
+    exact::{Exact, Paid},
+    machine::{self, Machine},
+    memory::Memory,
+    micro::Steps,
+    rounds::Standing,
+    servers::FirstOffer,
+    stats::{median, quantile},
+};
+use serde_json::{Value, json};
+use std::fmt::{self, Write as _};
+
+/// Of a bare pingora's requests per second on a free route.
+const FREE_AIM: f64 = 0.90;
+/// Of a bare pingora's static 402s per second.
+const UNPAID_AIM: f64 = 0.70;
+/// Median milliseconds over the node's own report.
+const EXACT_AIM_MS: f64 = 5.0;
+/// A server that used less of its core was held up by the load generator or by other programs: its requests per second say little.
+const SATURATED: f64 = 0.90;
+
+pub struct Report {
+    text: String,
+    json: Value,
+    missed: bool,
+}
+
+impl Report {
+    pub fn new(machine: Machine) -> Self {
+        let mut text = String::new();
+        let Machine { command, date, model, cores, kernel, load_before, versions } = &machine;
+        push(
+            &mut text,
+            format_args!("$ {command}\n{date}, {cores} x {model}, {kernel}, load before {load_before}\n{}\n", versions.join("; ")),
+        );
+        push(&mut text, format_args!("server on core 0, wrk and upstream on core 1, medians over interleaved rounds\n"));
+        Self { text, json: json!({ "machine": machine.json() }), missed: false }
+    }
+
+    pub fn offer(&mut self, offer: &FirstOffer) {
+        let FirstOffer { header, body, head_bytes } = offer;
+        push(
+            &mut self.text,
+            format_args!("a 402 here: PAYMENT-REQUIRED {} bytes, all headers {head_bytes}, body {}\n", header.len(), body.len()),
+        );
+        self.json["offer"] = json!({ "payment_required_bytes": header.len(), "header_bytes": head_bytes, "body_bytes": body.len() });
+    }
+
+    pub fn free(&mut self, standings: Vec<Standing>) {
+        self.comparison("free", "A free route, forwarded", &standings, "bare pingora", FREE_AIM);
+    }
+
+    pub fn unpaid(&mut self, standings: Vec<Standing>) {
+        self.comparison("unpaid", "The 402", &standings, "bare pingora", UNPAID_AIM);
+    }
+
+    fn comparison(&mut self, key: &str, title: &str, standings: &[Standing], yardstick: &str, aim: f64) {
+        let (Some(ours), Some(theirs)) = (standings.first(), standings.iter().find(|standing| standing.name == yardstick)) else { return };
+        let text = &mut self.text;
+        let columns =
+            format_args!("{:>9}{:>9}{:>7}{:>9}{:>9}{:>8}   of {yardstick}", "req/s", "CPU us", "busy", "p50 us", "p99 us", "bytes");
+        push(text, format_args!("\n{title:<26}{columns}\n"));
+        let mut ratios = json!({});
+        for standing in standings {
+            let (name, m) = (standing.name, standing.median);
+            let (speed, cpu) = (standing.ratio_to(theirs), standing.cpu_ratio_to(theirs));
+            push(
+                text,
+                format_args!(
+                    "{name:<26}{:>9.0}{:>9.1}{:>6.0}%{:>9.0}{:>9.0}{:>8.0}   {speed:.2} req/s, {cpu:.2} CPU{}\n",
+                    m.per_second,
+                    m.cpu_us,
+                    m.busy * 100.0,
+                    m.p50_us,
+                    m.p99_us,
+                    m.response_bytes,
+                    if m.busy < SATURATED { "  (its core was not full)" } else { "" },
+                ),
+            );
+            ratios[name] = json!({ "requests_per_second": speed, "cpu": cpu });
+        }
+        let ratio = ours.ratio_to(theirs);
+        self.json[key] = json!({ "contestants": standings.iter().map(Standing::json).collect::<Vec<_>>(), "of_bare_pingora": ratios });
+        self.judge(key, format_args!("at least {aim:.2} of {yardstick}"), ratio >= aim, format_args!("{ratio:.2}"));
+    }
+
+    pub fn micro(&mut self, steps: Steps) {
+        push(&mut self.text, format_args!("\nWhere a 402's time goes, us (plain loops, warm)\n"));
+        for (name, us) in &steps {
+            push(&mut self.text, format_args!("{us:>9.2}  {name}\n"));
+        }
+        // The last is the sum of others again.
+        let own: f64 = steps.iter().rev().skip(1).map(|(_, us)| us).sum();
+        push(&mut self.text, format_args!("{own:>9.2}  together; the rest of the CPU time is pingora, the kernel and moving data\n"));
+        let steps: Vec<Value> = steps.iter().map(|(name, us)| json!({ "step": name, "us": us })).collect();
+        self.json["unpaid_steps"] = json!({ "steps": steps, "sum_us": own });
+    }
+
+    pub fn exact(&mut self, exact: Exact) {
+        let Exact { paid, release_ms, upstream_ms } = exact;
+        push(
+            &mut self.text,
+            format_args!("\nexact, {} payments on a real node at 10 blocks/s\n{:<48}{:>9}{:>9}\n", paid.len(), "", "median", "p90"),
+        );
+        let mut figures = json!({ "payments": paid.len() });
+        let rows: [(&str, &str, fn(&Paid) -> f64); 3] = [
+            ("added_ms", "added over the node's own report, ms", |paid| paid.added),
+            ("accepted_after_ms", "request sent to the node's report, ms", |paid| paid.accepted_after),
+            ("total_ms", "request sent to response, ms", |paid| paid.total),
+        ];
+        for (key, name, field) in rows {
+            let all: Vec<f64> = paid.iter().map(field).collect();
+            let (middle, p90) = (median(&all), quantile(&all, 0.9));
+            push(&mut self.text, format_args!("{name:<48}{middle:>9.2}{p90:>9.2}\n"));
+            figures[key] = json!({ "median": middle, "p90": p90, "all": all });
+        }
+        for (key, name, mean) in [
+            ("release_mean_ms", "  of it: acceptance known to forwarded, mean ms", release_ms),
+            ("upstream_mean_ms", "  of it: upstream and delivery record, mean ms", upstream_ms),
+        ] {
+            push(&mut self.text, format_args!("{name:<48}{mean:>9.2}\n"));
+            figures[key] = mean.into();
+        }
+        self.json["exact"] = figures;
+        let added = median(&paid.iter().map(|paid| paid.added).collect::<Vec<_>>());
+        self.judge("exact", format_args!("at most {EXACT_AIM_MS} ms median"), added <= EXACT_AIM_MS, format_args!("{added:.2} ms"));
+    }
+
+    pub fn memory(&mut self, memory: Memory) {
+        let connections = memory.connections;
+        push(
+            &mut self.text,
+            format_args!(
+                "\nMemory, MiB resident\n{:<26}{:>9}{:>16}{:>18}\n",
+                "",
+                "before",
+                format!("{connections} idle"),
+                "KiB/connection"
+            ),
+        );
+        for (name, resident) in [("kas402", memory.kas402), ("bare pingora", memory.pingora)] {
+            let mib = |kib: u64| kib as f64 / 1024.0;
+            let each = (resident.with.saturating_sub(resident.before)) as f64 / connections as f64;
+            push(&mut self.text, format_args!("{name:<26}{:>9.1}{:>16.1}{each:>18.1}\n", mib(resident.before), mib(resident.with)));
+        }
+        push(&mut self.text, format_args!("kas402 uses {:.1} % of a core to follow 10 blocks/s\n", memory.following * 100.0));
+        self.json["memory"] = memory.json();
+    }
+
+    pub fn finish(&mut self) {
+        let load = machine::load();
+        push(&mut self.text, format_args!("\nload after {load} (this benchmark itself makes about 2)\n"));
+        self.json["load_after"] = load.into();
+    }
+
+    fn judge(&mut self, key: &str, aim: fmt::Arguments<'_>, met: bool, found: fmt::Arguments<'_>) {
+        push(&mut self.text, format_args!("  aim {aim}: {found} {}\n", if met { "PASS" } else { "MISS" }));
+        self.json[key]["aim_met"] = met.into();
+        self.missed |= !met;
+    }
+
+    pub fn missed(&self) -> bool {
+        self.missed
+    }
+
+    pub fn json(&self) -> String {
+        format!("{:#}\n", self.json)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn push(text: &mut String, words: fmt::Arguments<'_>) {
+    text.write_fmt(words).expect("writing to a string");
+}
