@@ -156,8 +156,9 @@ fn report(screen: &Screen, failure: &Failure, folder: TempDir) {
     let folder = folder.keep();
     screen.failure(&format!("{}: {}", failure.part, failure.what));
     if let Some(log) = &failure.log {
-        screen.line(format!("   its log, {}, ends with", log.display()));
-        screen.quoted(&failure.last_lines());
+        let end = failure.last_lines();
+        screen.line(format!("   its log, {}, {}", log.display(), if end.is_empty() { "is empty" } else { "ends with" }));
+        screen.quoted(&end);
     }
     screen.line(format!("   all files are in {}", folder.display()));
 }
