@@ -53,6 +53,9 @@ impl Paywall for Arc<Gateway> {
                     self.metrics.requests.with_label_values(&["free"]).inc();
                     Routed::Free(Free { route: route.clone(), policy: policy.clone(), path: head.path })
                 }
+                Access::Priced(_) if payment_too_long(&head) => {
+                    refuse(Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES))
+                }
                 Access::Priced(_) => Routed::Priced(Box::new(Sale { request_id: reply.request_id, route, policy, head })),
             },
         }
@@ -157,6 +160,7 @@ impl Gateway {
             amount: accepted.amount,
             pay_to: accepted.pay_to.clone(),
             route: route.id.clone(),
+            request_hash: facts.request_hash,
             summary: format!("{method} {}{}", request.head.host, request.head.path.as_str()),
             identity: fingerprint::request_identity(
                 method,
@@ -266,6 +270,11 @@ fn presented_transaction(request: &Request) -> Option<TxId> {
     Some(exact_v1::decode::decode(transaction).ok()?.id().into())
 }
 
+/// Judged before the body is read.
+fn payment_too_long(head: &RequestHead) -> bool {
+    head.headers.get_all(headers::PAYMENT_SIGNATURE).iter().any(|value| value.len() > limits::PAYMENT_HEADER_BYTES)
+}
+
 /// The one payment header of a request.
 fn payment(request: &Request) -> Result<Envelope, Refusal> {
     let mut values = request.head.headers.get_all(headers::PAYMENT_SIGNATURE).iter();
@@ -274,9 +283,6 @@ fn payment(request: &Request) -> Result<Envelope, Refusal> {
     };
     if values.next().is_some() {
         return Err(Refusal::new(Code::HeaderDuplicated, ""));
-    }
-    if value.len() > limits::PAYMENT_HEADER_BYTES {
-        return Err(Refusal::new(Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES)));
     }
     Ok(envelope::decode(value.as_bytes())?)
 }

@@ -4,7 +4,7 @@ pub use crate::protocol::acceptance::{Acceptance, Checkpoint};
 
 use crate::protocol::{
     amount::Amount,
-    ids::{PaymentIdentifier, RequestIdentity, TxId},
+    ids::{PaymentIdentifier, RequestHash, RequestIdentity, TxId},
     network::Network,
     policy::RouteId,
     requirements::FinalityRule,
@@ -37,6 +37,9 @@ pub struct Claim {
     /// Method and URL for people; never the query's secrets beyond what the operator's own logs hold.
     pub summary: String,
     pub identity: RequestIdentity,
+    /// Contains the offer, which only the presenter knows: tells who presented the payment first from
+    /// who saw its transaction on the chain.
+    pub request_hash: RequestHash,
     pub identifier: Option<PaymentIdentifier>,
     pub finality: FinalityRule,
     /// A fresh claim later than this is refused ([`ClaimOutcome::Expired`]); a known payment never is.
@@ -138,6 +141,8 @@ pub struct PaymentRecord {
     pub route: RouteId,
     pub summary: String,
     pub identity: RequestIdentity,
+    /// Of the request that claimed it.
+    pub request_hash: RequestHash,
     pub identifier: Option<PaymentIdentifier>,
     pub finality: FinalityRule,
     pub offer_daa: u64,

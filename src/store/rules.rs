@@ -156,6 +156,7 @@ fn fresh(claim: &Claim, next: Next, now: UnixMillis) -> Entry {
         route: claim.route.clone(),
         summary: claim.summary.clone(),
         identity: claim.identity,
+        request_hash: claim.request_hash,
         identifier: claim.identifier.clone(),
         finality: claim.finality,
         offer_daa: claim.offer_daa,

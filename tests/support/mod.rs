@@ -3,5 +3,6 @@
 
 pub mod devnet;
 pub mod gateway;
+pub mod patience;
 pub mod pay;
 pub mod upstream;

@@ -367,6 +367,12 @@ impl Tracker {
         }
     }
 
+    /// A published acceptance was taken off the chain and accepted anew in a block that is not located yet:
+    /// what is published of it is no longer true.
+    pub fn moving(&self) -> bool {
+        self.followed.values().any(|entry| matches!(entry.place, Place::Named { .. }) && *entry.status.borrow() != TxStatus::Unseen)
+    }
+
     // ---- hints
 
     /// A notification names an accepting block. Returns whether it is of interest.

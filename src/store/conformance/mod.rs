@@ -15,7 +15,7 @@ pub(in crate::store) use {chain::*, claims::*, durability::*, races::*, random::
 use super::*;
 use crate::protocol::{
     amount::Amount,
-    ids::{BlockHash, PaymentIdentifier, RequestIdentity, TxId},
+    ids::{BlockHash, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
     network::Network,
     policy::RouteId,
     requirements::{Finality, FinalityRule},
@@ -113,6 +113,7 @@ pub(super) fn claim(n: u64) -> Claim {
         route: RouteId("chat".to_owned()),
         summary: format!("POST /v1/chat/{n}"),
         identity: identity(n),
+        request_hash: RequestHash(wide(n + 1)),
         identifier: None,
         finality: FinalityRule { level: Finality::Confirmed, depth: 10 },
         accepted_until: NOW.plus_seconds(OFFER_SECONDS),
