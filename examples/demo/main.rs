@@ -22,6 +22,7 @@ use shop::Shop;
 use show::{Screen, word};
 use std::{
     path::{Path, PathBuf},
+    pin::{Pin, pin},
     process::ExitCode,
     time::Instant,
 };
@@ -55,6 +56,7 @@ struct Stage {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let screen = Screen::new();
+    let told = pin!(told_to_stop());
     let folder = match tempfile::Builder::new().prefix("kas402-demo-").tempdir() {
         Ok(folder) => folder,
         Err(error) => {
@@ -63,7 +65,7 @@ async fn main() -> ExitCode {
         }
     };
     let mut parts = Processes::new(folder.path());
-    let exit = play(&args, &screen, &mut parts, folder.path()).await;
+    let exit = play(&args, &screen, &mut parts, folder.path(), told).await;
     screen.line("\nstopping");
     parts.stop().await;
     match exit {
@@ -75,8 +77,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn play(args: &Args, screen: &Screen, parts: &mut Processes, folder: &Path) -> Result<ExitCode, Failure> {
-    let mut told = std::pin::pin!(told_to_stop());
+async fn play(
+    args: &Args,
+    screen: &Screen,
+    parts: &mut Processes,
+    folder: &Path,
+    mut told: Pin<&mut impl Future<Output = ()>>,
+) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     let mut stage = tokio::select! {
         stage = act(screen, parts, folder, began) => stage?,
@@ -156,8 +163,9 @@ fn report(screen: &Screen, failure: &Failure, folder: TempDir) {
     let folder = folder.keep();
     screen.failure(&format!("{}: {}", failure.part, failure.what));
     if let Some(log) = &failure.log {
-        screen.line(format!("   its log, {}, ends with", log.display()));
-        screen.quoted(&failure.last_lines());
+        let end = failure.last_lines();
+        screen.line(format!("   its log, {}, {}", log.display(), if end.is_empty() { "is empty" } else { "ends with" }));
+        screen.quoted(&end);
     }
     screen.line(format!("   all files are in {}", folder.display()));
 }
@@ -169,14 +177,16 @@ fn beside(name: &str) -> Result<PathBuf, Failure> {
     Ok(folder.join(name))
 }
 
-/// Ctrl-C, SIGTERM, or a terminal that was closed.
-async fn told_to_stop() {
+/// Ctrl-C, SIGTERM, or a terminal that was closed; noticed from the call on, not from the first poll.
+fn told_to_stop() -> impl Future<Output = ()> {
     let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .map(|kind| signal(kind).expect("a process may handle its own signals"));
-    let [interrupt, terminate, hangup] = &mut signals;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+    async move {
+        let [interrupt, terminate, hangup] = &mut signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
     }
 }

@@ -76,7 +76,7 @@ impl Shop {
         let since = screen.waiting(PART);
         let (config, keys) = (folder.join("kas402.yaml"), folder.join("offer.keys"));
         std::fs::write(&config, yaml).map_err(|error| Failure::new(PART, format!("{}: {error}", config.display())))?;
-        let made = Command::new(binary).args(["keys", "new"]).arg(&keys).output().await;
+        let made = Command::new(binary).args(["keys", "new"]).arg(&keys).process_group(0).kill_on_drop(true).output().await;
         let made =
             made.map_err(|error| Failure::new(PART, format!("{} cannot be started: {error}; `make build` makes it", binary.display())))?;
         if !made.status.success() {
