@@ -29,10 +29,11 @@ COPY --from=build /out/kas402 /usr/local/bin/kas402
 USER 10001:10001
 WORKDIR /var/lib/kas402
 VOLUME /var/lib/kas402
+ENV KAS402_CONFIG=/etc/kas402/kas402.yaml
 ENV KAS402_ADMIN=unix:/run/kas402/admin.sock
 EXPOSE 8402
 STOPSIGNAL SIGTERM
 # Alive, not ready: a gateway without its node still serves the free routes and must not be restarted for it.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 CMD ["/usr/local/bin/kas402", "health"]
 ENTRYPOINT ["/usr/local/bin/kas402"]
-CMD ["run", "/etc/kas402/kas402.yaml"]
+CMD ["run"]

@@ -1,5 +1,7 @@
 //! Dockerfile and compose file: no container engine runs in the tests, so what can be known without one is checked here.
 
+use kas402::config::{Code, Environment, Problem, compile_text};
+use kaspa_addresses::{Address, Prefix, Version};
 use serde_json::Value;
 use std::{
     fs,
@@ -186,7 +188,16 @@ fn the_gateway_finds_its_node_its_keys_and_its_socket() {
 #[test]
 fn the_example_pays_nobody_until_somebody_writes_an_address() {
     let config = yaml("deploy/kas402.yaml");
-    let address = config["pay_to"].as_str().unwrap();
-    assert!(kaspa_addresses::Address::try_from(address).is_err(), "{address}");
+    let placeholder = config["pay_to"].as_str().unwrap();
+    let compiled = |text: &str| {
+        let environment = Environment { var: &|_| None, secrets: false };
+        compile_text(text, &root().join("deploy"), &environment).map(drop)
+    };
+    let errors: Vec<Problem> = compiled(&text("deploy/kas402.yaml")).unwrap_err().iter().filter(|p| p.is_error()).cloned().collect();
+    assert!(matches!(errors.as_slice(), [Problem { code: Code::AddressInvalid, .. }]), "{errors:?}");
+    let address = Address::new(Prefix::Testnet, Version::PubKey, &[7; 32]).to_string();
+    if let Err(problems) = compiled(&text("deploy/kas402.yaml").replace(placeholder, &address)) {
+        panic!("{problems}");
+    }
     assert!(text(".gitignore").lines().any(|line| line == "/deploy/secrets"));
 }

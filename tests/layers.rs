@@ -163,9 +163,6 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Plain facts of the chain that are kept in the store and belong to both sides of that seam: (folder, what it may name after all).
-const SHARED_DATA: &[(&str, &str)] = &[("chain", "crate::store::Acceptance"), ("chain", "crate::store::Checkpoint")];
-
 #[test]
 fn no_folder_names_what_it_must_not() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -176,8 +173,7 @@ fn no_folder_names_what_it_must_not() {
         read += 1;
         for name in names(&fs::read_to_string(&file).unwrap(), &module_of(&inside)) {
             for rule in RULES.iter().filter(|rule| within(&inside, rule.folder) && !rule.except.iter().any(|e| within(&inside, e))) {
-                let shared = SHARED_DATA.iter().any(|(folder, data)| within(&inside, folder) && matches(&name, data));
-                if !shared && rule.forbidden.iter().any(|forbidden| matches(&name, forbidden)) {
+                if rule.forbidden.iter().any(|forbidden| matches(&name, forbidden)) {
                     wrong.insert(format!("src/{inside} names {}: {}", name.join("::"), rule.why));
                 }
             }

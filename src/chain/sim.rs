@@ -172,6 +172,11 @@ impl SimChain {
         self.lock().submits.clone()
     }
 
+    /// How many transactions are followed.
+    pub fn followed(&self) -> usize {
+        self.lock().followed.len()
+    }
+
     pub fn set_spent_outputs(&self, txid: TxId, outputs: Vec<SpentOutput>) {
         self.lock().spent.insert(txid, outputs);
     }

@@ -10,10 +10,16 @@ use crate::{
     telemetry::logs::{self, Format},
 };
 use std::{
+    future::pending,
+    io,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -23,6 +29,9 @@ pub struct Args {
     /// Print one JSON line with the bound addresses when serving begins
     #[arg(long)]
     announce: bool,
+    /// Stop when standard input closes, so that no gateway outlives what started it
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
 }
 
 /// Exit code 0 after a clean stop, 1 when it could not start or the edge broke, 2 for a configuration with errors.
@@ -65,14 +74,30 @@ async fn until_told(args: &Args, running: &mut Running) -> Told {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(|kind| signal(kind).expect("the process may handle its own signals"));
     let [terminate, interrupt, hangup] = &mut signals;
+    let mut orphaned = pin!(stdin_closed(args.exit_with_stdin));
     loop {
         tokio::select! {
             _ = terminate.recv() => return Told::Stop,
             _ = interrupt.recv() => return Told::Stop,
             _ = hangup.recv() => reload(args, running),
+            () = &mut orphaned => return Told::Stop,
             () = running.failed() => return Told::Broken,
         }
     }
+}
+
+/// Ends when standard input does; never, when that is not wanted.
+async fn stdin_closed(wanted: bool) {
+    if !wanted {
+        return pending().await;
+    }
+    let (open, closed) = oneshot::channel::<()>();
+    // A plain thread: reading standard input cannot be cancelled, and the process must not wait for it.
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(open);
+    });
+    let _ = closed.await;
 }
 
 fn reload(args: &Args, running: &Running) {

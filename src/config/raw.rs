@@ -124,7 +124,7 @@ section! {
 section! {
     /// The admin listener.
     Admin {
-        /// `unix:/path` or IP address and port. Default: the socket `admin.sock` beside the store.
+        /// `unix:/path`, or a loopback address and port. Default: the socket `admin.sock` beside the store.
         listen: String,
         /// Bearer token; required for a TCP listener.
         token: Secret,

@@ -58,11 +58,7 @@ pub struct StoreSettings {
     pub path: PathBuf,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AdminListen {
-    Unix(PathBuf),
-    Tcp(SocketAddr),
-}
+pub use crate::admin::Listen as AdminListen;
 
 #[derive(Clone, Debug)]
 pub struct AdminSettings {

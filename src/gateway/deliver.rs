@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     protocol::{policy::Pricing, refusal::Code},
-    store::{Fact, StoredResponse},
+    store::{Advanced, Fact, StoredResponse},
     wire::{headers, messages::SettlementResponse},
 };
 use bytes::{Bytes, BytesMut};
@@ -46,8 +46,8 @@ impl Delivery<'_> {
     pub async fn run(self, reply: &mut Option<ReplySlot>) -> Outcome {
         if let Err(refusal) = self.gateway.step(self.admitted, Fact::Forwarding).await {
             let status = refusal.code.status();
-            self.gateway.release(&self.admitted.held).await;
-            say(reply, Err(refusal));
+            say(reply, Err(self.admitted.receipted(refusal)));
+            self.gateway.release(self.admitted).await;
             return Outcome { status, delivered: false };
         }
         if let Some(released_at) = self.settled.released_at {
@@ -81,8 +81,10 @@ impl Delivery<'_> {
                 Outcome { status, delivered }
             }
             Ok(Collected::Streaming(first)) => {
+                let kept_headers = respond::keep_headers(&headers, pricing.replay_cookies);
                 let head = purchase.reply.paid(status, headers, &self.receipt(), Bytes::new());
-                self.stream(head, first, body.as_mut(), delivered, pricing, reply).await
+                let kept = Kept { headers: kept_headers, body: first.is_empty().then(BytesMut::new), limit: pricing.replay_limit };
+                self.stream(head, first, body.as_mut(), delivered, kept, reply).await
             }
         }
     }
@@ -102,8 +104,11 @@ impl Delivery<'_> {
     /// The charge is booked already: a store that fails here costs at most another forward of the
     /// same payment, so the payer still gets what was paid for.
     async fn record(&self, fact: Fact) {
-        if let Err(error) = self.gateway.advance(&self.admitted.held, fact).await {
-            tracing::error!(%error, txid = %self.admitted.purchase.key().txid, "delivery not recorded");
+        let txid = self.admitted.purchase.key().txid;
+        match self.gateway.end(self.admitted, fact).await {
+            Ok(Advanced::Done) => {}
+            Ok(refused) => tracing::error!(?refused, %txid, "delivery not recorded"),
+            Err(error) => tracing::error!(%error, %txid, "delivery not recorded"),
         }
     }
 
@@ -113,20 +118,17 @@ impl Delivery<'_> {
         first: Bytes,
         body: &mut dyn ReplyBody,
         delivered: bool,
-        pricing: &Pricing,
+        mut kept: Kept,
         reply: &mut Option<ReplySlot>,
     ) -> Outcome {
         let status = head.status;
-        let kept_headers = respond::keep_headers(&head.headers, pricing.replay_cookies);
         let (sender, receiver) = mpsc::channel(STREAM_DEPTH);
         say(reply, Ok(Served::Stream { head, body: receiver }));
-        // A first part means that the body is over the replay limit already.
-        let mut kept = first.is_empty().then(BytesMut::new);
         let mut next = if first.is_empty() { body.chunk().await } else { Ok(Some(first)) };
         loop {
             match next {
                 Ok(Some(chunk)) => {
-                    keep(&mut kept, &chunk, pricing.replay_limit);
+                    kept.add(&chunk);
                     if sender.send(StreamChunk::Data(chunk)).await.is_err() {
                         // The client left a paid stream: it was served; the entitlement allows a few more tries.
                         let left = Fact::Delivered { status, response: None };
@@ -136,8 +138,7 @@ impl Delivery<'_> {
                 }
                 Ok(None) => {
                     let fact = if delivered {
-                        let response = kept.map(|body| StoredResponse { status, headers: kept_headers, body: body.freeze() });
-                        Fact::Delivered { status, response }
+                        Fact::Delivered { status, response: kept.response(status) }
                     } else {
                         Fact::Undelivered { status: Some(status) }
                     };
@@ -164,7 +165,7 @@ impl Delivery<'_> {
         self.gateway.count_refusal(code);
         let purchase = &self.admitted.purchase;
         let refusal = Refusal { retry_after_seconds: Some(1), ..purchase.refusal(code, failure.to_string()) };
-        let answer = purchase.reply.paid_but_failed(&refusal, &self.receipt());
+        let answer = purchase.reply.refuse(&self.admitted.receipted(refusal));
         say(reply, Ok(Served::Answer(Box::new(answer))));
         Outcome { status: code.status(), delivered: false }
     }
@@ -226,7 +227,7 @@ fn forwarded_headers(client: &HeaderMap) -> HeaderMap {
             && !headers::reserved(name)
             && name != CONTENT_LENGTH
             && name != EXPECT
-            && name != headers::IDEMPOTENCY_KEY
+            && ![headers::IDEMPOTENCY_KEY, headers::REQUEST_ID].iter().any(|ours| headers::dashed(name) == ours.as_str())
             && !named.iter().any(|n| n == name.as_str())
     };
     client.iter().filter(|(name, _)| forwarded(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
@@ -248,13 +249,27 @@ async fn collect(headers: &HeaderMap, body: &mut dyn ReplyBody, limit: usize) ->
     Ok(Collected::Whole(collected.freeze()))
 }
 
-/// Keeps a copy for replays until it is over the limit; then there is none.
-fn keep(kept: &mut Option<BytesMut>, chunk: &Bytes, limit: usize) {
-    if let Some(body) = kept {
-        if body.len() + chunk.len() > limit {
-            *kept = None;
-        } else {
-            body.extend_from_slice(chunk);
+/// The copy of a streamed response for replays.
+struct Kept {
+    headers: Vec<(String, Vec<u8>)>,
+    /// `None` once it is over the limit.
+    body: Option<BytesMut>,
+    limit: usize,
+}
+
+impl Kept {
+    fn add(&mut self, chunk: &Bytes) {
+        if let Some(body) = &mut self.body {
+            if body.len() + chunk.len() > self.limit {
+                self.body = None;
+            } else {
+                body.extend_from_slice(chunk);
+            }
         }
+    }
+
+    fn response(self, status: u16) -> Option<StoredResponse> {
+        let Self { headers, body, .. } = self;
+        body.map(|body| StoredResponse { status, headers, body: body.freeze() })
     }
 }

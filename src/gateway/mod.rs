@@ -10,6 +10,7 @@ mod crash;
 mod deliver;
 mod depth;
 mod flight;
+mod follow;
 mod purchase;
 mod quote;
 mod recover;
@@ -35,6 +36,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::{sync::Semaphore, time::timeout};
 use upstream::Upstreams;
 
 /// Time and chance, given from outside (`runtime` passes the system's).
@@ -76,11 +78,15 @@ pub struct Gateway {
     store_usable: AtomicBool,
     /// Requests of this process that wait for the same payment.
     flights: flight::Flights,
+    /// One for each payment that may be settled or served at once.
+    places: Arc<Semaphore>,
+    follows: follow::Follows,
     depths: depth::Depths,
     watched: recover::Watched,
 }
 
 impl Gateway {
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the wiring, and all are needed")]
     pub fn new(
         store: Arc<dyn Store>,
         chain: Arc<dyn Chain>,
@@ -93,6 +99,8 @@ impl Gateway {
     ) -> Arc<Self> {
         let holder = HolderId((environment.random)());
         let depths = depth::Depths::new(chain.tip());
+        let follows = follow::Follows::new(chain.clone());
+        let places = Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)));
         metrics.store_ready.set(1);
         Arc::new(Self {
             store,
@@ -106,6 +114,8 @@ impl Gateway {
             metrics,
             store_usable: AtomicBool::new(true),
             flights: flight::Flights::default(),
+            places,
+            follows,
             depths,
             watched: recover::Watched::default(),
         })
@@ -145,8 +155,11 @@ impl Gateway {
         (self.environment.now)()
     }
 
-    /// Remembers whether the store works, for the routes that do not touch it.
-    fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Asks the store, within the length of a hold: a step that takes longer helps nobody. Remembers
+    /// whether the store works, for the routes that do not touch it.
+    async fn ask<T>(&self, verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| Err(StoreError::Unknown("no answer in time".into()));
+        let result = timeout(self.limits.hold, verb).await.unwrap_or_else(late);
         let usable = !matches!(result, Err(StoreError::Unavailable(_) | StoreError::Unknown(_)));
         if let Err(error) = &result {
             tracing::error!(%error, "store");

@@ -22,10 +22,16 @@ use crate::{
     wire::envelope::PayerProof,
 };
 use kaspa_consensus_core::tx::Transaction;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// How often a hold of another process is asked about; our own flights wake us at once.
@@ -73,6 +79,13 @@ impl Purchase {
         Refusal::new(code, detail).of(self.claim.key.network, self.claim.key.txid)
     }
 
+    /// Whether who first presented this payment presents it now: only they know the offer they were
+    /// given, or the identifier they chose. Everybody may know the transaction.
+    pub fn first_presented(&self, record: &PaymentRecord) -> bool {
+        let same_identifier = record.identifier.is_some() && record.identifier == self.claim.identifier;
+        record.request_hash == self.request_hash || same_identifier
+    }
+
     fn settle_wait(&self) -> Duration {
         self.pricing().map_or(Duration::ZERO, |pricing| pricing.settle_wait)
     }
@@ -86,7 +99,26 @@ pub(super) struct Admitted {
     /// `None` for a fresh claim.
     pub record: Option<Box<PaymentRecord>>,
     pub purchase: Purchase,
+    /// Set as soon as the charge is durable: from then on every answer carries the receipt.
+    pub receipt: OnceLock<ReceiptFacts>,
+    /// The hold is being ended by its holder, so that its loss means nothing any more.
+    over: AtomicBool,
     _flight: flight::Flight,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// A refusal of this payment; with the receipt when it is settled all the same.
+    pub fn refusal(&self, code: Code, detail: impl Into<String>) -> Refusal {
+        self.receipted(self.purchase.refusal(code, detail))
+    }
+
+    pub fn receipted(&self, refusal: Refusal) -> Refusal {
+        match self.receipt.get() {
+            Some(receipt) => refusal.settled(receipt.clone()),
+            None => refusal,
+        }
+    }
 }
 
 /// How the claim of a payment ended.
@@ -115,21 +147,29 @@ impl Gateway {
                     continue;
                 }
             };
+            let Ok(place) = self.places.clone().try_acquire_owned() else {
+                return Err(purchase.refusal(Code::Overloaded, ""));
+            };
             match self.claim(&purchase).await? {
                 Claimed::Held(held, record) => {
                     crash::point("claimed");
                     let (reply, answer) = oneshot::channel();
                     let lost = purchase.refusal(Code::SettlementPending, "the gateway stopped");
-                    tokio::spawn(self.clone().serve_admitted(Admitted { held, record, purchase, _flight: flight }, reply));
+                    let (receipt, over) = (OnceLock::new(), AtomicBool::new(false));
+                    let admitted = Admitted { held, record, purchase, receipt, over, _flight: flight, _place: place };
+                    tokio::spawn(self.clone().serve_admitted(admitted, reply));
                     return answer.await.unwrap_or(Err(lost));
                 }
-                Claimed::Replay(stored) => return self.replay(&purchase, *stored),
+                Claimed::Replay(stored) => {
+                    self.may_present(&purchase, &stored.record).await?;
+                    return self.replay(&purchase, *stored);
+                }
                 Claimed::First(record) => {
                     purchase = self.redirected(purchase, *record)?;
                 }
                 Claimed::Refused(refusal) => return Err(refusal),
                 Claimed::Wait(until) => {
-                    drop(flight);
+                    drop((flight, place));
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return Err(purchase.refusal(Code::InFlight, ""));
@@ -142,8 +182,8 @@ impl Gateway {
     }
 
     async fn claim(&self, purchase: &Purchase) -> Result<Claimed, Refusal> {
-        let unusable = |error: StoreError| purchase.refusal(Code::StoreUnavailable, error.to_string());
-        let outcome = self.noted(self.store.claim(&purchase.claim, self.now()).await).map_err(unusable)?;
+        let unusable = |_: StoreError| purchase.refusal(Code::StoreUnavailable, "");
+        let outcome = self.ask(self.store.claim(&purchase.claim, self.now())).await.map_err(unusable)?;
         Ok(match outcome {
             ClaimOutcome::Fresh(held) => Claimed::Held(held, None),
             ClaimOutcome::Resumed(held, record) | ClaimOutcome::Redeliver(held, record) => Claimed::Held(held, Some(record)),
@@ -169,8 +209,8 @@ impl Gateway {
             Ok(Sighting::NotSeen) => Ok(purchase.refusal(Code::OfferExpired, "")),
             Ok(Sighting::Mempool | Sighting::UtxoSet) => {
                 let late = Claim { late: true, ..purchase.claim.clone() };
-                let unusable = |error: StoreError| purchase.refusal(Code::StoreUnavailable, error.to_string());
-                if let ClaimOutcome::Fresh(held) = self.noted(self.store.claim(&late, self.now()).await).map_err(unusable)? {
+                let unusable = |_: StoreError| purchase.refusal(Code::StoreUnavailable, "");
+                if let ClaimOutcome::Fresh(held) = self.ask(self.store.claim(&late, self.now())).await.map_err(unusable)? {
                     self.advance(&held, Fact::Submitted(Submission::Foreign)).await.map_err(unusable)?;
                     self.advance(&held, Fact::Released).await.map_err(unusable)?;
                     tracing::warn!(txid = %purchase.key().txid, route = %purchase.route.id, "paid late: unresolved");
@@ -190,6 +230,7 @@ impl Gateway {
             key: first.key,
             transaction: first.transaction,
             output_index: first.output_index,
+            request_hash: first.request_hash,
             identity: first.identity,
             finality: first.finality,
             offer_daa: first.offer_daa,
@@ -215,10 +256,9 @@ impl Gateway {
         let started = Instant::now();
         tokio::select! {
             () = self.run(&admitted, &mut reply, started) => {}
-            () = self.keep_hold(&admitted.held) => {
-                let purchase = &admitted.purchase;
-                tracing::warn!(txid = %purchase.key().txid, "hold lost");
-                say(&mut reply, Err(purchase.refusal(Code::StoreUnavailable, "the hold on this payment was lost")));
+            refusal = self.keep_hold(&admitted) => {
+                tracing::warn!(txid = %admitted.purchase.key().txid, code = %refusal.code, "hold lost");
+                say(&mut reply, Err(refusal));
             }
         }
         self.metrics.waiting.dec();
@@ -229,16 +269,17 @@ impl Gateway {
         let settled = match self.settle(admitted).await {
             Settlement::Settled(settled) => settled,
             Settlement::Refused(refusal) => {
-                // A rejected claim is gone and a released one is free; both are harmless to release.
-                self.release(&admitted.held).await;
                 say(reply, Err(refusal));
+                // A rejected claim is gone and a released one is free; both are harmless to release.
+                self.release(admitted).await;
                 return;
             }
         };
+        let _ = admitted.receipt.set(settled.receipt.clone());
         let settled_after = started.elapsed();
         if reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
             // Nobody listens any more: the payment stays good, the upstream is spared.
-            self.release(&admitted.held).await;
+            self.release(admitted).await;
             return;
         }
         let outcome = deliver::Delivery { gateway: self, admitted, settled: &settled }.run(reply).await;
@@ -257,31 +298,46 @@ impl Gateway {
         );
     }
 
-    /// Renews the hold at a third of its length; ends only when the hold is lost.
-    async fn keep_hold(&self, held: &Held) {
+    /// Renews the hold at a third of its length; ends only when the hold is lost, and says how.
+    async fn keep_hold(&self, admitted: &Admitted) -> Refusal {
         let hold_millis = u64::try_from(self.limits.hold.as_millis()).unwrap_or(u64::MAX);
         let mut renewed = Instant::now();
         let mut third = tokio::time::interval(self.limits.hold / 3);
         third.tick().await;
         loop {
             third.tick().await;
-            match self.advance(held, Fact::Renewed { hold_millis }).await {
-                Ok(Advanced::Done) => renewed = Instant::now(),
-                Ok(Advanced::Stale | Advanced::Refused) => return,
-                Err(_) if renewed.elapsed() >= self.limits.hold => return,
-                Err(_) => {}
+            let asked = Instant::now();
+            let renewal = self.advance(&admitted.held, Fact::Renewed { hold_millis });
+            let answer = timeout_at(renewed + self.limits.hold, renewal).await;
+            if admitted.over.load(Ordering::Relaxed) {
+                // The last step ended it, and the answer to it may still be on its way out.
+                return std::future::pending().await;
+            }
+            match answer {
+                Ok(Ok(Advanced::Done)) => renewed = asked,
+                Ok(Ok(Advanced::Stale)) => return admitted.refusal(Code::InFlight, ""),
+                // Only a reversed payment cannot be held on to.
+                Ok(Ok(Advanced::Refused)) => return admitted.purchase.refusal(Code::TransactionConflicted, ""),
+                Ok(Err(_)) if renewed.elapsed() < self.limits.hold => {}
+                Ok(Err(_)) | Err(_) => return admitted.refusal(Code::StoreUnavailable, "").with("status", "pending"),
             }
         }
     }
 
     pub(super) async fn advance(&self, held: &Held, fact: Fact) -> Result<Advanced, StoreError> {
-        self.noted(self.store.advance(held, fact, self.now()).await)
+        self.ask(self.store.advance(held, fact, self.now())).await
+    }
+
+    /// The last step of a hold.
+    pub(super) async fn end(&self, admitted: &Admitted, fact: Fact) -> Result<Advanced, StoreError> {
+        admitted.over.store(true, Ordering::Relaxed);
+        self.advance(&admitted.held, fact).await
     }
 
     /// Ends the hold; when the store cannot, its expiry does.
-    pub(super) async fn release(&self, held: &Held) {
-        if let Err(error) = self.advance(held, Fact::Released).await {
-            tracing::warn!(%error, txid = %held.key().txid, "hold left to expire");
+    pub(super) async fn release(&self, admitted: &Admitted) {
+        if let Err(error) = self.end(admitted, Fact::Released).await {
+            tracing::warn!(%error, txid = %admitted.held.key().txid, "hold left to expire");
         }
     }
 }

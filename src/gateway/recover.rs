@@ -1,7 +1,7 @@
 //! After delivery and after a crash: every consumed payment is followed on the chain until it is
 //! final or reversed (PROTOCOL section 4), and what a dead process left open is taken up again.
 
-use super::Gateway;
+use super::{Gateway, follow::Follow};
 use crate::{
     binding::exact_v1::decode,
     chain::TxStatus,
@@ -9,11 +9,11 @@ use crate::{
 };
 use kaspa_consensus_core::tx::Transaction;
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 /// Records taken up at once after a start.
 const PAGE: u32 = 256;
@@ -25,7 +25,7 @@ const STORE_BACKOFF: Duration = Duration::from_secs(1);
 /// The payments this process follows.
 #[derive(Default)]
 pub(super) struct Watched {
-    keys: Mutex<HashSet<PaymentKey>>,
+    tasks: Mutex<HashMap<PaymentKey, AbortHandle>>,
     /// The gateway itself, for the tasks; set by [`Gateway::recover`].
     me: std::sync::OnceLock<std::sync::Weak<Gateway>>,
 }
@@ -38,7 +38,7 @@ impl Gateway {
         tokio::spawn(self.depths.clone().drive());
         let mut after = 0;
         loop {
-            let page = self.noted(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE }).await)?;
+            let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
             let Some(last) = page.last() else { break };
             after = last.sequence;
             for record in page {
@@ -60,25 +60,34 @@ impl Gateway {
 
     /// Follows a payment until it is final; once per payment.
     pub(super) fn watch(&self, key: PaymentKey, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) {
-        if !self.watched.keys.lock().expect("no panic while the set is locked").insert(key) {
-            return;
-        }
         let Some(gateway) = self.watched.me.get().and_then(std::sync::Weak::upgrade) else {
             // Before `recover` there is no traffic and nothing to follow.
-            self.watched.keys.lock().expect("no panic while the set is locked").remove(&key);
             return;
         };
-        let status = self.chain.follow(transaction, known, resubmit);
-        self.metrics.followed.inc();
-        tokio::spawn(async move {
-            gateway.follow_to_the_end(key, status, known).await;
-            gateway.chain.unfollow(&key.txid);
-            gateway.watched.keys.lock().expect("no panic while the set is locked").remove(&key);
-            gateway.metrics.followed.dec();
+        let follow = self.follows.follow(transaction, known, resubmit);
+        let mut tasks = self.watched.tasks.lock().expect("no panic while the map is locked");
+        if tasks.contains_key(&key) {
+            // Followed already; this call has raised `resubmit`.
+            return;
+        }
+        let gauge = Gauged::new(self.metrics.followed.clone());
+        let task = tokio::spawn(async move {
+            let _gauge = gauge;
+            gateway.follow_to_the_end(key, follow, known).await;
+            gateway.watched.tasks.lock().expect("no panic while the map is locked").remove(&key);
         });
+        tasks.insert(key, task.abort_handle());
     }
 
-    async fn follow_to_the_end(&self, key: PaymentKey, mut status: watch::Receiver<TxStatus>, mut recorded: Option<Acceptance>) {
+    /// The claim was freed: there is nothing to follow any more.
+    pub(super) fn unwatch(&self, key: &PaymentKey) {
+        if let Some(task) = self.watched.tasks.lock().expect("no panic while the map is locked").remove(key) {
+            task.abort();
+        }
+    }
+
+    async fn follow_to_the_end(&self, key: PaymentKey, mut follow: Follow, mut recorded: Option<Acceptance>) {
+        let status = &mut follow.status;
         loop {
             let current = *status.borrow_and_update();
             let depth = match current {
@@ -137,17 +146,14 @@ impl Gateway {
                 self.observe_until_stored(key, ChainFact::Final).await;
             }
             TxStatus::Conflicted { by, .. } => {
-                let charged = match self.store.payment(key).await {
-                    Ok(Some(stored)) if stored.record.charged => Some(stored.record),
-                    _ => None,
-                };
                 if self.observe_until_stored(key, ChainFact::Reversed { by }).await == Observed::Done
-                    && let Some(record) = charged
+                    && let Some(record) = self.read_until_answered(key).await
+                    && record.charged
                 {
                     self.metrics.reversed.inc();
                     self.metrics.reversed_sompi.inc_by(record.amount.sompi());
                     tracing::error!(
-                        txid = %key.txid, %by, amount_sompi = record.amount.sompi(), route = %record.route, state = ?record.state,
+                        txid = %key.txid, %by, amount_sompi = record.amount.sompi(), route = %record.route, delivered = record.delivered_at.is_some(),
                         "a charged payment was reversed by a conflicting spend"
                     );
                 }
@@ -159,8 +165,18 @@ impl Gateway {
     /// The chain does not say a thing twice, so a store that fails is asked again until it takes it.
     async fn observe_until_stored(&self, key: &PaymentKey, fact: ChainFact) -> Observed {
         loop {
-            match self.noted(self.store.observe(key, fact.clone(), self.now()).await) {
+            match self.ask(self.store.observe(key, fact.clone(), self.now())).await {
                 Ok(observed) => return observed,
+                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+            }
+        }
+    }
+
+    async fn read_until_answered(&self, key: &PaymentKey) -> Option<PaymentRecord> {
+        loop {
+            match self.ask(self.store.payment(key)).await {
+                Ok(stored) => return stored.map(|stored| stored.record),
+                Err(StoreError::Corrupt(_)) => return None,
                 Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
             }
         }
@@ -173,12 +189,31 @@ impl Gateway {
             every.tick().await;
             self.metrics.node_ready.set(i64::from(self.chain.health().borrow().ready));
             self.metrics.daa_score.set(i64::try_from(self.chain.tip().borrow().daa_score).unwrap_or(i64::MAX));
-            let written = match self.chain.checkpoint() {
-                Some(checkpoint) => self.store.set_checkpoint(checkpoint).await,
-                None => self.store.checkpoint().await.map(|_| ()),
-            };
             // The error is logged and remembered; the next round tries again.
-            let _ = self.noted(written);
+            let _ = self
+                .ask(async {
+                    match self.chain.checkpoint() {
+                        Some(checkpoint) => self.store.set_checkpoint(checkpoint).await,
+                        None => self.store.checkpoint().await.map(|_| ()),
+                    }
+                })
+                .await;
         }
+    }
+}
+
+/// Counts as long as it lives.
+struct Gauged(prometheus::IntGauge);
+
+impl Gauged {
+    fn new(gauge: prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Refusal {
     /// Further members of `extensions.kaspa`.
     pub kaspa: Map<String, Value>,
     /// The payment is settled all the same: its receipt is sent instead of a failure.
-    pub receipt: Option<ReceiptFacts>,
+    pub receipt: Option<Box<ReceiptFacts>>,
 }
 
 impl Refusal {
@@ -48,7 +48,7 @@ impl Refusal {
     }
 
     pub fn settled(mut self, receipt: ReceiptFacts) -> Self {
-        self.receipt = Some(receipt);
+        self.receipt = Some(Box::new(receipt));
         self
     }
 
@@ -138,17 +138,11 @@ impl Reply {
 
     /// The head of a paid response: the upstream's, with the receipt.
     pub fn paid(&self, status: u16, upstream: HeaderMap, receipt: &SettlementResponse, body: Bytes) -> Answer {
-        let mut headers = upstream;
+        let own = upstream.iter().filter(|(name, _)| !headers::reserved(name));
+        let mut headers: HeaderMap = own.map(|(name, value)| (name.clone(), value.clone())).collect();
         headers.insert(headers::PAYMENT_RESPONSE, header::encode(receipt));
         let mut answer = Answer { status, headers, body, close: false };
         self.finish(&mut answer.headers);
-        answer
-    }
-
-    /// Paid, but the upstream failed: the receipt, and the right to send the same request again.
-    pub fn paid_but_failed(&self, refusal: &Refusal, receipt: &SettlementResponse) -> Answer {
-        let mut answer = self.json(refusal.code.status(), &self.words(refusal));
-        answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(receipt));
         answer
     }
 

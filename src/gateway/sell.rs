@@ -12,7 +12,9 @@ use super::{
 use crate::{
     binding::exact_v1::{self, payload, verify::Facts},
     protocol::{
+        ids::TxId,
         limits,
+        network::Network,
         path::NormalPath,
         policy::{Access, Policy, Pricing, Route},
         refusal::{Code, Offers},
@@ -22,7 +24,7 @@ use crate::{
     store::{Claim, PaymentKey},
     wire::{
         envelope::{self, Envelope},
-        fingerprint, headers, identifier,
+        fingerprint, header, headers, identifier,
         messages::Resource,
     },
 };
@@ -50,6 +52,9 @@ impl Paywall for Arc<Gateway> {
                 Access::Free => {
                     self.metrics.requests.with_label_values(&["free"]).inc();
                     Routed::Free(Free { route: route.clone(), policy: policy.clone(), path: head.path })
+                }
+                Access::Priced(_) if payment_too_long(&head) => {
+                    refuse(Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES))
                 }
                 Access::Priced(_) => Routed::Priced(Box::new(Sale { request_id: reply.request_id, route, policy, head })),
             },
@@ -82,6 +87,7 @@ impl Paywall for Arc<Gateway> {
         let verified = match self.verify(&policy, &route, pricing, &quotes, &request) {
             Ok(verified) => verified,
             Err(refusal) => {
+                let refusal = self.never_twice(policy.network, &request, refusal).await;
                 return Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal)));
             }
         };
@@ -154,6 +160,7 @@ impl Gateway {
             amount: accepted.amount,
             pay_to: accepted.pay_to.clone(),
             route: route.id.clone(),
+            request_hash: facts.request_hash,
             summary: format!("{method} {}{}", request.head.host, request.head.path.as_str()),
             identity: fingerprint::request_identity(
                 method,
@@ -174,6 +181,20 @@ impl Gateway {
             late: false,
         };
         Ok(VerifiedSale { exact, claim })
+    }
+
+    /// A payment that does not fit this request may have paid for another: then the money has moved
+    /// already, and no offer may follow.
+    async fn never_twice(&self, network: Network, request: &Request, refusal: Refusal) -> Refusal {
+        if refusal.code.offers() == Offers::Never || refusal.code == Code::PaymentRequired {
+            return refusal;
+        }
+        let Some(txid) = presented_transaction(request) else { return refusal };
+        match self.noted(self.store.payment(&PaymentKey { network, txid }).await) {
+            Ok(None) => refusal,
+            Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail).of(network, txid),
+            Err(error) => Refusal::new(Code::StoreUnavailable, error.to_string()).of(network, txid),
+        }
     }
 
     /// HEAD on what is sold: always 402, with offers where GET itself can be priced without more.
@@ -241,6 +262,19 @@ impl Gateway {
     }
 }
 
+/// The id of the transaction in a refused payment, as far as it can be read.
+fn presented_transaction(request: &Request) -> Option<TxId> {
+    let value = request.head.headers.get(headers::PAYMENT_SIGNATURE)?;
+    let message = header::decode(value.as_bytes()).ok()?;
+    let transaction = message.pointer("/payload/transaction")?.as_str()?;
+    Some(exact_v1::decode::decode(transaction).ok()?.id().into())
+}
+
+/// Judged before the body is read.
+fn payment_too_long(head: &RequestHead) -> bool {
+    head.headers.get_all(headers::PAYMENT_SIGNATURE).iter().any(|value| value.len() > limits::PAYMENT_HEADER_BYTES)
+}
+
 /// The one payment header of a request.
 fn payment(request: &Request) -> Result<Envelope, Refusal> {
     let mut values = request.head.headers.get_all(headers::PAYMENT_SIGNATURE).iter();
@@ -249,9 +283,6 @@ fn payment(request: &Request) -> Result<Envelope, Refusal> {
     };
     if values.next().is_some() {
         return Err(Refusal::new(Code::HeaderDuplicated, ""));
-    }
-    if value.len() > limits::PAYMENT_HEADER_BYTES {
-        return Err(Refusal::new(Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES)));
     }
     Ok(envelope::decode(value.as_bytes())?)
 }

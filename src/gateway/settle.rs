@@ -2,16 +2,19 @@
 
 use super::{
     Gateway, crash,
-    purchase::Admitted,
+    purchase::{Admitted, Purchase},
     respond::{ReceiptFacts, Refusal},
 };
 use crate::{
     binding::exact_v1::payer,
-    chain::{ChainError, SpentOutput, SubmitOutcome, TxStatus},
-    protocol::{policy::Observe, refusal::Code, requirements::Finality, time::UnixMillis},
-    store::{Acceptance, Advanced, Fact, PaymentState, StoreError, Submission},
+    chain::{ChainError, Health, SpentOutput, SubmitOutcome, TxStatus},
+    protocol::{ids::TxId, policy::Observe, refusal::Code, requirements::Finality, time::UnixMillis},
+    store::{Acceptance, Advanced, Fact, PaymentRecord, PaymentState, Submission},
+    wire::envelope::PayerProof,
 };
-use kaspa_txscript::extract_script_pub_key_address;
+use kaspa_addresses::Address;
+use kaspa_consensus_core::tx::ScriptPublicKey;
+use kaspa_txscript::{extract_script_pub_key_address, pay_to_address_script};
 use std::time::Duration;
 use tokio::{
     sync::watch,
@@ -48,35 +51,44 @@ impl Gateway {
     async fn try_settle(&self, admitted: &Admitted) -> Step<Settled> {
         let purchase = &admitted.purchase;
         let started = self.now();
-        if let Some(record) = &admitted.record
-            && matches!(record.state, PaymentState::Settled | PaymentState::Delivered)
-        {
+        let record = admitted.record.as_deref();
+        let open = record.is_none_or(|record| record.state == PaymentState::Pending);
+        if let Some(record) = record.filter(|record| !open && (record.acceptance.is_some() || record.finality.level == Finality::Mempool)) {
+            self.may_present(purchase, record).await?;
             return Ok(Settled { receipt: ReceiptFacts::of(record), released_at: None });
         }
-        let known = admitted.record.as_ref().and_then(|record| record.acceptance);
-        let before = admitted.record.as_ref().map_or(Submission::None, |record| record.submission);
-        let status = self.chain.follow(&purchase.transaction, known, before != Submission::None);
-        let submission = match before {
+        let known = record.and_then(|record| record.acceptance);
+        let before = record.map_or(Submission::None, |record| record.submission);
+        let mut follow = self.follows.follow(&purchase.transaction, known, before != Submission::None);
+        let (submission, knew) = match before {
             Submission::None => self.submit(admitted).await?,
-            sent => sent,
+            sent => {
+                let there = match *follow.status.borrow() {
+                    TxStatus::Accepted(_) => Some(true),
+                    TxStatus::Conflicted { .. } => Some(false),
+                    TxStatus::Unseen => None,
+                };
+                let there = match there {
+                    Some(there) => there,
+                    // The node may have refused it for a reason of the moment, which no reconnect repairs.
+                    None => matches!(self.chain.submit(&purchase.transaction).await, SubmitOutcome::New | SubmitOutcome::Known),
+                };
+                self.watch(purchase.key(), &purchase.transaction, known, true);
+                // A double spend, an orphan or an unanswered submit is pending: a proof would not help yet.
+                (sent, sent == Submission::Foreign && there)
+            }
         };
-        self.watch(purchase.key(), &purchase.transaction, known, true);
 
-        let proven = admitted.record.as_ref().is_some_and(|record| record.proven);
-        let observe = purchase.pricing().map_or(Observe::Never, |pricing| pricing.observe);
-        let foreign = submission == Submission::Foreign && !proven;
-        if foreign && observe == Observe::Never {
-            return Err(purchase.refusal(Code::ForeignTransaction, ""));
+        let observe = observe(purchase);
+        let foreign = submission == Submission::Foreign || record.is_some_and(|record| !purchase.first_presented(record));
+        if foreign && (knew || submission == Submission::Own) {
+            claims_to_have_paid(purchase, observe)?;
         }
-        if foreign && observe == Observe::Proven && purchase.payer_proof.is_none() {
-            let detail = "sign extensions.kaspa.requestHash with the key of an input";
-            let refusal = purchase.refusal(Code::PayerProofRequired, detail);
-            return Err(refusal.with("requestHash", purchase.request_hash.to_string()));
-        }
-        let acceptance = if purchase.claim.finality.level == Finality::Mempool && !foreign {
+        let conflicted = matches!(*follow.status.borrow(), TxStatus::Conflicted { .. });
+        let acceptance = if purchase.claim.finality.level == Finality::Mempool && !foreign && !conflicted {
             None
         } else {
-            Some(self.finality(admitted, status).await?)
+            Some(self.finality(purchase, &mut follow.status).await?)
         };
         let released_at = Some(Instant::now());
         crash::point("accepted");
@@ -85,7 +97,8 @@ impl Gateway {
             None => None,
         };
         if foreign && let Some(acceptance) = &acceptance {
-            self.prove(admitted, acceptance, spent.as_deref(), observe).await?;
+            let proof = claims_to_have_paid(purchase, observe)?;
+            self.prove(admitted, acceptance, spent.as_deref(), proof).await?;
         }
         let payer = spent.and_then(|spent| self.payer_address(&spent));
         let receipt = ReceiptFacts {
@@ -96,110 +109,124 @@ impl Gateway {
             acceptance,
             payer,
         };
-        self.book(admitted, &receipt, started).await?;
+        if open {
+            self.book(admitted, &receipt, started).await?;
+        }
         Ok(Settled { receipt, released_at })
     }
 
-    /// Brings the transaction to the network and remembers durably who brought it first.
-    async fn submit(&self, admitted: &Admitted) -> Step<Submission> {
+    /// Brings the transaction to the network and remembers durably who brought it first. Also says
+    /// whether the network certainly knew it before.
+    async fn submit(&self, admitted: &Admitted) -> Step<(Submission, bool)> {
         let purchase = &admitted.purchase;
-        let txid = purchase.key().txid;
+        let key = purchase.key();
+        if let Health { ready: false, reason, .. } = &*self.chain.health().borrow() {
+            return Err(purchase.refusal(Code::NodeUnavailable, reason.clone().unwrap_or_default()));
+        }
         let outcome = self.chain.submit(&purchase.transaction).await;
         crash::point("submitted");
-        let submission = match outcome {
-            SubmitOutcome::New => Submission::Own,
+        let sent = match outcome {
+            SubmitOutcome::New => (Submission::Own, false),
             // A time-out or a crash hides who was first, so neither may speak for the presenter.
-            SubmitOutcome::Known => Submission::Foreign,
+            SubmitOutcome::Known => (Submission::Foreign, true),
             SubmitOutcome::Unknown(reason) => {
-                tracing::warn!(%txid, reason, "submit: outcome unknown");
-                Submission::Foreign
+                tracing::warn!(txid = %key.txid, reason, "submit: outcome unknown");
+                (Submission::Foreign, false)
             }
-            SubmitOutcome::Unavailable(reason) => {
-                self.chain.unfollow(&txid);
-                return Err(purchase.refusal(Code::NodeUnavailable, reason));
-            }
+            SubmitOutcome::Unavailable(reason) => return Err(purchase.refusal(Code::NodeUnavailable, reason)),
             SubmitOutcome::Rejected(reason) => {
                 return Err(match self.advance(&admitted.held, Fact::Rejected).await {
                     Ok(Advanced::Done) => {
-                        self.chain.unfollow(&txid);
+                        self.unwatch(&key);
                         purchase.refusal(Code::TransactionRejected, reason)
                     }
                     // It may have been sent before: no proof, so the claim is kept.
                     Ok(_) => purchase.refusal(Code::SettlementPending, reason),
-                    Err(error) => unusable(admitted, error),
+                    Err(_) => purchase.refusal(Code::StoreUnavailable, ""),
                 });
             }
         };
-        self.step(admitted, Fact::Submitted(submission)).await?;
-        // From here on it is sent again on every reconnect.
-        let _ = self.chain.follow(&purchase.transaction, None, true);
-        Ok(submission)
+        // From here on it is seen through to its end, and sent again on every reconnect, whatever
+        // becomes of this request.
+        self.watch(key, &purchase.transaction, None, true);
+        self.step(admitted, Fact::Submitted(sent.0)).await?;
+        Ok(sent)
     }
 
-    /// Waits until the route's finality holds; 503 when it does not in time.
-    async fn finality(&self, admitted: &Admitted, mut status: watch::Receiver<TxStatus>) -> Step<Acceptance> {
-        let purchase = &admitted.purchase;
+    /// Waits until the route's finality holds; 503 when it does not in time. Nothing counts while the
+    /// node is not ready: what was known before it went away may have been taken back.
+    async fn finality(&self, purchase: &Purchase, status: &mut watch::Receiver<TxStatus>) -> Step<Acceptance> {
         let rule = purchase.claim.finality;
-        let wait = purchase.pricing().map_or(Duration::ZERO, |pricing| pricing.settle_wait);
-        let deadline = Instant::now() + wait;
-        let pending = |detail: &str| purchase.refusal(Code::SettlementPending, detail);
+        let depth = if rule.level == Finality::Confirmed { rule.depth } else { 0 };
+        let deadline = Instant::now() + purchase.pricing().map_or(Duration::ZERO, |pricing| pricing.settle_wait);
+        let mut health = self.chain.health();
         loop {
             let current = *status.borrow_and_update();
-            let changed = async {
-                if status.changed().await.is_err() {
-                    // The chain went away; only the deadline ends this wait.
-                    std::future::pending::<()>().await;
-                }
-            };
-            let waited = match current {
-                TxStatus::Accepted(acceptance) if rule.level != Finality::Confirmed || rule.depth == 0 => return Ok(acceptance),
-                TxStatus::Accepted(acceptance) => {
-                    let target = acceptance.blue_score.saturating_add(rule.depth);
-                    timeout_at(deadline, async {
-                        tokio::select! {
-                            biased;
-                            () = changed => None,
-                            () = self.depths.reached(target) => Some(acceptance),
-                        }
-                    })
-                    .await
-                }
-                TxStatus::Conflicted { acceptance, .. } => {
-                    let target = acceptance.blue_score.saturating_add(self.limits.final_depth);
-                    if self.chain.tip().borrow().blue_score >= target {
-                        return Err(purchase.refusal(Code::TransactionConflicted, ""));
+            let ready = health.borrow_and_update().ready;
+            let decided = async {
+                match current {
+                    TxStatus::Accepted(_) if ready && depth == 0 => {}
+                    TxStatus::Accepted(acceptance) if ready => self.depths.reached(acceptance.blue_score.saturating_add(depth)).await,
+                    TxStatus::Conflicted { acceptance, .. } if ready => {
+                        self.depths.reached(acceptance.blue_score.saturating_add(self.limits.final_depth)).await;
                     }
-                    timeout_at(deadline, async {
-                        changed.await;
-                        None
-                    })
-                    .await
-                }
-                TxStatus::Unseen => {
-                    timeout_at(deadline, async {
-                        changed.await;
-                        None
-                    })
-                    .await
+                    _ => std::future::pending().await,
                 }
             };
-            match waited {
-                Ok(Some(acceptance)) if *status.borrow() == TxStatus::Accepted(acceptance) => return Ok(acceptance),
-                Ok(_) => {}
-                Err(_) => {
-                    return Err(pending(match current {
+            let event = timeout_at(deadline, async {
+                tokio::select! {
+                    biased;
+                    () = changed(status) => false,
+                    () = changed(&mut health) => false,
+                    () = decided => true,
+                }
+            });
+            match (event.await, current) {
+                (Ok(true), TxStatus::Accepted(acceptance)) => return Ok(acceptance),
+                (Ok(true), TxStatus::Conflicted { .. }) => return Err(purchase.refusal(Code::TransactionConflicted, "")),
+                (Ok(_), _) => {}
+                (Err(_), current) => {
+                    let detail = match current {
                         TxStatus::Accepted(_) => "accepted, not deep enough yet",
                         TxStatus::Conflicted { .. } => "a conflicting transaction is accepted and not final yet",
                         TxStatus::Unseen => "not accepted yet",
-                    }));
+                    };
+                    return Err(purchase.refusal(Code::SettlementPending, if ready { detail } else { "the node is not ready" }));
                 }
             }
         }
     }
 
+    /// Whether a payment that is settled already may be presented by this request: by who presented
+    /// it first, unless the network knew it before that; otherwise by who proves the payer's key.
+    /// What the chain shows to everybody buys nothing.
+    pub(super) async fn may_present(&self, purchase: &Purchase, record: &PaymentRecord) -> Step<()> {
+        let observe = observe(purchase);
+        if purchase.first_presented(record) && record.submission != Submission::Foreign {
+            return Ok(());
+        }
+        let Some(proof) = claims_to_have_paid(purchase, observe)? else { return Ok(()) };
+        let named = record.payer.as_deref().and_then(|payer| Address::try_from(payer).ok());
+        let scripts = match (named, &record.acceptance) {
+            (Some(payer), _) => vec![pay_to_address_script(&payer)],
+            (None, Some(acceptance)) => {
+                let spent = self.spent(&record.key.txid, acceptance).await.map_err(|_| inputs_unknown(purchase))?;
+                spent.into_iter().map(|output| output.script_public_key).collect()
+            }
+            (None, None) => return Err(inputs_unknown(purchase)),
+        };
+        check_proof(purchase, proof, &scripts)
+    }
+
     /// A transaction the network knew first is served only to who proves the key of an input, and
     /// only for an offer older than its acceptance.
-    async fn prove(&self, admitted: &Admitted, acceptance: &Acceptance, spent: Option<&[SpentOutput]>, observe: Observe) -> Step<()> {
+    async fn prove(
+        &self,
+        admitted: &Admitted,
+        acceptance: &Acceptance,
+        spent: Option<&[SpentOutput]>,
+        proof: Option<&PayerProof>,
+    ) -> Step<()> {
         let purchase = &admitted.purchase;
         if acceptance.daa_score < purchase.claim.offer_daa {
             return Err(purchase.refusal(
@@ -207,18 +234,13 @@ impl Gateway {
                 format!("accepted at DAA score {}, the offer was made at {}", acceptance.daa_score, purchase.claim.offer_daa),
             ));
         }
-        if observe == Observe::Any {
-            return Ok(());
-        }
-        let (Some(proof), Some(spent)) = (&purchase.payer_proof, spent) else {
-            return Err(purchase.refusal(Code::SettlementPending, "the node does not name the inputs yet"));
-        };
-        payer::check(proof, purchase.request_hash, spent.iter().map(|output| &output.script_public_key))
-            .map_err(|error| purchase.refusal(Code::PayerProofInvalid, error.to_string()))?;
+        let Some(proof) = proof else { return Ok(()) };
+        let spent = spent.ok_or_else(|| inputs_unknown(purchase))?;
+        check_proof(purchase, proof, spent.iter().map(|output| &output.script_public_key))?;
         self.step(admitted, Fact::Proven).await
     }
 
-    async fn spent(&self, txid: &crate::protocol::ids::TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
+    async fn spent(&self, txid: &TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
         timeout(PAYER_WAIT, self.chain.spent_outputs(txid, acceptance))
             .await
             .unwrap_or_else(|_| Err(ChainError::Unavailable("no answer in time".into())))
@@ -243,7 +265,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// A step that must be durable before the next.
+    /// A step that must be durable before the next. The transaction is sent by then.
     pub(super) async fn step(&self, admitted: &Admitted, fact: Fact) -> Step<()> {
         match self.advance(&admitted.held, fact).await {
             Ok(Advanced::Done) => Ok(()),
@@ -251,11 +273,39 @@ impl Gateway {
             Ok(Advanced::Refused) => {
                 Err(admitted.purchase.refusal(Code::SettlementPending, "the payment's record does not allow this step"))
             }
-            Err(error) => Err(unusable(admitted, error)),
+            Err(_) => Err(admitted.purchase.refusal(Code::StoreUnavailable, "").with("status", "pending")),
         }
     }
 }
 
-fn unusable(admitted: &Admitted, error: StoreError) -> Refusal {
-    admitted.purchase.refusal(Code::StoreUnavailable, error.to_string())
+fn observe(purchase: &Purchase) -> Observe {
+    purchase.pricing().map_or(Observe::Never, |pricing| pricing.observe)
+}
+
+/// The presenter of a transaction that others may know carries a proof, where the route takes one.
+fn claims_to_have_paid(purchase: &Purchase, observe: Observe) -> Step<Option<&PayerProof>> {
+    match (observe, &purchase.payer_proof) {
+        (Observe::Any, _) => Ok(None),
+        (Observe::Never, _) => Err(purchase.refusal(Code::ForeignTransaction, "")),
+        (Observe::Proven, Some(proof)) => Ok(Some(proof)),
+        (Observe::Proven, None) => {
+            let refusal = purchase.refusal(Code::PayerProofRequired, "sign extensions.kaspa.requestHash with the key of an input");
+            Err(refusal.with("requestHash", purchase.request_hash.to_string()))
+        }
+    }
+}
+
+fn check_proof<'a>(purchase: &Purchase, proof: &PayerProof, scripts: impl IntoIterator<Item = &'a ScriptPublicKey>) -> Step<()> {
+    payer::check(proof, purchase.request_hash, scripts).map_err(|error| purchase.refusal(Code::PayerProofInvalid, error.to_string()))
+}
+
+fn inputs_unknown(purchase: &Purchase) -> Refusal {
+    purchase.refusal(Code::SettlementPending, "the node does not name the inputs yet")
+}
+
+/// Ends with the next change; a sender that went away changes nothing any more.
+async fn changed<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending().await
+    }
 }

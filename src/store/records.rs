@@ -4,7 +4,7 @@ pub use crate::protocol::acceptance::{Acceptance, Checkpoint};
 
 use crate::protocol::{
     amount::Amount,
-    ids::{PaymentIdentifier, RequestIdentity, TxId},
+    ids::{PaymentIdentifier, RequestHash, RequestIdentity, TxId},
     network::Network,
     policy::RouteId,
     requirements::FinalityRule,
@@ -37,6 +37,9 @@ pub struct Claim {
     /// Method and URL for people; never the query's secrets beyond what the operator's own logs hold.
     pub summary: String,
     pub identity: RequestIdentity,
+    /// Contains the offer, which only the presenter knows: tells who presented the payment first from
+    /// who saw its transaction on the chain.
+    pub request_hash: RequestHash,
     pub identifier: Option<PaymentIdentifier>,
     pub finality: FinalityRule,
     /// A fresh claim later than this is refused ([`ClaimOutcome::Expired`]); a known payment never is.
@@ -73,7 +76,8 @@ impl Held {
 pub enum ClaimOutcome {
     /// Never seen: claimed for this request.
     Fresh(Held),
-    /// Known, for this request, not delivered, held by nobody: held again.
+    /// Known, for this request, not delivered, held by nobody: held again. Also a pending claim of another
+    /// request that nobody proved and that we did not bring to the network: it gives way to this one.
     Resumed(Held, Box<PaymentRecord>),
     /// Known, for this request, held by a living request until the given moment.
     InFlight { until: UnixMillis },
@@ -81,7 +85,7 @@ pub enum ClaimOutcome {
     Delivered(Box<StoredPayment>),
     /// Delivered, its response is not kept, and it may be forwarded once more (entitlement, redeliveries): held again.
     Redeliver(Held, Box<PaymentRecord>),
-    /// This transaction paid for another request.
+    /// This transaction paid for another request (or we brought it to the network for one, or it was proven for one).
     OtherRequest(Box<PaymentRecord>),
     /// The identifier names another request.
     IdentifierReused(Box<PaymentRecord>),
@@ -137,6 +141,8 @@ pub struct PaymentRecord {
     pub route: RouteId,
     pub summary: String,
     pub identity: RequestIdentity,
+    /// Of the request that claimed it.
+    pub request_hash: RequestHash,
     pub identifier: Option<PaymentIdentifier>,
     pub finality: FinalityRule,
     pub offer_daa: u64,

@@ -1,6 +1,7 @@
 //! Header names of the wire and what is removed from what passes through (PROTOCOL sections 1 and 4).
 
 use http::HeaderName;
+use std::borrow::Cow;
 
 /// Offers, base64 of canonical JSON.
 pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-required");
@@ -23,16 +24,23 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 
 /// Whether a request header of this name is the gateway's to set: removed from whatever a client
 /// sends, on free and priced routes alike. That includes the ways to smuggle another method or
-/// path past the price list.
+/// path past the price list. `_` counts as `-`, because upstreams that see headers as environment
+/// variables cannot tell them apart.
 pub fn reserved(name: &HeaderName) -> bool {
-    let name = name.as_str();
+    let name = dashed(name);
     name.starts_with("payment-")
         || name.starts_with("x-payment")
         || name.starts_with("x-kas402-")
         || matches!(
-            name,
+            &*name,
             "x-http-method-override" | "x-http-method" | "x-method-override" | "x-original-url" | "x-rewrite-url" | "x-original-uri"
         )
+}
+
+/// The name with every `_` as `-`.
+pub fn dashed(name: &HeaderName) -> Cow<'_, str> {
+    let name = name.as_str();
+    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
 }
 
 /// Headers of one connection, never forwarded in either direction (RFC 9110 section 7.6.1); those
@@ -67,6 +75,9 @@ mod tests {
             ("X-Kas402-Payer", true),
             ("x-http-method-override", true),
             ("x-original-url", true),
+            ("X_Kas402_Payer", true),
+            ("payment_signature", true),
+            ("x-http_method-override", true),
             ("authorization", false),
             ("idempotency-key", false),
             ("x-request-id", false),

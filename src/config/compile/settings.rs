@@ -197,6 +197,13 @@ fn admin(root: &Root, store: &StoreSettings, cx: &mut Context<'_>) -> Option<Adm
         Some(listen) => match (listen.value.strip_prefix("unix:"), listen.value.parse::<SocketAddr>()) {
             (Some(path), _) if !path.is_empty() => AdminListen::Unix(cx.path(path)),
             (None, Ok(address)) => {
+                if !address.ip().is_loopback() {
+                    cx.problem(
+                        Code::ListenInvalid,
+                        listen.at,
+                        "the admin listener is for this machine only: a loopback address or a unix socket",
+                    );
+                }
                 if raw.token.is_none() {
                     cx.problem(Code::AdminToken, listen.at, "a TCP admin listener needs a `token`");
                 }

@@ -153,6 +153,7 @@ pub(in crate::store) async fn extreme_numbers_survive<S: Subject>() {
         route: largest.route,
         summary: largest.summary,
         identity: largest.identity,
+        request_hash: largest.request_hash,
         identifier: largest.identifier,
         finality: largest.finality,
         offer_daa: u64::MAX,

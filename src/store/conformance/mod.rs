@@ -15,7 +15,7 @@ pub(in crate::store) use {chain::*, claims::*, durability::*, races::*, random::
 use super::*;
 use crate::protocol::{
     amount::Amount,
-    ids::{BlockHash, PaymentIdentifier, RequestIdentity, TxId},
+    ids::{BlockHash, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
     network::Network,
     policy::RouteId,
     requirements::{Finality, FinalityRule},
@@ -62,6 +62,7 @@ macro_rules! conformance {
             a_hold_says_whose_it_is,
             redeliveries_are_limited,
             an_entitlement_ends_and_is_granted_again,
+            an_unproven_claim_gives_way,
             a_late_payment_waits_for_a_grant,
             an_identifier_is_free_again_after_a_reversal,
             a_freed_claim_leaves_nothing_behind,
@@ -112,6 +113,7 @@ pub(super) fn claim(n: u64) -> Claim {
         route: RouteId("chat".to_owned()),
         summary: format!("POST /v1/chat/{n}"),
         identity: identity(n),
+        request_hash: RequestHash(wide(n + 1)),
         identifier: None,
         finality: FinalityRule { level: Finality::Confirmed, depth: 10 },
         accepted_until: NOW.plus_seconds(OFFER_SECONDS),

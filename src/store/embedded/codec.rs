@@ -7,7 +7,7 @@
 use crate::{
     protocol::{
         amount::Amount,
-        ids::{BlockHash, PaymentIdentifier, RequestIdentity, TxId},
+        ids::{BlockHash, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
         network::Network,
         policy::RouteId,
         requirements::{Finality, FinalityRule},
@@ -69,6 +69,7 @@ struct Terms {
     route: String,
     summary: String,
     identity: [u8; 32],
+    request_hash: [u8; 32],
     identifier: Option<String>,
     finality: u8,
     depth: u64,
@@ -149,6 +150,7 @@ pub(super) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
         route: record.route.0.clone(),
         summary: record.summary.clone(),
         identity: record.identity.0,
+        request_hash: record.request_hash.0,
         identifier: record.identifier.as_ref().map(|identifier| identifier.as_str().to_owned()),
         finality: finality_code(record.finality.level),
         depth: record.finality.depth,
@@ -199,6 +201,7 @@ pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[
         route: RouteId(terms.route),
         summary: terms.summary,
         identity: RequestIdentity(terms.identity),
+        request_hash: RequestHash(terms.request_hash),
         identifier: terms.identifier.map(|text| PaymentIdentifier::parse(&text)).transpose().map_err(|_| damaged())?,
         finality: FinalityRule { level: finality_from(terms.finality).ok_or_else(damaged)?, depth: terms.depth },
         offer_daa: terms.offer_daa,

@@ -1,1 +1,0 @@
-//! Use cases against the model store and the simulated chain.

@@ -1,0 +1,19 @@
+//! The whole gateway over the model store, the simulated chain and a scripted upstream, driven as the
+//! proxy drives it. Time is tokio's paused clock: nothing here waits for real time.
+
+mod conflicts;
+mod edges;
+mod fakes;
+mod foreign;
+mod headers;
+mod limits;
+mod offers;
+mod pay;
+mod recovery;
+mod replay;
+mod store_faults;
+mod streams;
+mod submits;
+mod terms;
+mod upstream_faults;
+mod world;
