@@ -37,7 +37,11 @@ impl Machine {
             kernel: said("uname", &["-sr"]),
             load_before: load(),
             versions: vec![
-                format!("kas402 {} ({})", env!("CARGO_PKG_VERSION"), said("git", &["describe", "--always", "--dirty"])),
+                format!(
+                    "kas402 {} ({})",
+                    env!("CARGO_PKG_VERSION"),
+                    said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"])
+                ),
                 said("rustc", &["--version"]),
                 said(Nginx::binary().to_str().unwrap_or("nginx"), &["-v"]),
                 said("wrk", &["-v"]),
