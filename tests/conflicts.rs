@@ -10,7 +10,8 @@ use support::{
     pay::Ask,
 };
 
-const ROUTES: &str = "  - {path: \"/paid/{*rest}\", price: 0.25 KAS}\n  - {path: \"/deep/{*rest}\", price: 0.25 KAS, finality: {confirmed: 10}}";
+const ROUTES: &str =
+    "  - {path: \"/paid/{*rest}\", price: 0.25 KAS}\n  - {path: \"/deep/{*rest}\", price: 0.25 KAS, finality: {confirmed: 10}}";
 const MORE: &str = "defaults: {settle_wait_seconds: 2}\nlimits: {final_depth: 30}";
 const PRICE: u64 = KAS / 4;
 
@@ -79,7 +80,7 @@ async fn split_world(payer: &Wallet) -> (World, Vec<Coin>) {
 
 /// The branch of node 1 wins.
 async fn reorganise(world: &World) {
-    world.devnet.mine(1, 30).await;
+    world.devnet.mine(1, 20).await;
     world.devnet.rejoin().await;
     // The next block merges the other branch and says what of it still counts.
     world.devnet.mine(0, 2).await;
@@ -104,6 +105,7 @@ async fn a_payment_taken_back_by_a_reorg_while_its_request_waits_releases_nothin
     world.devnet.mine(0, 5).await;
     gateway_follows(&world).await;
     assert_eq!(world.upstream.seen().len(), 0, "accepted, but not deep enough");
+    assert_eq!(number(&world.gateway.payments().await, "pending"), 2);
 
     world.devnet.submit(1, &rival(&payer, &coins[..1])).await.unwrap();
     reorganise(&world).await;
