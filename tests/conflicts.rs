@@ -2,11 +2,10 @@
 
 mod support;
 
-use serde_json::Value;
 use support::{
     devnet::{Coin, Devnet, KAS, Wallet},
     gateway::World,
-    patience::{Payment, in_mempool, number, rival},
+    patience::{Payment, caught_up, in_mempool, number, rival},
     pay::Ask,
 };
 
@@ -58,17 +57,6 @@ async fn two_conflicting_payments_release_exactly_one_resource() {
     assert_eq!(found, [3, 0, 0, 3 * PRICE, 0], "{payments}");
 }
 
-/// Waits until the gateway has seen everything that node 0 has.
-async fn gateway_follows(world: &World) {
-    let status = world.devnet.get("/status").await;
-    let score = status["nodes"][0]["chain"]["sink_blue_score"].as_u64().unwrap_or_else(|| panic!("{status}"));
-    let reached = async || {
-        let status: Value = world.gateway.status().await;
-        number(&status["node"], "blueScore") >= score
-    };
-    world.gateway.until("at the node's blue score", reached).await;
-}
-
 /// Two nodes that no longer hear each other and mine only when told; the gateway is on node 0.
 async fn split_world(payer: &Wallet) -> (World, Vec<Coin>) {
     let world = World::over(Devnet::start(2, 10.0).await, ROUTES, MORE).await;
@@ -80,11 +68,11 @@ async fn split_world(payer: &Wallet) -> (World, Vec<Coin>) {
 
 /// The branch of node 1 wins.
 async fn reorganise(world: &World) {
-    world.devnet.mine(1, 30).await;
+    world.devnet.mine(1, 20).await;
     world.devnet.rejoin().await;
     // The next block merges the other branch and says what of it still counts.
     world.devnet.mine(0, 2).await;
-    gateway_follows(world).await;
+    caught_up(world).await;
 }
 
 #[tokio::test]
@@ -103,8 +91,9 @@ async fn a_payment_taken_back_by_a_reorg_while_its_request_waits_releases_nothin
     in_mempool(&world.devnet, 0, &lost.txid()).await;
     in_mempool(&world.devnet, 0, &kept.txid()).await;
     world.devnet.mine(0, 5).await;
-    gateway_follows(&world).await;
+    caught_up(&world).await;
     assert_eq!(world.upstream.seen().len(), 0, "accepted, but not deep enough");
+    assert_eq!(number(&world.gateway.payments().await, "pending"), 2);
 
     world.devnet.submit(1, &rival(&payer, &coins[..1])).await.unwrap();
     reorganise(&world).await;
@@ -115,7 +104,7 @@ async fn a_payment_taken_back_by_a_reorg_while_its_request_waits_releases_nothin
     assert!(world.gateway.log().contains("acceptance taken back by a reorg"), "{}", world.gateway.log());
 
     world.devnet.mine(0, 45).await;
-    gateway_follows(&world).await;
+    caught_up(&world).await;
     // The reorg alone takes nothing away: without a conflicting spend the payment is accepted again.
     assert_eq!(kept.until_served(&world.gateway, &payer).await.status, 200);
     let refused = lost.until_refused(&world.gateway, "invalid_kaspa_exact_conflicting_spend").await;
@@ -150,7 +139,7 @@ async fn a_delivered_payment_that_a_reorg_takes_away_is_booked_reversed() {
 
     world.devnet.mine(0, 45).await;
     world.gateway.until("reversed", async || number(&world.gateway.payments().await, "reversed") == 1).await;
-    gateway_follows(&world).await;
+    caught_up(&world).await;
     let payments = world.gateway.payments().await;
     let found = ["delivered", "reversed", "chargedSompi", "reversedSompi"].map(|name| number(&payments, name));
     assert_eq!(found, [1, 1, 2 * PRICE, PRICE], "{payments}");

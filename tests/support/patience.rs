@@ -3,7 +3,7 @@
 
 use super::{
     devnet::{Coin, Devnet, KAS, Wallet},
-    gateway::Gateway,
+    gateway::{Gateway, World},
     pay::{Answer, Ask, encode, message, transaction, with_proof},
 };
 use kaspa_consensus_core::tx::{Transaction, TransactionOutput};
@@ -45,6 +45,14 @@ impl Payment {
     /// The same with the proof of `payer`.
     pub fn proven(&self, payer: &Wallet) -> Self {
         Self { message: with_proof(self.message.clone(), &self.ask, payer), ..self.clone() }
+    }
+
+    /// The same transaction with a wrong signature, which its id does not cover.
+    pub fn forged(&self) -> Self {
+        let mut forged = self.transaction.clone();
+        let script = &mut forged.inputs[0].signature_script;
+        script[10] ^= 1;
+        Self::with(self.ask.clone(), &self.message["accepted"], forged)
     }
 
     pub fn txid(&self) -> String {
@@ -145,6 +153,30 @@ pub async fn balance(devnet: &Devnet, wallet: &Wallet) -> u64 {
         assert!(Instant::now() < deadline, "no money arrived");
         tokio::time::sleep(Duration::from_millis(20)).await; // why: the devnet pushes no utxo events
     }
+}
+
+/// Waits until the gateway has seen everything that node 0 has.
+pub async fn caught_up(world: &World) {
+    let status = world.devnet.get("/status").await;
+    let chain = &status["nodes"][0]["chain"];
+    let (blue, daa) = (number(chain, "sink_blue_score"), number(chain, "virtual_daa_score"));
+    let reached = async || {
+        let node = world.gateway.status().await["node"].clone();
+        number(&node, "blueScore") >= blue && number(&node, "daaScore") >= daa
+    };
+    world.gateway.until("where the node is", reached).await;
+}
+
+/// Waits until offers as old as the one of `probe` are over. The age of an offer has no event, so a payment that
+/// the node would refuse asks until it is refused for its age instead.
+pub async fn offers_over(gateway: &Gateway, probe: &Payment) {
+    let forged = probe.forged();
+    let over = async || match forged.send(&gateway.url()).await.code().as_str() {
+        "offer_expired" => true,
+        "invalid_kaspa_exact_transaction_rejected" => false,
+        other => panic!("{other}"),
+    };
+    gateway.until("without its offers", over).await;
 }
 
 /// One of the sums of `/status`.

@@ -3,6 +3,7 @@
 //! `/echo/...` answers with the method, path and body; `/status/{code}` with that status;
 //! `/gate/...` waits until the test opens the gate; `/hang` never answers; `/break` breaks off in
 //! the middle of a body; `/big/{bytes}` answers that many bytes; `/events/{n}` streams n events.
+//! `/flaky/{how}` fails until the gate is open (`hang`, `break`, or a status), then echoes.
 
 use axum::{
     Router,
@@ -52,8 +53,7 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let (gate, gate_receiver) = watch::channel(false);
         let shared = Shared { seen: Arc::default(), count: Arc::new(watch::Sender::new(0)), gate: gate_receiver };
-        let app = Router::new().fallback(answer).with_state(shared.clone());
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }).abort_handle();
+        let server = serve(listener, shared.clone());
         Self { address, shared, gate, server }
     }
 
@@ -84,12 +84,23 @@ impl Upstream {
     pub fn stop(&self) {
         self.server.abort();
     }
+
+    /// Listens again where it did before [`Upstream::stop`].
+    pub async fn start_again(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.server = serve(listener, self.shared.clone());
+    }
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+fn serve(listener: TcpListener, shared: Shared) -> AbortHandle {
+    let app = Router::new().fallback(answer).with_state(shared);
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }).abort_handle()
 }
 
 async fn answer(State(shared): State<Shared>, request: Request) -> Response {
@@ -100,7 +111,14 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     shared.seen.lock().unwrap().push(seen.clone());
     shared.count.send_modify(|count| *count += 1);
     let mut segments = parts.uri.path().trim_start_matches('/').split('/');
-    match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
+    let path = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    let kind = match path {
+        ("flaky", _) if *shared.gate.borrow() => ("echo", ""),
+        ("flaky", how) if how.parse::<u16>().is_ok() => ("status", how),
+        ("flaky", how) => (how, ""),
+        other => other,
+    };
+    match kind {
         ("status", code) => (StatusCode::from_bytes(code.as_bytes()).unwrap(), format!("status {code}")).into_response(),
         ("gate", _) => {
             let mut gate = shared.gate.clone();
