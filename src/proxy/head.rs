@@ -1,11 +1,15 @@
 //! From pingora's request header to the head the paywall judges: one authority, one origin-form target.
 //!
 //! pingora has already refused duplicate `Host`, a `Host` that differs from an absolute target,
-//! userinfo, ambiguous framing and more than 256 headers or about 1 MiB of head (all 400).
+//! userinfo in targets, contradicting lengths and more than 256 headers or about 1 MiB of head (all 400).
 
 use super::forward::Provenance;
 use crate::gateway::answer::RawHead;
-use http::{HeaderMap, HeaderValue, Version, header::HOST};
+use crate::protocol::refusal::Code;
+use http::{
+    HeaderMap, HeaderValue, Version,
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+};
 use pingora::{
     http::RequestHeader,
     protocols::http::authority::{RawTargetAuthority, is_http_family_scheme, raw_target_authority},
@@ -15,9 +19,23 @@ use std::net::IpAddr;
 /// Headers that [`Provenance::stamp`] may add.
 const STAMPED: usize = 6;
 
-/// The request line or `Host` names no one resource; answered 400.
+/// A head that servers read differently; answered 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) enum Malformed {
+    /// The request line or `Host` names no one resource.
+    Target,
+    /// The headers do not say in one way where the body ends.
+    Framing,
+}
+
+impl Malformed {
+    pub(super) fn code(self) -> Code {
+        match self {
+            Self::Target => Code::PathMalformed,
+            Self::Framing => Code::BodyIncomplete,
+        }
+    }
+}
 
 /// Where the client's bytes came from.
 pub(super) struct Origin {
@@ -27,8 +45,9 @@ pub(super) struct Origin {
 
 /// The head for the paywall, and what is said about the request to an upstream.
 pub(super) fn read(request: &RequestHeader, origin: Origin, request_id: String) -> Result<(RawHead, Provenance), Malformed> {
+    framing(&request.headers)?;
     let (authority, target) = split(request)?;
-    let id = HeaderValue::from_str(&request_id).map_err(|_| Malformed)?;
+    let id = HeaderValue::from_str(&request_id).map_err(|_| Malformed::Target)?;
     let provenance = Provenance::new(&request.headers, id, origin.ip, &authority, origin.tls);
     // Room for what is stamped: a plain clone would grow, and hash everything again, at once.
     let mut headers = HeaderMap::with_capacity(request.headers.len() + STAMPED);
@@ -43,25 +62,49 @@ fn split(request: &RequestHeader) -> Result<(String, String), Malformed> {
     let raw = request.raw_path();
     let (authority, target) = match raw_target_authority(raw) {
         RawTargetAuthority::None => (None, raw),
-        RawTargetAuthority::AmbiguousAuthority => return Err(Malformed),
+        RawTargetAuthority::AmbiguousAuthority => return Err(Malformed::Target),
         RawTargetAuthority::Absolute { scheme, authority, path_and_query } if is_http_family_scheme(scheme) => {
             (Some(text(authority)?), path_and_query)
         }
-        RawTargetAuthority::Absolute { .. } => return Err(Malformed),
+        RawTargetAuthority::Absolute { .. } => return Err(Malformed::Target),
     };
     let authority = match authority.or_else(|| request.uri.authority().map(|authority| authority.as_str())) {
         Some(authority) => authority,
         None => match request.headers.get(HOST) {
             Some(host) => text(host.as_bytes())?,
-            None if request.version == Version::HTTP_11 => return Err(Malformed),
+            None if request.version == Version::HTTP_11 => return Err(Malformed::Target),
             None => "",
         },
     };
+    if !authority.bytes().all(host_byte) {
+        return Err(Malformed::Target);
+    }
     Ok((authority.to_owned(), origin_form(text(target)?)?))
 }
 
+/// Names, addresses and a port. Anything else an upstream's own reading of `Host` might end at, or take for a path.
+const fn host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b':' | b'[' | b']')
+}
+
+/// One length, or chunks: an upstream that chose another of two ways would take a part of the body for a request
+/// that nobody paid. pingora passes a list of equal lengths on, and drops codings it does not know.
+fn framing(headers: &HeaderMap) -> Result<(), Malformed> {
+    let only = |name| {
+        let mut values = headers.get_all(name).iter();
+        (values.next(), values.next().is_some())
+    };
+    let digits = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    match (only(CONTENT_LENGTH), only(TRANSFER_ENCODING)) {
+        ((None, _), (None, _)) => Ok(()),
+        ((Some(length), false), (None, _)) if digits(length) => Ok(()),
+        ((None, _), (Some(coding), false)) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Malformed::Framing),
+    }
+}
+
 fn text(bytes: &[u8]) -> Result<&str, Malformed> {
-    std::str::from_utf8(bytes).map_err(|_| Malformed)
+    std::str::from_utf8(bytes).map_err(|_| Malformed::Target)
 }
 
 /// Refuses what servers are known to read differently: fragments, blanks and control characters
@@ -69,7 +112,7 @@ fn text(bytes: &[u8]) -> Result<&str, Malformed> {
 fn origin_form(target: &str) -> Result<String, Malformed> {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     if target.contains(|c: char| c == '#' || c.is_ascii_control() || c.is_whitespace()) || path.contains('\\') {
-        return Err(Malformed);
+        return Err(Malformed::Target);
     }
     Ok(if path.is_empty() { format!("/{target}") } else { target.to_owned() })
 }
@@ -102,6 +145,10 @@ mod tests {
             ("/a?b\\c", "api.example", Some(("api.example", "/a?b\\c"))),
             ("ftp://api.example/a", "api.example", None),
             ("http:api.example/a", "api.example", None),
+            ("/a", "[::1]:80", Some(("[::1]:80", "/a"))),
+            ("/a", "api.example/b?", None),
+            ("/a", "api.example, other", None),
+            ("/a", "user@api.example", None),
         ] {
             check(target, &[host], Version::HTTP_11, expect);
         }
@@ -112,5 +159,28 @@ mod tests {
         check("/a", &[], Version::HTTP_10, Some(("", "/a")));
         check("/a", &[], Version::HTTP_11, None);
         check("http://api.example/a", &[], Version::HTTP_11, Some(("api.example", "/a")));
+    }
+
+    #[test]
+    fn the_end_of_the_body_is_said_once() {
+        for (lines, expect) in [
+            (&[][..], Ok(())),
+            (&[("content-length", "3")], Ok(())),
+            (&[("transfer-encoding", "Chunked")], Ok(())),
+            (&[("content-length", "3, 3")], Err(Malformed::Framing)),
+            (&[("content-length", "3"), ("content-length", "3")], Err(Malformed::Framing)),
+            (&[("content-length", "+3")], Err(Malformed::Framing)),
+            (&[("content-length", "")], Err(Malformed::Framing)),
+            (&[("content-length", "3"), ("transfer-encoding", "chunked")], Err(Malformed::Framing)),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Err(Malformed::Framing)),
+            (&[("transfer-encoding", "gzip, chunked")], Err(Malformed::Framing)),
+            (&[("transfer-encoding", "chunked, chunked")], Err(Malformed::Framing)),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(framing(&headers), expect, "{lines:?}");
+        }
     }
 }

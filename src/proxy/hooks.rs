@@ -132,9 +132,14 @@ impl ProxyHttp for Hooks {
             ip: session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip()),
             tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
         };
-        let Ok((head, provenance)) = head::read(session.req_header(), origin, request_id) else {
-            respond::whole(session, respond::refusal(Code::PathMalformed, &id), &id).await?;
-            return Ok(true);
+        let (head, provenance) = match head::read(session.req_header(), origin, request_id) {
+            Ok(read) => read,
+            Err(malformed) => {
+                // Where such a request ends is not known: nothing after it is read as another.
+                session.set_keepalive(None);
+                respond::whole(session, respond::refusal(malformed.code(), &id), &id).await?;
+                return Ok(true);
+            }
         };
         let query = head.target.split_once('?').map(|(_, query)| query.to_owned());
         match self.paywall.route(head) {
