@@ -1,12 +1,12 @@
-//! The operating system's randomness: the only file of the gateway that draws it. Everybody else is
-//! given it.
+//! Randomness: the only file of the gateway that draws it. Everybody else is given it.
 
-use rand::{RngCore, rngs::OsRng};
+use rand::RngCore;
 
 /// 128 random bits.
 pub fn bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
-    OsRng.try_fill_bytes(&mut bytes).expect("without the system's randomness no offer may be made");
+    // ChaCha12 per thread, seeded and again and again reseeded by the system: no system call per request.
+    rand::thread_rng().fill_bytes(&mut bytes);
     bytes
 }
 

@@ -1,13 +1,75 @@
 //! Canonical JSON (RFC 8785), the form of everything that is hashed, signed or sent in a header.
 
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+/// Larger whole numbers print as JavaScript's nearest double.
+const EXACT_IN_A_DOUBLE: u64 = 1 << 53;
 
 /// The canonical bytes of `value`.
 ///
 /// Panics only for types that are no JSON (maps with non-string keys, non-finite numbers); wire types are none of these.
 pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json_canonicalizer::to_vec(value).expect("wire types are finite JSON with string keys")
+    let tree = serde_json::to_value(value).expect("wire types are finite JSON with string keys");
+    let mut out = Vec::with_capacity(1024);
+    if write(&tree, &mut out) {
+        return out;
+    }
+    serde_json_canonicalizer::to_vec(&tree).expect("wire types are finite JSON with string keys")
+}
+
+/// Writes what serde_json already prints as RFC 8785 wants it, several times faster than the general
+/// way: ASCII keys, whole numbers that JavaScript has, and any strings. `false` for everything else.
+fn write(value: &Value, out: &mut Vec<u8>) -> bool {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Number(number) => match number.as_u64() {
+            Some(whole) if whole <= EXACT_IN_A_DOUBLE => print(&whole, out),
+            _ => return false,
+        },
+        Value::String(text) => print(text, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                if !write(item, out) {
+                    return false;
+                }
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => {
+            // Sorted here: the order of serde_json's map depends on a feature that any crate may switch on.
+            let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+            sorted.sort_unstable_by_key(|(key, _)| *key);
+            out.push(b'{');
+            for (index, (key, member)) in sorted.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                // Bytes sort like UTF-16 code units only below the surrogates.
+                if !key.is_ascii() {
+                    return false;
+                }
+                print(key, out);
+                out.push(b':');
+                if !write(member, out) {
+                    return false;
+                }
+            }
+            out.push(b'}');
+        }
+    }
+    true
+}
+
+fn print<T: Serialize + ?Sized>(scalar: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, scalar).expect("a scalar is written to memory");
 }
 
 /// SHA-256 of the canonical bytes.
@@ -19,6 +81,23 @@ pub fn sha256<T: Serialize>(value: &T) -> [u8; 32] {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_fast_way_and_the_general_way_agree() {
+        let every_ascii: String = (0..=0x7f_u8).map(char::from).collect();
+        for value in [
+            json!(null),
+            json!([true, false, 0, 1, 9_007_199_254_740_991_u64, 9_007_199_254_740_992_u64]),
+            json!([9_007_199_254_740_993_u64, u64::MAX, -1, i64::MIN, 1.0, 0.5]),
+            json!({"b": {"d": [], "c": {}}, "a": "", "A": 1, "a b": 2, "_": 3, "$schema": 4, "\"": 5, "\n": 6}),
+            json!({"\u{e000}": 1, "\u{1f600}": 2}),
+            json!(every_ascii),
+            json!({ every_ascii.as_str(): every_ascii }),
+            json!("\u{80}\u{2028}\u{2029}\u{feff}\u{ffff}\u{1f600}"),
+        ] {
+            assert_eq!(to_vec(&value), serde_json_canonicalizer::to_vec(&value).unwrap(), "{value}");
+        }
+    }
 
     #[test]
     fn keys_sort_by_utf16_and_numbers_print_as_javascript_does() {
