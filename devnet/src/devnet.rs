@@ -1,16 +1,14 @@
 //! The devnet as tests see it.
 
-use std::path::PathBuf;
-
 use kaspa_addresses::Address;
 use kaspa_consensus_core::config::params::SIMNET_PARAMS;
 use kaspa_consensus_core::tx::{Transaction, TransactionId};
 use kaspa_rpc_core::{RpcMempoolEntry, RpcUtxosByAddressesEntry};
 use kaspa_utils::fd_budget;
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tracing::info;
 
+use crate::data_dir::DataDir;
 use crate::error::Result;
 use crate::faucet::{self, Faucet, FundRequest, Funded};
 use crate::index_watch;
@@ -34,8 +32,8 @@ pub struct Devnet {
     network: Network,
     faucet: Faucet,
     miners: Vec<JoinHandle<()>>,
-    /// Deletes a temporary data directory with the devnet.
-    _temp: Option<TempDir>,
+    /// Last, so that it is deleted after everything else.
+    _dir: DataDir,
 }
 
 impl Devnet {
@@ -43,14 +41,16 @@ impl Devnet {
     pub async fn start(options: Options) -> Result<Self> {
         options.check()?;
         fd_budget::try_set_fd_limit(FD_LIMIT)?;
-        let (base, temp) = data_dir(options.dir)?;
+        let dir = DataDir::open(options.dir)?;
         let endpoints = Endpoints::choose(options.nodes, options.wrpc_port)?;
-        let nodes = (0..).zip(endpoints).map(|(i, e)| Node::new(i, e, base.join(format!("node-{i}")))).collect();
-        let mut devnet = Self { network: Network::new(nodes, options.rate), faucet: Faucet::new(), miners: vec![], _temp: temp };
+        let nodes = (0..).zip(endpoints).map(|(i, e)| Node::new(i, e, dir.path.join(format!("node-{i}")))).collect();
+        let mut devnet = Self { network: Network::new(nodes, options.rate), faucet: Faucet::new(), miners: vec![], _dir: dir };
 
-        devnet.network.start_all().await?;
-        devnet.fill_faucet(options.matured_blocks).await?;
-        devnet.network.join_all().await?;
+        if let Err(error) = devnet.prepare(options.matured_blocks).await {
+            // The first error tells more than one of stopping what never ran well.
+            let _ = devnet.shut_down().await;
+            return Err(error);
+        }
         let nodes = &devnet.network.nodes;
         devnet.miners = (0..nodes.len())
             .map(|i| mining::spawn(nodes.clone(), i, devnet.faucet.address.clone(), devnet.network.follow_plan()))
@@ -67,7 +67,7 @@ impl Devnet {
 
     /// Like [`Devnet::stop`] for a devnet that others still refer to; its calls then fail with `NodeStopped`.
     pub async fn shut_down(&self) -> Result<()> {
-        self.network.hold();
+        self.network.halt();
         self.network.stop_all().await
     }
 
@@ -160,6 +160,12 @@ impl Devnet {
         status::collect(&self.network, &self.faucet).await
     }
 
+    async fn prepare(&self, matured_blocks: u64) -> Result<()> {
+        self.network.start_all().await?;
+        self.fill_faucet(matured_blocks).await?;
+        self.network.join_all().await
+    }
+
     async fn fill_faucet(&self, matured_blocks: u64) -> Result<()> {
         let (nodes, faucet) = (&self.network.nodes, &self.faucet);
         let first = &nodes[0];
@@ -176,15 +182,14 @@ impl Devnet {
     }
 }
 
-fn data_dir(dir: Option<PathBuf>) -> Result<(PathBuf, Option<TempDir>)> {
-    match dir {
-        Some(dir) => {
-            std::fs::create_dir_all(&dir)?;
-            Ok((dir, None))
+/// A devnet that was not stopped, as in a failing test, still ends its nodes before their files go.
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        for miner in &self.miners {
+            miner.abort();
         }
-        None => {
-            let temp = tempfile::Builder::new().prefix("kas402-devnet-").tempdir()?;
-            Ok((temp.path().to_owned(), Some(temp)))
+        for node in self.network.nodes.iter() {
+            node.end_now();
         }
     }
 }

@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 pub mod control;
+mod data_dir;
 mod devnet;
 mod error;
 mod faucet;

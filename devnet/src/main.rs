@@ -85,9 +85,15 @@ async fn run(cli: Cli) -> Result<(), Error> {
         wrpc_port: (cli.wrpc_port != 0).then_some(cli.wrpc_port),
         matured_blocks: cli.matured_blocks,
     };
+    let start = Devnet::start(options);
+    tokio::pin!(start);
     let devnet = tokio::select! {
-        devnet = Devnet::start(options) => Arc::new(devnet?),
-        () = stop.notified() => return Ok(()),
+        devnet = &mut start => Arc::new(devnet?),
+        // A start is never broken off half way: kaspad would be left writing into a directory that is going away.
+        () = stop.notified() => return match timeout(STOP_TIMEOUT, start).await {
+            Ok(devnet) => devnet?.stop().await,
+            Err(_) => Ok(()),
+        },
     };
     let ready = json!({
         "control": format!("http://{}", listener.local_addr()?),

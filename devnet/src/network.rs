@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kaspa_rpc_core::RpcError;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tracing::info;
 
 use crate::error::{Awaited, Error, Result};
@@ -33,6 +33,18 @@ pub(crate) struct Network {
     plan: watch::Sender<Plan>,
     /// One change of the network at a time.
     topology: Mutex<()>,
+}
+
+/// No block is mined while this lives.
+struct Held<'a> {
+    network: &'a Network,
+    _turns: Vec<MutexGuard<'a, u64>>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.network.release();
+    }
 }
 
 impl Network {
@@ -66,13 +78,26 @@ impl Network {
         Ok(())
     }
 
-    /// Stops mining by rate until [`Network::release`].
-    pub(crate) fn hold(&self) {
+    /// Lets the miners follow the plan, which a new network does not.
+    pub(crate) fn release(&self) {
+        self.plan.send_modify(|plan| plan.held = false);
+    }
+
+    /// Ends mining by rate for good.
+    pub(crate) fn halt(&self) {
         self.plan.send_modify(|plan| plan.held = true);
     }
 
-    pub(crate) fn release(&self) {
-        self.plan.send_modify(|plan| plan.held = false);
+    /// Stops all mining until the guard is dropped, and waits for blocks under way. A node that connects announces its
+    /// sink *before* it relays new blocks to that peer: a block mined in between would reach the other side only with
+    /// the next block.
+    async fn hold(&self) -> Held<'_> {
+        self.halt();
+        let mut turns = Vec::with_capacity(self.nodes.len());
+        for node in self.nodes.iter() {
+            turns.push(node.mining_turn.lock().await);
+        }
+        Held { network: self, _turns: turns }
     }
 
     /// Starts every node at once, unconnected.
@@ -116,8 +141,7 @@ impl Network {
         let node = self.node(index)?;
         let _changing = self.topology.lock().await;
         node.start().await?;
-        // A new leader must not mine on an old chain: it counts as running only after it caught up.
-        self.hold();
+        let _held = self.hold().await;
         let caught_up = async {
             if !self.plan.borrow().partitioned && self.other_runs(index).await {
                 self.connect().await?;
@@ -126,8 +150,8 @@ impl Network {
             Ok(())
         };
         let result = caught_up.await;
+        // Only now: a new leader must not mine on an old chain.
         self.plan.send_modify(|plan| plan.running[index] = true);
-        self.release();
         result
     }
 
@@ -146,59 +170,51 @@ impl Network {
     pub(crate) async fn partition(&self) -> Result<()> {
         let _changing = self.topology.lock().await;
         self.both_running().await?;
-        self.hold();
-        let cut = async {
-            if !self.plan.borrow().partitioned {
-                self.await_same_sink(SYNC_TIMEOUT).await?;
-                for node in self.nodes.iter() {
-                    node.rpc().await?.ban(LOOPBACK.into()).await?;
-                }
-                self.await_peers(0, Awaited::PeersGone).await?;
-                self.plan.send_modify(|plan| plan.partitioned = true);
-                info!("partitioned");
-            }
-            Ok(())
-        };
-        let result = cut.await;
-        self.release();
-        result
+        let _held = self.hold().await;
+        if self.plan.borrow().partitioned {
+            return Ok(());
+        }
+        self.await_same_sink(SYNC_TIMEOUT).await?;
+        for node in self.nodes.iter() {
+            node.rpc().await?.ban(LOOPBACK.into()).await?;
+        }
+        self.await_peers(0, Awaited::PeersGone).await?;
+        self.plan.send_modify(|plan| plan.partitioned = true);
+        info!("partitioned");
+        Ok(())
     }
 
     /// Lifts the cut and waits until both nodes have the same sink; the branch with more blue work wins.
     pub(crate) async fn rejoin(&self) -> Result<()> {
         let _changing = self.topology.lock().await;
         self.both_running().await?;
-        self.hold();
-        let join = async {
-            for node in self.nodes.iter() {
-                match node.rpc().await?.unban(LOOPBACK.into()).await {
-                    Ok(()) | Err(RpcError::IpIsNotBanned(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
+        let _held = self.hold().await;
+        for node in self.nodes.iter() {
+            match node.rpc().await?.unban(LOOPBACK.into()).await {
+                Ok(()) | Err(RpcError::IpIsNotBanned(_)) => {}
+                Err(error) => return Err(error.into()),
             }
-            self.connect().await?;
-            self.await_same_sink(SYNC_TIMEOUT).await?;
-            self.plan.send_modify(|plan| {
-                plan.partitioned = false;
-                plan.rates[1..].fill(0.0);
-            });
-            info!("rejoined");
-            Ok(())
-        };
-        let result = join.await;
-        self.release();
-        result
+        }
+        self.connect().await?;
+        self.await_same_sink(SYNC_TIMEOUT).await?;
+        self.plan.send_modify(|plan| {
+            plan.partitioned = false;
+            plan.rates[1..].fill(0.0);
+        });
+        info!("rejoined");
+        Ok(())
     }
 
     /// Waits until every other running node of a whole network is as far as `leader` is now.
     pub(crate) async fn await_followers(&self, leader: &Node) -> Result<()> {
-        if self.plan.borrow().partitioned {
-            return Ok(());
-        }
         let target = leader.rpc().await?.get_sink_blue_score().await?;
         for node in self.nodes.iter().filter(|node| node.index != leader.index) {
             // Blocks come over the peer connection; the nodes offer no event for "as far as the other".
             wait::until(SYNC_TIMEOUT, Awaited::SameSink, || async {
+                let plan = self.plan();
+                if plan.partitioned || !plan.running[node.index] {
+                    return Ok(true);
+                }
                 match node.rpc().await {
                     Ok(rpc) => Ok(rpc.get_sink_blue_score().await? >= target),
                     Err(Error::NodeStopped(_)) => Ok(true),

@@ -126,6 +126,17 @@ impl Node {
         self.await_files_closed().await
     }
 
+    /// For a devnet that is dropped: ends the node and blocks until its threads are gone. A node that is in use at this
+    /// very moment is left to the end of the process.
+    pub(crate) fn end_now(&self) {
+        let running = self.running.try_write().ok().and_then(|mut slot| slot.take());
+        if let Some(Running { core, workers, rpc, .. }) = running {
+            drop(rpc);
+            core.shutdown();
+            core.join(workers);
+        }
+    }
+
     /// The last references to the databases die with detached tasks of the node, which offers no event for it; a start
     /// before that would find the lock held.
     async fn await_files_closed(&self) -> Result<()> {
@@ -164,16 +175,6 @@ impl Node {
 
     fn failed(&self, panic: &tokio::task::JoinError) -> Error {
         Error::NodeFailed { index: self.index, reason: panic.to_string() }
-    }
-}
-
-/// Dropping a running node asks its threads to end but does not wait for them.
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.get_mut().take() {
-            drop(running.rpc);
-            running.core.shutdown();
-        }
     }
 }
 

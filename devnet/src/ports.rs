@@ -23,12 +23,13 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Endpoints for `nodes` nodes; `borsh_port` is the wRPC port of node 0 when the caller wants a certain one.
+    /// Endpoints for `nodes` nodes; `borsh_port` is the wRPC port of node 0 when the caller wants a certain one, and
+    /// must be free.
     pub(crate) fn choose(nodes: usize, borsh_port: Option<u16>) -> io::Result<Vec<Self>> {
         let free = free_addresses(nodes * 3)?;
         let mut chosen: Vec<Self> = free.chunks(3).map(|a| Self { p2p: a[0], borsh: a[1], json: a[2] }).collect();
         if let (Some(port), Some(first)) = (borsh_port, chosen.first_mut()) {
-            first.borsh = loopback(port);
+            first.borsh = TcpListener::bind(loopback(port))?.local_addr()?;
         }
         Ok(chosen)
     }
@@ -75,9 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn the_wished_port_goes_to_node_0() {
-        let endpoints = Endpoints::choose(2, Some(17)).unwrap();
-        assert_eq!(endpoints[0].borsh.port(), 17);
-        assert_ne!(endpoints[1].borsh.port(), 17);
+    fn the_wished_port_goes_to_node_0_if_it_is_free() {
+        let wished = free_addresses(1).unwrap()[0];
+        let endpoints = Endpoints::choose(2, Some(wished.port())).unwrap();
+        assert_eq!(endpoints[0].borsh, wished);
+        assert_ne!(endpoints[1].borsh, wished);
+        let _taken = TcpListener::bind(wished).unwrap();
+        assert_eq!(Endpoints::choose(2, Some(wished.port())).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -33,7 +33,7 @@ pub trait Chain: Send + Sync + 'static {
 
     /// Follows a transaction until [`Chain::unfollow`]: its status is pushed, survives reconnects,
     /// restarts of the node and reorgs, and while it is [`TxStatus::Unseen`] and `resubmit` is set it is
-    /// sent again, byte for byte, on every reconnect and after being taken back. Following twice is harmless;
+    /// sent again, byte for byte, on every reconnect and after being taken back. Following twice is harmless, and the latest bytes are the ones resubmitted (an id does not cover signatures);
     /// `resubmit` can only be raised; raise it after the first submit was answered, otherwise a reconnect in between
     /// sends the transaction first and your own submit is told [`SubmitOutcome::Known`].
     fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus>;

@@ -3,11 +3,15 @@
 //! For container health checks: no runtime, no token, one short request. Exit code 0 is yes, 1 is no,
 //! 2 is a mistake in how it was asked. Never waits longer than its timeout for any step.
 
-use crate::admin::Listen;
+use crate::{
+    admin::Listen,
+    config::{self, AdminListen, Environment},
+};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -22,14 +26,16 @@ pub struct Args {
     /// The admin listener, unix:/path or IP:port; default: the configuration's
     #[arg(long, env = "KAS402_ADMIN", value_name = "LISTENER")]
     pub admin: Option<Listen>,
+    /// Configuration that names the admin listener
+    #[arg(short, long, env = "KAS402_CONFIG", value_name = "FILE", default_value = "kas402.yaml")]
+    pub config: PathBuf,
     /// Ask whether priced routes can be sold (store and node usable), not only whether the process lives
     #[arg(long)]
     pub ready: bool,
 }
 
-/// `configured` is what the configuration names, when there is one.
-pub fn run(args: Args, configured: Option<Listen>) -> ExitCode {
-    let Some(listen) = args.admin.or(configured) else {
+pub fn run(args: Args) -> ExitCode {
+    let Some(listen) = args.admin.or_else(|| configured(&args.config)) else {
         eprintln!("no admin listener is known: give --admin, KAS402_ADMIN or a configuration");
         return ExitCode::from(2);
     };
@@ -55,6 +61,15 @@ pub fn run(args: Args, configured: Option<Listen>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the configuration names; its secrets are not needed to ask for health.
+fn configured(file: &Path) -> Option<Listen> {
+    let compiled = config::load(file, &Environment { secrets: false, ..Environment::process() }).ok()?;
+    Some(match compiled.settings.admin.listen {
+        AdminListen::Unix(path) => Listen::Unix(path),
+        AdminListen::Tcp(address) => Listen::Tcp(address),
+    })
 }
 
 /// The status that `/healthz` or `/readyz` answers.

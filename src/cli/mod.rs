@@ -1,14 +1,24 @@
 //! The command line: one file per subcommand.
+//!
+//! A subcommand's file holds its arguments and its `run`; this one only dispatches. What a program
+//! reads goes to stdout, failures to stderr; colour only through [`paint`].
 
+pub mod check;
+pub mod explain;
 pub mod health;
+pub mod init;
+pub mod keys;
+pub mod paint;
 pub mod pay;
+pub mod run;
 pub mod wallet;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
+/// Charge for an existing HTTP API in native KAS, per request.
 #[derive(Parser)]
-#[command(name = "kas402", version)]
+#[command(name = "kas402", version, about, arg_required_else_help = true)]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -16,6 +26,17 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the gateway
+    Run(run::Args),
+    /// Find every error in a configuration, or explain one request
+    Check(check::Args),
+    /// Write a commented configuration to start from
+    Init(init::Args),
+    /// Make and check offer keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Ask a running gateway whether it is alive, or ready
+    Health(health::Args),
     /// Make a wallet, show its address, balance and payments
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
@@ -24,18 +45,44 @@ enum Command {
 
 /// Entry point of the binary.
 pub fn main() -> ExitCode {
-    let line = Line::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("kas402: no runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    runtime.block_on(async {
-        match line.command {
-            Command::Wallet(args) => wallet::run(args).await,
-            Command::Pay(args) => pay::run(*args).await,
-        }
-    })
+    match Line::parse().command {
+        Command::Run(args) => asynchronously(run::run(args)),
+        Command::Check(args) => check::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Keys(command) => keys::run(&command),
+        Command::Health(args) => health::run(args),
+        Command::Wallet(args) => asynchronously(wallet::run(args)),
+        Command::Pay(args) => asynchronously(pay::run(*args)),
+    }
+}
+
+/// Runs a subcommand that waits for a network on a runtime of its own.
+fn asynchronously(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => fail(format!("no runtime: {error}")),
+    }
+}
+
+/// Prints a line of output. A reader that went away (`| head`) is no failure.
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints a failure and gives the exit code for it.
+fn fail(message: impl std::fmt::Display) -> ExitCode {
+    eprintln!("{} {message}", paint::Paint::stderr().red("error:"));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Line::command().debug_assert();
+    }
 }

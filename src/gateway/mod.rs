@@ -86,6 +86,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the wiring, and all are needed")]
     pub fn new(
         store: Arc<dyn Store>,
         chain: Arc<dyn Chain>,

@@ -36,7 +36,7 @@ pub(super) struct Refusal {
     /// Further members of `extensions.kaspa`.
     pub kaspa: Map<String, Value>,
     /// The payment is settled all the same: its receipt is sent instead of a failure.
-    pub receipt: Option<ReceiptFacts>,
+    pub receipt: Option<Box<ReceiptFacts>>,
 }
 
 impl Refusal {
@@ -45,7 +45,7 @@ impl Refusal {
     }
 
     pub fn settled(mut self, receipt: ReceiptFacts) -> Self {
-        self.receipt = Some(receipt);
+        self.receipt = Some(Box::new(receipt));
         self
     }
 

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     binding::exact_v1::{self, payload, verify::Facts},
     protocol::{
+        ids::TxId,
         limits,
+        network::Network,
         path::NormalPath,
         policy::{Access, Policy, Pricing, Route},
         refusal::{Code, Offers},
@@ -22,7 +24,7 @@ use crate::{
     store::{Claim, PaymentKey},
     wire::{
         envelope::{self, Envelope},
-        fingerprint, headers, identifier,
+        fingerprint, header, headers, identifier,
         messages::Resource,
     },
 };
@@ -85,6 +87,7 @@ impl Paywall for Arc<Gateway> {
         let verified = match self.verify(&policy, &route, pricing, &quotes, &request) {
             Ok(verified) => verified,
             Err(refusal) => {
+                let refusal = self.never_twice(policy.network, &request, refusal).await;
                 return Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal)));
             }
         };
@@ -180,6 +183,20 @@ impl Gateway {
         Ok(VerifiedSale { exact, claim })
     }
 
+    /// A payment that does not fit this request may have paid for another: then the money has moved
+    /// already, and no offer may follow.
+    async fn never_twice(&self, network: Network, request: &Request, refusal: Refusal) -> Refusal {
+        if refusal.code.offers() == Offers::Never || refusal.code == Code::PaymentRequired {
+            return refusal;
+        }
+        let Some(txid) = presented_transaction(request) else { return refusal };
+        match self.noted(self.store.payment(&PaymentKey { network, txid }).await) {
+            Ok(None) => refusal,
+            Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail).of(network, txid),
+            Err(error) => Refusal::new(Code::StoreUnavailable, error.to_string()).of(network, txid),
+        }
+    }
+
     /// HEAD on what is sold: always 402, with offers where GET itself can be priced without more.
     fn answer_head(&self, policy: &Policy, route: &Route, head: RequestHead, reply: &Reply) -> Answer {
         let Access::Priced(pricing) = &route.access else {
@@ -243,6 +260,14 @@ impl Gateway {
         self.metrics.requests.with_label_values(&[outcome]).inc();
         self.metrics.refusals.with_label_values(&[code.as_str()]).inc();
     }
+}
+
+/// The id of the transaction in a refused payment, as far as it can be read.
+fn presented_transaction(request: &Request) -> Option<TxId> {
+    let value = request.head.headers.get(headers::PAYMENT_SIGNATURE)?;
+    let message = header::decode(value.as_bytes()).ok()?;
+    let transaction = message.pointer("/payload/transaction")?.as_str()?;
+    Some(exact_v1::decode::decode(transaction).ok()?.id().into())
 }
 
 /// Judged before the body is read.

@@ -63,13 +63,19 @@ impl Gateway {
         let (submission, knew) = match before {
             Submission::None => self.submit(admitted).await?,
             sent => {
-                if *follow.status.borrow() == TxStatus::Unseen {
+                let there = match *follow.status.borrow() {
+                    TxStatus::Accepted(_) => Some(true),
+                    TxStatus::Conflicted { .. } => Some(false),
+                    TxStatus::Unseen => None,
+                };
+                let there = match there {
+                    Some(there) => there,
                     // The node may have refused it for a reason of the moment, which no reconnect repairs.
-                    let outcome = self.chain.submit(&purchase.transaction).await;
-                    tracing::debug!(txid = %purchase.key().txid, ?outcome, "submitted again");
-                }
+                    None => matches!(self.chain.submit(&purchase.transaction).await, SubmitOutcome::New | SubmitOutcome::Known),
+                };
                 self.watch(purchase.key(), &purchase.transaction, known, true);
-                (sent, sent == Submission::Foreign)
+                // A double spend, an orphan or an unanswered submit is pending: a proof would not help yet.
+                (sent, sent == Submission::Foreign && there)
             }
         };
 

@@ -2,3 +2,6 @@
 
 pub mod clock;
 pub mod random;
+mod start;
+
+pub use start::{Running, StartError, start};

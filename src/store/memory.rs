@@ -88,6 +88,13 @@ impl State {
                 self.insert(*entry);
                 ClaimOutcome::Fresh(held)
             }
+            ClaimStep::Replace { old, new, held } => {
+                (self.sequence, self.fence) = (next.sequence, next.fence);
+                self.free(&old);
+                let record = Box::new(new.record.clone());
+                self.insert(*new);
+                ClaimOutcome::Resumed(held, record)
+            }
             ClaimStep::Retake(entry, outcome) => {
                 self.fence = next.fence;
                 self.save(*entry, None);

@@ -76,7 +76,8 @@ impl Held {
 pub enum ClaimOutcome {
     /// Never seen: claimed for this request.
     Fresh(Held),
-    /// Known, for this request, not delivered, held by nobody: held again.
+    /// Known, for this request, not delivered, held by nobody: held again. Also a pending claim of another
+    /// request that nobody proved and that we did not bring to the network: it gives way to this one.
     Resumed(Held, Box<PaymentRecord>),
     /// Known, for this request, held by a living request until the given moment.
     InFlight { until: UnixMillis },
@@ -84,7 +85,7 @@ pub enum ClaimOutcome {
     Delivered(Box<StoredPayment>),
     /// Delivered, its response is not kept, and it may be forwarded once more (entitlement, redeliveries): held again.
     Redeliver(Held, Box<PaymentRecord>),
-    /// This transaction paid for another request.
+    /// This transaction paid for another request (or we brought it to the network for one, or it was proven for one).
     OtherRequest(Box<PaymentRecord>),
     /// The identifier names another request.
     IdentifierReused(Box<PaymentRecord>),

@@ -59,6 +59,8 @@ pub(in crate::store) struct Next {
 pub(in crate::store) enum ClaimStep {
     /// Insert the payment and point its identifier at it.
     Insert(Box<Entry>, Held),
+    /// Delete the old claim with its identifier's pointer, then insert the new one; answer Resumed.
+    Replace { old: Box<PaymentRecord>, new: Box<Entry>, held: Held },
     /// Save the new hold.
     Retake(Box<Entry>, ClaimOutcome),
     /// Nothing; answer with the stored response.
@@ -72,7 +74,7 @@ pub(in crate::store) fn claim(known: Option<Entry>, named: Option<Entry>, claim:
     let answer = ClaimStep::Answer;
     match (known, named) {
         (Some(known), _) if known.record.state == PaymentState::Reversed => answer(ClaimOutcome::Reversed(known.boxed())),
-        (Some(known), _) if known.record.identity != claim.identity => answer(ClaimOutcome::OtherRequest(known.boxed())),
+        (Some(known), named) if known.record.identity != claim.identity => claim_of_another(known, named, claim, next, now),
         (_, Some(named)) if named.record.identity != claim.identity => answer(ClaimOutcome::IdentifierReused(named.boxed())),
         (Some(known), _) => claim_again(known, claim, next, now),
         // A reversed payment is freed: its identifier may be paid for by another transaction.
@@ -84,6 +86,34 @@ pub(in crate::store) fn claim(known: Option<Entry>, named: Option<Entry>, claim:
             ClaimStep::Insert(Box::new(entry), held)
         }
     }
+}
+
+/// The payment is known for another request. A public transaction can be presented by anybody, so a claim
+/// that is neither ours to speak for nor proven gives way to the next presenter: whoever proves the
+/// payer's key is served, and a thief who came first blocks nobody.
+fn claim_of_another(known: Entry, named: Option<Entry>, claim: &Claim, next: Next, now: UnixMillis) -> ClaimStep {
+    let answer = ClaimStep::Answer;
+    let open = known.record.state == PaymentState::Pending && !known.record.proven && known.record.submission != Submission::Own;
+    if !open || claim.late {
+        return answer(ClaimOutcome::OtherRequest(known.boxed()));
+    }
+    match named {
+        Some(named) if named.record.identity != claim.identity => return answer(ClaimOutcome::IdentifierReused(named.boxed())),
+        Some(named) if named.record.state != PaymentState::Reversed => return answer(ClaimOutcome::IdentifierFirst(named.boxed())),
+        _ => {}
+    }
+    if now > claim.accepted_until {
+        return answer(ClaimOutcome::Expired);
+    }
+    if let Some(until) = known.hold.live(now) {
+        return answer(ClaimOutcome::InFlight { until });
+    }
+    let mut entry = fresh(claim, next, now);
+    // What the chain and the submit said is about the transaction, whoever presents it.
+    entry.record.submission = known.record.submission;
+    entry.record.acceptance = known.record.acceptance;
+    let held = entry.held();
+    ClaimStep::Replace { old: known.boxed(), new: Box::new(entry), held }
 }
 
 /// The payment is known and this is its request.

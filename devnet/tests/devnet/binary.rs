@@ -115,6 +115,16 @@ fn closing_stdin_and_sigterm_end_it_cleanly() {
     drop(with_stdin.child.stdin.take());
     assert_eq!(with_stdin.end(), (Some(0), String::new()));
 
+    // At once, while the nodes still start: no ready line, and nothing is left behind.
+    let early = Command::new(env!("CARGO_BIN_EXE_kas402-devnet"))
+        .args(["--nodes", "2", "--exit-with-stdin"])
+        .env("TMPDIR", temp.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!((early.status.code(), early.stdout), (Some(0), vec![]), "{}", String::from_utf8_lossy(&early.stderr));
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+
     let signalled = Running::start(&["--rate", "100"], temp.path());
     let kill = Command::new("kill").args(["-TERM", &signalled.child.id().to_string()]).status().unwrap();
     assert!(kill.success());

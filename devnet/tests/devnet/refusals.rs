@@ -36,6 +36,13 @@ fn with_other_signature(tx: &Transaction) -> Transaction {
     tx
 }
 
+fn with_zero_output(tx: &Transaction) -> Transaction {
+    let mut tx = tx.clone();
+    tx.outputs[0].value = 0;
+    tx.finalize();
+    tx
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_or_conflicting_transaction_is_named_as_such_before_its_signature_is_looked_at() {
     let devnet = paused(1).await;
@@ -55,6 +62,7 @@ async fn a_known_or_conflicting_transaction_is_named_as_such_before_its_signatur
     let taken = format!("output ({}, 0) already spent by transaction {} in the mempool", coin.outpoint.transaction_id, tx.id());
     expect(&node, "double spend", &double, &taken).await;
     expect(&node, "double spend, forged", &with_other_signature(&double), &taken).await;
+    expect(&node, "double spend, malformed", &with_zero_output(&double), &taken).await;
 
     devnet.mine(None, 1).await.unwrap();
     expect(&node, "in a block", &tx, IN_SOME_BLOCK).await;
@@ -70,7 +78,7 @@ async fn a_known_or_conflicting_transaction_is_named_as_such_before_its_signatur
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_input_is_an_orphan_whatever_else_is_wrong() {
+async fn a_missing_input_is_an_orphan_whatever_its_signature() {
     let devnet = paused(1).await;
     let (wallet, other) = (Wallet::new(1), Wallet::new(2).address);
     let node = wrpc(WrpcEncoding::Borsh, &devnet.wrpc_urls()[0]).await;
@@ -78,6 +86,7 @@ async fn a_missing_input_is_an_orphan_whatever_else_is_wrong() {
     let tx = wallet.pay_all(missing, &other);
     expect(&node, "orphan", &tx, ORPHAN).await;
     expect(&node, "orphan, forged", &with_other_signature(&tx), ORPHAN).await;
+    expect(&node, "orphan, malformed", &with_zero_output(&tx), "transaction output 0 has zero value").await;
 
     // Only a node in unsafe mode honours the wish to keep orphans.
     node.submit_transaction(RpcTransaction::from(&tx), true).await.unwrap();

@@ -72,12 +72,14 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
     shared.not_ready("catching_up: reading the chain".into());
     lock(&shared.tracker).begin_catch_up();
     let events = node.subscribe().await?;
-    tokio::select! {
+    let tip = tokio::select! {
         ready = prepare(shared, node) => ready?,
         // What is notified meanwhile is only thrown away, so that it does not pile up: the chain is asked for again below.
         () = drain(&events) => return Err(CallError::Lost("the notifications ended".into())),
-    }
+    };
     lock(&shared.tracker).caught_up();
+    // After the statuses: depth is counted from what they say.
+    shared.tip.send_replace(tip);
     shared.enter_node(index, session);
 
     let mut link = shared.links[index].clone();
@@ -85,10 +87,12 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
     let (mut polling, mut scanning, mut searching) = (false, false, false);
     // Anything between the end of the catch-up and the beginning of the subscription is read now.
     let mut dirty = true;
+    let mut depth = Depth::default();
     let (mut polls, mut scans, mut chores) = (every(POLL), every(SCAN), every(CHORES));
     let mut next_search = Instant::now();
     work.push(run_chores(shared, index, node).boxed());
     loop {
+        depth.publish(shared);
         for block in lock(&shared.tracker).take_to_locate() {
             work.push(locate(node, block).map(move |located| Done::Located(block, located)).boxed());
         }
@@ -98,6 +102,7 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
         }
         if dirty && !polling {
             (dirty, polling) = (false, true);
+            depth.asked();
             work.push(poll_chain(shared, node).map(Done::Polled).boxed());
         }
         if !searching && next_search <= Instant::now() {
@@ -109,7 +114,7 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
         }
         tokio::select! {
             event = events.recv() => match event {
-                Ok(event) => dirty |= take_event(shared, event),
+                Ok(event) => dirty |= take_event(shared, &mut depth, event),
                 Err(_) => return Err(CallError::Lost("the notifications ended".into())),
             },
             Some(done) = work.next() => match done {
@@ -118,7 +123,11 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
                     lock(&shared.tracker).locate_again(block);
                     return Err(error);
                 }
-                Done::Polled(result) => { polling = false; result? }
+                Done::Polled(result) => {
+                    polling = false;
+                    result?;
+                    depth.merged();
+                }
                 Done::Scanned(result) => { scanning = false; result? }
                 Done::Searched(result) => { searching = false; result? }
                 Done::Chores(agreed) => shared.agree(agreed?),
@@ -143,11 +152,44 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
     }
 }
 
-/// Everything that must be known before anything is published.
-async fn prepare(shared: &Shared, node: &Node) -> Result<(), CallError> {
+/// Everything that must be known before anything is published. The tip is that of before the chain was read.
+async fn prepare(shared: &Shared, node: &Node) -> Result<Tip, CallError> {
+    let (daa_score, blue_score) = node.scores().await?;
     catch_up(shared, node).await?;
     locate_all(shared, node).await?;
-    set_tip(shared, node).await
+    Ok(Tip { daa_score, blue_score })
+}
+
+/// The sink's blue score, held back until the chain it was told of is merged: published at once, it would make a payment
+/// look deep that the same change of the chain takes away.
+#[derive(Default)]
+struct Depth {
+    /// As notified.
+    told: Option<u64>,
+    /// Notified before the question under way was asked.
+    asked: Option<u64>,
+    /// Notified before the last question that was answered.
+    merged: Option<u64>,
+}
+
+impl Depth {
+    fn asked(&mut self) {
+        self.asked = self.told.take().or(self.asked);
+    }
+
+    fn merged(&mut self) {
+        self.merged = self.asked.take().or(self.merged);
+    }
+
+    /// Not while an acceptance that was published is on its way to another block.
+    fn publish(&mut self, shared: &Shared) {
+        if self.merged.is_some()
+            && !lock(&shared.tracker).moving()
+            && let Some(blue_score) = self.merged.take()
+        {
+            shared.tip.send_modify(|tip| tip.blue_score = blue_score);
+        }
+    }
 }
 
 async fn drain(events: &async_channel::Receiver<Notification>) {
@@ -161,7 +203,7 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 /// Returns whether the chain has to be asked for.
-fn take_event(shared: &Shared, event: Notification) -> bool {
+fn take_event(shared: &Shared, depth: &mut Depth, event: Notification) -> bool {
     match event {
         Notification::VirtualChainChanged(change) => {
             let mut tracker = lock(&shared.tracker);
@@ -171,8 +213,8 @@ fn take_event(shared: &Shared, event: Notification) -> bool {
             true
         }
         Notification::SinkBlueScoreChanged(change) => {
-            shared.tip.send_modify(|tip| tip.blue_score = change.sink_blue_score);
-            false
+            depth.told = Some(change.sink_blue_score);
+            true
         }
         Notification::VirtualDaaScoreChanged(change) => {
             shared.tip.send_modify(|tip| tip.daa_score = change.virtual_daa_score);
@@ -180,12 +222,6 @@ fn take_event(shared: &Shared, event: Notification) -> bool {
         }
         _ => false,
     }
-}
-
-async fn set_tip(shared: &Shared, node: &Node) -> Result<(), CallError> {
-    let (daa_score, blue_score) = node.scores().await?;
-    shared.tip.send_replace(Tip { daa_score, blue_score });
-    Ok(())
 }
 
 /// Merges everything the node has, beginning where the last session, or the last process, stopped.

@@ -151,6 +151,10 @@ impl Tracker {
         let tail = self.tail_position();
         if let Some(entry) = self.followed.get_mut(&txid) {
             entry.resubmit |= resubmit;
+            // The id does not cover signatures: what a stranger presented first may be forged, so the latest counts.
+            if *entry.transaction != *transaction {
+                entry.transaction = Arc::new(transaction.clone());
+            }
             return entry.status.subscribe();
         }
         let place = known.map_or(Place::Nowhere, |acceptance| Place::At { acceptance, by: None });
@@ -361,6 +365,12 @@ impl Tracker {
         for entry in self.followed.values() {
             entry.publish();
         }
+    }
+
+    /// A published acceptance was taken off the chain and accepted anew in a block that is not located yet:
+    /// what is published of it is no longer true.
+    pub fn moving(&self) -> bool {
+        self.followed.values().any(|entry| matches!(entry.place, Place::Named { .. }) && *entry.status.borrow() != TxStatus::Unseen)
     }
 
     // ---- hints

@@ -113,7 +113,9 @@ fn a_removed_block_takes_the_acceptance_back_unless_the_same_report_renews_it() 
     tracker.apply(&[block(1)], vec![(block(2), vec![id(&moved)])], Instant::now());
     assert_eq!(*one.borrow(), TxStatus::Unseen);
     assert_eq!(*two.borrow(), TxStatus::Accepted(acceptance(1)), "not until the new block is located");
+    assert!(tracker.moving(), "no depth may be counted from the block that is gone");
     locate_all(&mut tracker);
+    assert!(!tracker.moving());
     assert_eq!(*two.borrow(), TxStatus::Accepted(acceptance(2)));
     assert_eq!(tracker.take_to_resubmit().iter().map(|tx| id(tx)).collect::<Vec<_>>(), [id(&lost)]);
     assert_eq!(tracker.tail(), Some(block(2)));

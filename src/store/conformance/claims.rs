@@ -12,6 +12,8 @@ enum Before {
 use Before::{Advance, Observe, Wait};
 
 const REVERSED: ChainFact = ChainFact::Reversed { by: TxId([9; 32]) };
+const OWN: Fact = Fact::Submitted(Submission::Own);
+const FOREIGN: Fact = Fact::Submitted(Submission::Foreign);
 const ENTITLEMENT_MILLIS: u64 = ENTITLEMENT_SECONDS * 1_000;
 
 /// Claims payment `n`, plays the story, claims again as `again` says: the outcome's name.
@@ -31,6 +33,7 @@ async fn after<S: Subject>(store: &Checked<S>, n: u64, story: Vec<Before>, again
 pub(in crate::store) async fn every_claim_has_its_outcome<S: Subject>() {
     let store = Checked::<S>::create().await;
     let other = |n: u64| Claim { identity: identity(n + 1_000), ..claim(n) };
+    let other_late = |n: u64| Claim { late: true, ..other(n) };
     let second_transaction = |n: u64| Claim { key: key(n + 1_000), identifier: identifier(n), ..claim(n) };
     let for_another = |n: u64| Claim { identity: identity(n + 1_000), ..second_transaction(n) };
     let over = || Wait { millis: ENTITLEMENT_MILLIS + 1 };
@@ -48,8 +51,13 @@ pub(in crate::store) async fn every_claim_has_its_outcome<S: Subject>() {
             "InFlight",
         ),
         ("undelivered", vec![Advance(settled()), Advance(Fact::Undelivered { status: Some(502) })], &claim, "Resumed"),
-        ("by another request", vec![], &other, "OtherRequest"),
-        ("by another request, released", vec![Advance(Fact::Released)], &other, "OtherRequest"),
+        ("by another request, held", vec![], &other, "InFlight"),
+        ("by another request, nobody's yet", vec![Advance(Fact::Released)], &other, "Resumed"),
+        ("by another request, a stranger's", vec![Advance(FOREIGN), Advance(Fact::Released)], &other, "Resumed"),
+        ("by another request, a stranger's, offer over", vec![Advance(FOREIGN), Advance(Fact::Released), over()], &other, "Expired"),
+        ("by another request, paid late", vec![Advance(FOREIGN), Advance(Fact::Released)], &other_late, "OtherRequest"),
+        ("by another request, ours", vec![Advance(OWN), Advance(Fact::Released)], &other, "OtherRequest"),
+        ("by another request, proven", vec![Advance(FOREIGN), Advance(Fact::Proven), Advance(Fact::Released)], &other, "OtherRequest"),
         ("by another request, delivered", vec![Advance(settled()), Advance(delivered(None))], &other, "OtherRequest"),
         ("delivered and kept", vec![Advance(settled()), Advance(delivered(Some(response("kept"))))], &claim, "Delivered"),
         ("kept, entitlement over", vec![Advance(settled()), Advance(delivered(Some(response("kept")))), over()], &claim, "Delivered"),
@@ -92,6 +100,7 @@ pub(in crate::store) async fn outcomes_come_in_their_order<S: Subject>() {
     assert_eq!(store.claim(&same_request, late).await.0.name(), "IdentifierFirst", "before Expired");
 
     let held = store.fresh(&claim(100), NOW).await;
+    store.done(&held, [OWN], NOW).await;
     assert_eq!(store.claim(&not_mine, NOW).await.0, Seen::OtherRequest(store.record(100).await), "before IdentifierReused");
     assert_eq!(store.claim(&stolen, NOW).await.0, Seen::IdentifierReused(store.record(200).await), "before InFlight");
     store.done(&held, [settled(), delivered(Some(response("mine")))], NOW).await;
@@ -179,6 +188,25 @@ pub(in crate::store) async fn an_entitlement_ends_and_is_granted_again<S: Subjec
     store.done(&again, [Fact::Forwarding, delivered(Some(response("at last")))], over).await;
     let totals = store.store().totals().await.unwrap();
     assert_eq!((totals.charged_sompi, totals.owed_sompi, totals.delivered), (25_000_001, 0, 1), "one charge for both entitlements");
+}
+
+/// A thief who presents a public transaction first blocks its payer for no longer than his own request takes.
+pub(in crate::store) async fn an_unproven_claim_gives_way<S: Subject>() {
+    let store = Checked::<S>::create().await;
+    let thief = Claim { identifier: identifier(1), transaction: b"forged signature".to_vec(), ..claim(1) };
+    let held = store.fresh(&thief, NOW).await;
+    store.done(&held, [FOREIGN, Fact::Released], NOW).await;
+    store.observe(1, ChainFact::Accepted(acceptance(9)), NOW).await;
+
+    let payer = Claim { identity: identity(2), identifier: identifier(2), ..claim(1) };
+    let proving = store.resumed(&payer, NOW).await;
+    let record = store.record(1).await;
+    assert_eq!((record.identity, &record.transaction), (payer.identity, &payer.transaction));
+    assert_eq!((record.submission, record.acceptance), (Submission::Foreign, Some(acceptance(9))), "facts about the transaction stay");
+    assert_eq!(store.advance(&held, settled(), NOW).await, Advanced::Stale, "the thief's hold is void");
+    store.done(&proving, [Fact::Proven, settled(), delivered(Some(response("the payer's")))], NOW).await;
+    assert_eq!(store.claim(&thief, NOW).await.0.name(), "OtherRequest");
+    assert_eq!(store.claim(&Claim { identifier: identifier(1), ..claim(5) }, NOW).await.0, Seen::Fresh, "his identifier is free");
 }
 
 pub(in crate::store) async fn a_late_payment_waits_for_a_grant<S: Subject>() {

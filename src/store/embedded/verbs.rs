@@ -72,6 +72,12 @@ impl<'c> Step<'c> {
                 self.insert(&entry)?;
                 ClaimOutcome::Fresh(held)
             }
+            ClaimStep::Replace { old, new, held } => {
+                (self.head.sequence, self.head.fence) = (next.sequence, next.fence);
+                self.free(&old)?;
+                self.insert(&new)?;
+                ClaimOutcome::Resumed(held, Box::new(new.record))
+            }
             ClaimStep::Retake(entry, outcome) => {
                 self.head.fence = next.fence;
                 self.update(&entry)?;

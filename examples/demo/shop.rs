@@ -1,0 +1,135 @@
+//! The gateway of the demo: its configuration, its process, and what its admin socket says.
+
+use crate::{
+    parts::{Failure, Processes},
+    show::Screen,
+};
+use kas402::client::wallet::Wallet;
+use serde_json::Value;
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    process::Command,
+};
+
+pub const PART: &str = "gateway";
+/// The gateway's usual port; when it is taken, any free one.
+const PORT: u16 = 8402;
+/// Longest time until priced routes can be sold.
+const READY: Duration = Duration::from_secs(30);
+
+/// A running gateway.
+pub struct Shop {
+    /// What clients type, and what the offers name.
+    pub origin: String,
+    pub admin_socket: PathBuf,
+    pub log: PathBuf,
+}
+
+/// Sums of the gateway's own book.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Book {
+    pub charges: u64,
+    /// Sompi, as on the wire.
+    pub charged: String,
+}
+
+/// The configuration, whole.
+pub fn yaml(address: &str, seller: &Wallet, node: &str, upstream: &str) -> String {
+    format!(
+        "network: kaspa:simnet\n\
+         allow_simnet: true\n\
+         public_origin: http://{address}\n\
+         listen: {address}\n\
+         pay_to: {}\n\
+         node: {{urls: [\"{node}\"]}}\n\
+         upstream: {upstream}\n\
+         routes:\n  \
+         - {{path: \"/v1/weather/{{city}}\", price: \"0.25 KAS\"}}\n  \
+         - {{path: /v1/cities, free: true}}\n",
+        seller.address()
+    )
+}
+
+/// An address nobody listens on. The gateway binds it a moment later; who comes between makes its start fail.
+pub fn free_address() -> Result<String, Failure> {
+    let bound = TcpListener::bind(("127.0.0.1", PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
+    let address = bound.and_then(|listener| listener.local_addr()).map_err(|error| Failure::new(PART, error))?;
+    Ok(address.to_string())
+}
+
+impl Shop {
+    /// Starts the gateway and waits until it can sell.
+    pub async fn start(
+        parts: &mut Processes,
+        screen: &Screen,
+        binary: &Path,
+        folder: &Path,
+        yaml: &str,
+        address: &str,
+    ) -> Result<Self, Failure> {
+        let since = screen.waiting(PART);
+        let (config, keys) = (folder.join("kas402.yaml"), folder.join("offer.keys"));
+        std::fs::write(&config, yaml).map_err(|error| Failure::new(PART, format!("{}: {error}", config.display())))?;
+        let made = Command::new(binary).args(["keys", "new"]).arg(&keys).output().await;
+        let made =
+            made.map_err(|error| Failure::new(PART, format!("{} cannot be started: {error}; `make build` makes it", binary.display())))?;
+        if !made.status.success() {
+            return Err(Failure::new(PART, String::from_utf8_lossy(&made.stderr)));
+        }
+        let config = config.display().to_string();
+        let announced = parts.start(PART, binary, &["run", "--announce", "-c", &config]).await?;
+        let admin = announced["admin"].as_str().unwrap_or_default();
+        let admin_socket = folder.join(admin.strip_prefix("unix:").unwrap_or(admin));
+        let shop = Self { origin: format!("http://{address}"), admin_socket, log: parts.log(PART) };
+        shop.ready().await?;
+        screen.done(since, &shop.origin);
+        Ok(shop)
+    }
+
+    pub fn failure(&self, what: impl ToString) -> Failure {
+        Failure { part: PART, what: what.to_string(), log: Some(self.log.clone()) }
+    }
+
+    async fn ready(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + READY;
+        loop {
+            let (status, body) = self.admin("/readyz").await?;
+            if status == "200" {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(self.failure(format!("not ready after {} s: {body}", READY.as_secs())));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await; // why: the admin listener answers, it does not notify
+        }
+    }
+
+    /// What was charged so far.
+    pub async fn book(&self) -> Result<Book, Failure> {
+        let (_, body) = self.admin("/status").await?;
+        let status: Value = serde_json::from_str(&body).map_err(|error| self.failure(error))?;
+        let payments = &status["payments"];
+        let count = |name: &str| payments[name].as_u64().unwrap_or_default();
+        Ok(Book {
+            charges: count("settled") + count("delivered"),
+            charged: payments["chargedSompi"].as_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// GET on the admin socket: status and body.
+    async fn admin(&self, path: &str) -> Result<(String, String), Failure> {
+        let failed = |error: std::io::Error| self.failure(format!("its admin socket {}: {error}", self.admin_socket.display()));
+        let mut socket = UnixStream::connect(&self.admin_socket).await.map_err(failed)?;
+        socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: admin\r\n\r\n").as_bytes()).await.map_err(failed)?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.map_err(failed)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        Ok((head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned()))
+    }
+}

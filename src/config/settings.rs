@@ -1,0 +1,75 @@
+//! Everything of the configuration that is not policy: read once at start, by `runtime`.
+
+use crate::protocol::network::Network;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub network: Network,
+    /// At least one.
+    pub listeners: Vec<ListenSettings>,
+    pub edge: EdgeLimits,
+    pub node: NodeSettings,
+    pub store: StoreSettings,
+    pub admin: AdminSettings,
+    pub log: LogSettings,
+    /// Blue score depth after which a payment is no longer watched.
+    pub final_depth: u64,
+    /// Payments that may wait for finality at once.
+    pub waiting_payments: usize,
+    /// How long stored responses are kept, seconds.
+    pub retention_seconds: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenSettings {
+    pub address: SocketAddr,
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeLimits {
+    pub h2c: bool,
+    /// 0: one per processor.
+    pub threads: usize,
+    pub client_keepalive: Duration,
+    pub client_timeout: Duration,
+    pub body_timeout: Duration,
+    pub upstream_connections: usize,
+    pub grace: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Empty only with `trust_public_nodes`.
+    pub urls: Vec<String>,
+    pub trust_public_nodes: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    pub path: PathBuf,
+}
+
+pub use crate::admin::Listen as AdminListen;
+
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    pub listen: AdminListen,
+    /// Always there for [`AdminListen::Tcp`].
+    pub token: Option<super::secrets::Secret>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    pub json: bool,
+    /// A `tracing` filter.
+    pub level: String,
+}

@@ -1,0 +1,8 @@
+//! Real parts for the tests: a node, an upstream, a gateway process, and payments by hand.
+#![allow(dead_code)]
+
+pub mod devnet;
+pub mod gateway;
+pub mod patience;
+pub mod pay;
+pub mod upstream;

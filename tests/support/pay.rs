@@ -1,0 +1,165 @@
+//! Paying by hand: reads a 402, builds the `PAYMENT-SIGNATURE` that a test wants, right or wrong.
+#![allow(dead_code)]
+
+use super::{
+    devnet::{Coin, Wallet},
+    gateway::ORIGIN,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use kas402::wire::fingerprint;
+use kaspa_addresses::Address;
+use kaspa_consensus_core::tx::Transaction;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+/// Follows no redirects and pools connections.
+pub static HTTP: LazyLock<reqwest::Client> =
+    LazyLock::new(|| reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap());
+
+/// What came back, whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub async fn read(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: response.bytes().await.map(|b| b.to_vec()).unwrap_or_default() }
+    }
+
+    /// `PAYMENT-REQUIRED`, decoded.
+    pub fn required(&self) -> Option<Value> {
+        self.message("payment-required")
+    }
+
+    /// `PAYMENT-RESPONSE`, decoded.
+    pub fn receipt(&self) -> Option<Value> {
+        self.message("payment-response")
+    }
+
+    fn message(&self, name: &str) -> Option<Value> {
+        let bytes = STANDARD.decode(self.headers.get(name)?.as_bytes()).unwrap();
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The precise code of a refusal, wherever the answer carries it; `-` for none.
+    pub fn code(&self) -> String {
+        let body = || serde_json::from_slice::<Value>(&self.body).ok();
+        let receipt = self.receipt().and_then(|r| r["extensions"]["kaspa"]["reason"].as_str().map(str::to_owned));
+        let offer = || self.required().and_then(|r| r["extensions"]["kaspa"]["reason"].as_str().map(str::to_owned));
+        let error = || body().and_then(|b| b["error"].as_str().map(str::to_owned));
+        receipt.or_else(offer).or_else(error).unwrap_or_else(|| "-".into())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The first offer.
+    pub fn offer(&self) -> Value {
+        self.required().unwrap_or_else(|| panic!("no offer: {self:?}"))["accepts"][0].clone()
+    }
+}
+
+/// One request to a gateway.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    pub body: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Ask {
+    pub fn get(target: &str) -> Self {
+        Self { method: Method::GET, target: target.to_owned(), body: Vec::new(), headers: Vec::new() }
+    }
+
+    pub fn post(target: &str, body: &str) -> Self {
+        Self { method: Method::POST, body: body.as_bytes().to_vec(), ..Self::get(target) }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With this payment header; `None` sends none.
+    pub async fn send(&self, gateway: &str, payment: Option<&str>) -> Answer {
+        self.try_send(gateway, payment).await.unwrap()
+    }
+
+    /// Fails when the gateway dies in between.
+    pub async fn try_send(&self, gateway: &str, payment: Option<&str>) -> Result<Answer, reqwest::Error> {
+        let mut request = HTTP.request(self.method.clone(), format!("{gateway}{}", self.target));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(payment) = payment {
+            request = request.header("PAYMENT-SIGNATURE", payment);
+        }
+        if !self.body.is_empty() {
+            request = request.body(self.body.clone());
+        }
+        Ok(Answer::read(request.send().await?).await)
+    }
+
+    /// The hash that binds a payment to this request.
+    pub fn request_hash(&self, accepted: &Value) -> kas402::protocol::ids::RequestHash {
+        fingerprint::request_hash(self.method.as_str(), &format!("{ORIGIN}{}", self.target), &self.body, accepted)
+    }
+}
+
+/// A transaction that pays an offer exactly.
+pub fn transaction(payer: &Wallet, coins: &[Coin], accepted: &Value) -> Transaction {
+    let address = Address::try_from(accepted["payTo"].as_str().unwrap()).unwrap();
+    let amount = accepted["amount"].as_str().unwrap().parse().unwrap();
+    payer.pay(coins, &kaspa_txscript::pay_to_address_script(&address), amount)
+}
+
+/// The payment message; tests change it before [`encode`].
+pub fn message(ask: &Ask, accepted: &Value, transaction: &Transaction) -> Value {
+    json!({
+        "x402Version": 2,
+        "accepted": accepted,
+        "payload": {
+            "type": "exact-transfer",
+            "transaction": hex::encode(borsh::to_vec(transaction).unwrap()),
+            "transactionId": transaction.id().to_string(),
+            "paymentOutputIndex": 0,
+            "requestHash": ask.request_hash(accepted).to_string(),
+        },
+    })
+}
+
+/// Adds the proof that `payer` presents the payment.
+pub fn with_proof(mut message: Value, ask: &Ask, payer: &Wallet) -> Value {
+    let hash = ask.request_hash(&message["accepted"]);
+    let signature = payer.keypair.sign_schnorr(secp256k1::Message::from_digest(hash.0));
+    message["extensions"]["kaspa"]["payerProof"] = json!({
+        "type": "schnorr",
+        "publicKey": hex::encode(payer.keypair.x_only_public_key().0.serialize()),
+        "signature": hex::encode(signature.serialize()),
+    });
+    message
+}
+
+/// The header value.
+pub fn encode(message: &Value) -> String {
+    STANDARD.encode(message.to_string())
+}
+
+/// Asks for the offer, builds the transaction and the header that pays it.
+pub async fn prepare(ask: &Ask, gateway: &str, payer: &Wallet, coins: &[Coin]) -> (Transaction, String) {
+    let offered = ask.send(gateway, None).await;
+    assert_eq!(offered.status, 402, "{offered:?}");
+    let accepted = offered.offer();
+    let transaction = transaction(payer, coins, &accepted);
+    let header = encode(&message(ask, &accepted, &transaction));
+    (transaction, header)
+}
