@@ -190,10 +190,10 @@ impl Gateway {
             return refusal;
         }
         let Some(txid) = presented_transaction(request) else { return refusal };
-        match self.noted(self.store.payment(&PaymentKey { network, txid }).await) {
+        match self.ask(self.store.payment(&PaymentKey { network, txid })).await {
             Ok(None) => refusal,
             Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail).of(network, txid),
-            Err(error) => Refusal::new(Code::StoreUnavailable, error.to_string()).of(network, txid),
+            Err(_) => Refusal::new(Code::StoreUnavailable, "").of(network, txid),
         }
     }
 
