@@ -193,7 +193,7 @@ impl Gateway {
         match self.ask(self.store.payment(&PaymentKey { network, txid })).await {
             Ok(None) => refusal,
             Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail).of(network, txid),
-            Err(error) => Refusal::new(Code::StoreUnavailable, error.to_string()).of(network, txid),
+            Err(_) => Refusal::new(Code::StoreUnavailable, "").of(network, txid),
         }
     }
 

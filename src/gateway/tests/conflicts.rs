@@ -12,6 +12,7 @@ use crate::{
     },
     store::PaymentState,
 };
+use std::time::Duration;
 
 async fn confirmed(depth: u64) -> World {
     let world = World::with(move |pricing| pricing.accepts[0].finality = FinalityRule { level: Finality::Confirmed, depth }).await;
@@ -40,10 +41,12 @@ async fn of_two_conflicting_transactions_one_buys_something() {
     first.await.unwrap().served(one.txid);
     // Accepted, but not final: the money of the second may still move.
     second.await.unwrap().pending(Code::SettlementPending, two.txid);
+    let began = tokio::time::Instant::now();
     let waiting = world.spawn(&two.ask());
     tokio::task::yield_now().await;
     world.chain.advance(FINAL_DEPTH);
     waiting.await.unwrap().refused(Code::TransactionConflicted);
+    assert_eq!(began.elapsed(), Duration::ZERO, "told at once");
     world.send(&two.ask()).await.refused(Code::TransactionConflicted);
     assert_eq!((world.upstream.count(), world.totals().await.charged_sompi), (1, u128::from(PRICE)));
     world.until("closed", async || world.totals().await.reversed == 1).await;

@@ -104,7 +104,7 @@ impl Store for FaultStore {
     }
 
     async fn payment(&self, key: &PaymentKey) -> Result<Option<StoredPayment>, StoreError> {
-        self.model.payment(key).await
+        self.injure(Verb::Other, self.model.payment(key)).await
     }
 
     async fn payments(&self, query: &Query) -> Result<Vec<PaymentRecord>, StoreError> {

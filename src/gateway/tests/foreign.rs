@@ -140,6 +140,18 @@ async fn the_payer_wins_over_a_thief_who_presented_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_thief_who_presented_first_for_another_request_blocks_nobody() {
+    let world = World::new().await;
+    let payment = sent_first(&world).await;
+    let accepted = world.offer(&Ask::get("/other")).await;
+    let theft = world.present(Ask::get("/other"), accepted, payment.signed.clone(), &stranger());
+    world.send(&theft.ask()).await.refused(Code::PayerProofInvalid);
+    world.send(&payment.ask()).await.served(payment.txid);
+    world.send(&theft.ask()).await.refused(Code::Replay);
+    assert_eq!(world.upstream.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_an_unknown_submit_the_payer_proves_the_key() {
     let world = World::new().await;
     world.chain.on_submit([OnSubmit::DropAnswer]);

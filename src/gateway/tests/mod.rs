@@ -3,6 +3,7 @@
 
 mod conflicts;
 mod edges;
+mod exchange;
 mod fakes;
 mod foreign;
 mod headers;
@@ -11,6 +12,7 @@ mod offers;
 mod pay;
 mod recovery;
 mod replay;
+mod shop;
 mod store_faults;
 mod streams;
 mod submits;

@@ -66,6 +66,20 @@ async fn a_payment_is_for_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_known_payment_is_never_answered_with_an_offer() {
+    let world = World::new().await;
+    world.upstream.play([answer(500, "")]);
+    let payment = world.pay(Ask::get("/paid")).await;
+    assert_eq!(world.send(&payment.ask()).await.status(), 500);
+    let altered = payment.clone().changed(|m| m["accepted"]["amount"] = "1".into());
+    world.send(&altered.ask()).await.refused(Code::Replay);
+    world.reload(|_| {}, &[("b", 8, None)]);
+    world.send(&payment.ask()).await.refused(Code::Replay);
+    world.store.down(true);
+    world.send(&payment.ask()).await.refused(Code::StoreUnavailable);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_payment_for_two_requests_at_once_serves_one() {
     let world = World::new().await;
     let accepted = world.offer(&Ask::get("/paid")).await;

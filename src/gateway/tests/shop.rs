@@ -1,0 +1,98 @@
+//! What is sold: the policy of every test.
+
+use super::world::*;
+use crate::{
+    client::wallet::Wallet,
+    protocol::{
+        amount::Amount,
+        limits,
+        network::Network,
+        policy::{Accept, Access, ChargeOn, Cors, HostHeader, Observe, Policy, Pricing, PublicOrigin, Route, RouteId, Upstream},
+        price::{PriceInput, PriceRule},
+        requirements::{Finality, FinalityRule, Scheme},
+        route::Router,
+    },
+};
+use http::HeaderName;
+use std::sync::Arc;
+
+pub fn payee(seed: u8) -> String {
+    Wallet::from_secret(Network::Simnet, &[seed; 32]).unwrap().address().to_string()
+}
+
+fn pricing(price: PriceRule) -> Pricing {
+    let finality = FinalityRule { level: Finality::Accepted, depth: 0 };
+    Pricing {
+        accepts: vec![Accept { scheme: Scheme::Exact, rule_id: "p".into(), price, pay_to: payee(9), finality, mempool_max: None }],
+        body_limit: BODY_LIMIT,
+        replay_limit: REPLAY_LIMIT,
+        replay_cookies: false,
+        require_request_hash: false,
+        require_identifier: false,
+        offer_seconds: OFFER_SECONDS,
+        settle_wait: SETTLE_WAIT,
+        entitlement_seconds: limits::ENTITLEMENT_SECONDS,
+        observe: Observe::Proven,
+        charge_on: ChargeOn::Below500,
+        description: None,
+        mime_type: None,
+    }
+}
+
+pub fn sompi(amount: u64) -> Amount {
+    Amount::from_sompi(amount).unwrap()
+}
+
+fn table(by: PriceInput, cheap: &str, dear: &str) -> PriceRule {
+    PriceRule::Table { by, rows: [(cheap.into(), sompi(PRICE)), (dear.into(), sompi(DEAR))].into(), default: None }
+}
+
+/// Free and priced routes on any host, and one that another host sells.
+pub fn policy(change: &impl Fn(&mut Pricing)) -> Policy {
+    let route = |id: &str, host: Option<&str>, access: Access| Route {
+        id: RouteId(id.to_owned()),
+        origin: PublicOrigin(format!("https://{}", host.unwrap_or("shop.example"))),
+        host: host.map(str::to_owned),
+        path: format!("/{}", id.split(':').next().unwrap()),
+        methods: vec![],
+        conditions: vec![],
+        upstream: "api".into(),
+        access,
+        timeout: TIMEOUT,
+    };
+    let priced = |id: &str, host: Option<&str>, price: PriceRule| {
+        let mut pricing = pricing(price);
+        change(&mut pricing);
+        route(id, host, Access::Priced(Box::new(pricing)))
+    };
+    let fixed = || PriceRule::Fixed(sompi(PRICE));
+    let routes = vec![
+        route("free", None, Access::Free),
+        priced("paid", None, fixed()),
+        priced("other", None, fixed()),
+        priced("paid:elsewhere", Some("elsewhere.example"), fixed()),
+        priced("chat", None, table(PriceInput::Json("/model".into()), "small", "large")),
+        priced("header", None, table(PriceInput::Header(HeaderName::from_static("x-model")), "small", "large")),
+        priced("method", None, table(PriceInput::Method, "GET", "POST")),
+    ];
+    let upstream = Upstream {
+        name: "api".into(),
+        host: "127.0.0.1".into(),
+        port: 1,
+        tls: None,
+        host_header: HostHeader::Upstream,
+        base_path: String::new(),
+        headers: vec![],
+        connect_timeout: TIMEOUT,
+        read_timeout: TIMEOUT,
+        write_timeout: TIMEOUT,
+        idle_timeout: TIMEOUT,
+    };
+    Policy {
+        network: Network::Simnet,
+        router: Router::build(routes).unwrap(),
+        upstreams: [("api".to_owned(), Arc::new(upstream))].into(),
+        cors: Cors::Any,
+        encoded_slashes: false,
+    }
+}
