@@ -3,9 +3,12 @@
 use crate::{support::pay::Ask, till::Till};
 use serde_json::{Map, Value, json};
 
+/// Status and code.
+type Refused = (u16, &'static str);
+
 /// Where the field is, something plausible to write there, and the refusal of that and of its absence.
 #[rustfmt::skip]
-const FIELDS: &[(&str, &str, (u16, &str), (u16, &str))] = &[
+const FIELDS: &[(&str, &str, Refused, Refused)] = &[
     ("/scheme", "\"upto\"", (402, "invalid_kaspa_x402_scheme"), (400, "payment_header_schema")),
     ("/network", "\"kaspa:testnet-10\"", (402, "invalid_kaspa_x402_network"), (400, "payment_header_schema")),
     ("/asset", "\"USDC\"", (402, "invalid_kaspa_x402_asset"), (400, "payment_header_schema")),
