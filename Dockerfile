@@ -13,6 +13,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY devnet devnet
 COPY examples examples
+COPY benches benches
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --locked --release -p kas402 --bin kas402 \

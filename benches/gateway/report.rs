@@ -12,6 +12,9 @@ use crate::{
 use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
 
+/// Reads one duration of a payment.
+type Milliseconds = fn(&Paid) -> f64;
+
 /// Of a bare pingora's requests per second on a free route.
 const FREE_AIM: f64 = 0.90;
 /// Of a bare pingora's static 402s per second.
@@ -105,7 +108,7 @@ impl Report {
             format_args!("\nexact, {} payments on a real node at 10 blocks/s\n{:<48}{:>9}{:>9}\n", paid.len(), "", "median", "p90"),
         );
         let mut figures = json!({ "payments": paid.len() });
-        let rows: [(&str, &str, fn(&Paid) -> f64); 3] = [
+        let rows: [(&str, &str, Milliseconds); 3] = [
             ("added_ms", "added over the node's own report, ms", |paid| paid.added),
             ("accepted_after_ms", "request sent to the node's report, ms", |paid| paid.accepted_after),
             ("total_ms", "request sent to response, ms", |paid| paid.total),

@@ -388,7 +388,7 @@ mod tests {
             fee: Amount::from_sompi(2).unwrap(),
             pay_to: "kaspasim:q".into(),
             request_hash: RequestHash([n; 32]),
-            identifier: (n % 2 == 0).then(|| PaymentIdentifier::parse(&"i".repeat(16)).unwrap()),
+            identifier: n.is_multiple_of(2).then(|| PaymentIdentifier::parse(&"i".repeat(16)).unwrap()),
             created: UnixMillis(7),
             state: State::Open,
             receipt: None,

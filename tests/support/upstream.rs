@@ -106,7 +106,8 @@ fn serve(listener: TcpListener, shared: Shared) -> AbortHandle {
 async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/".to_owned(), ToString::to_string);
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    // A request that breaks off did not arrive.
+    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST.into_response() };
     let seen = Seen { method: parts.method.to_string(), target: target.clone(), headers: parts.headers, body };
     shared.seen.lock().unwrap().push(seen.clone());
     shared.count.send_modify(|count| *count += 1);

@@ -59,7 +59,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// What a question to the node came to.
 enum Done {
     Located(BlockHash, Result<Located, CallError>),
-    Polled(Result<(), CallError>),
+    /// With the scores from before the chain was asked for, when they were asked for, too.
+    Polled(Result<Option<Tip>, CallError>),
     Scanned(Result<(), CallError>),
     Searched(Result<(), CallError>),
     Chores(Result<bool, CallError>),
@@ -87,6 +88,8 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
     let (mut polling, mut scanning, mut searching) = (false, false, false);
     // Anything between the end of the catch-up and the beginning of the subscription is read now.
     let mut dirty = true;
+    // Notifications overtake each other, so the last one may be an older one: now and then the scores are asked for.
+    let mut refresh = true;
     let mut depth = Depth::default();
     let (mut polls, mut scans, mut chores) = (every(POLL), every(SCAN), every(CHORES));
     let mut next_search = Instant::now();
@@ -103,7 +106,7 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
         if dirty && !polling {
             (dirty, polling) = (false, true);
             depth.asked();
-            work.push(poll_chain(shared, node).map(Done::Polled).boxed());
+            work.push(poll(shared, node, std::mem::take(&mut refresh)).map(Done::Polled).boxed());
         }
         if !searching && next_search <= Instant::now() {
             let wanted = lock(&shared.tracker).take_to_search(SEARCH_TRANSACTIONS);
@@ -125,8 +128,12 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
                 }
                 Done::Polled(result) => {
                     polling = false;
-                    result?;
+                    let scores = result?;
                     depth.merged();
+                    if let Some(scores) = scores {
+                        depth.merged = Some(scores.blue_score);
+                        shared.tip.send_modify(|tip| tip.daa_score = scores.daa_score);
+                    }
                 }
                 Done::Scanned(result) => { scanning = false; result? }
                 Done::Searched(result) => { searching = false; result? }
@@ -139,7 +146,7 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
                     return Ok(());
                 }
             }
-            _ = polls.tick() => dirty = true,
+            _ = polls.tick() => (dirty, refresh) = (true, true),
             _ = scans.tick(), if !scanning => {
                 let plan = lock(&shared.tracker).scan_plan(std::time::Instant::now(), SCAN_BLOCKS);
                 if !plan.is_empty() {
@@ -247,6 +254,13 @@ async fn catch_up(shared: &Shared, node: &Node) -> Result<(), CallError> {
         lock(&shared.tracker).restart_at(start, std::time::Instant::now());
     }
     poll_chain(shared, node).await
+}
+
+/// Merges what is new; `refresh` asks for the scores first, so that they are never ahead of what is merged.
+async fn poll(shared: &Shared, node: &Node, refresh: bool) -> Result<Option<Tip>, CallError> {
+    let scores = if refresh { Some(node.scores().await?) } else { None };
+    poll_chain(shared, node).await?;
+    Ok(scores.map(|(daa_score, blue_score)| Tip { daa_score, blue_score }))
 }
 
 /// Asks for the chain from our tail until there is no more.
