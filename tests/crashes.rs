@@ -34,8 +34,8 @@ async fn dies_and_recovers(devnet: &Devnet, seed: u8, point: &str, forwards: usi
     assert_eq!((served.status, served.text().as_str()), (200, "POST /paid/report a body"), "{point}: {served:?}");
     let receipt = served.receipt().unwrap();
     assert_eq!((&receipt["success"], &receipt["transaction"]), (&true.into(), &payment.txid().into()), "{point}");
-    // With the proof, which a crash between submit and its record makes necessary: nobody knows who was first.
-    let again = payment.proven(&payer).send(&gateway.url()).await;
+    // Whoever had to prove the key once has to prove it for the replay too.
+    let again = payment.until_served(&gateway, &payer).await;
     assert_eq!((again.status, again.text(), again.receipt()), (200, served.text(), Some(receipt)), "{point}: {again:?}");
     other.refused(&gateway.url(), 409, "invalid_kaspa_exact_replay").await;
 

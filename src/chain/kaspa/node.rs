@@ -237,9 +237,9 @@ impl Node {
 
     /// The outputs `txid` spent, from the data of the block that accepted it.
     pub async fn spent_outputs(&self, txid: TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, CallError> {
-        let accepting = self.block(acceptance.block).await?;
+        let (accepting, sink) = tokio::try_join!(self.block(acceptance.block), self.sink_blue_score())?;
         // The answer begins after the accepting block's parent; this many confirmations keep later blocks out of it.
-        let depth = self.sink_blue_score().await?.saturating_sub(accepting.blue_score).saturating_sub(1);
+        let depth = sink.saturating_sub(accepting.blue_score).saturating_sub(1);
         let call =
             self.client.get_virtual_chain_from_block_v2(accepting.selected_parent.into(), Some(RpcDataVerbosityLevel::High), Some(depth));
         let answer = self.call(LONG_CALL, call).await?;
