@@ -17,7 +17,8 @@ fn demo(folder: &Path) -> Command {
     let path: PathBuf = test.ancestors().nth(2).unwrap().join("examples/demo");
     assert!(path.exists(), "{} is missing: cargo build --workspace --all-targets", path.display());
     let mut command = Command::new(path);
-    command.env("TMPDIR", folder).stdin(Stdio::null()).stdout(Stdio::piped());
+    // Demos that start in the same moment must not race for the usual port.
+    command.env("KAS402_DEMO_PORT", "0").env("TMPDIR", folder).stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 pub const PART: &str = "gateway";
-/// The gateway's usual port; when it is taken, any free one.
+/// The gateway's usual port, unless `KAS402_DEMO_PORT` says another; when it is taken, any free one.
 const PORT: u16 = 8402;
 /// Longest time until priced routes can be sold.
 const READY: Duration = Duration::from_secs(30);
@@ -58,7 +58,8 @@ pub fn yaml(address: &str, seller: &Wallet, node: &str, upstream: &str) -> Strin
 
 /// An address nobody listens on. The gateway binds it a moment later; who comes between makes its start fail.
 pub fn free_address() -> Result<String, Failure> {
-    let bound = TcpListener::bind(("127.0.0.1", PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
+    let wanted = std::env::var("KAS402_DEMO_PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(PORT);
+    let bound = TcpListener::bind(("127.0.0.1", wanted)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
     let address = bound.and_then(|listener| listener.local_addr()).map_err(|error| Failure::new(PART, error))?;
     Ok(address.to_string())
 }
