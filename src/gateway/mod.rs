@@ -57,6 +57,13 @@ pub struct Limits {
     pub waiting: usize,
 }
 
+impl Limits {
+    /// The length of a hold as the store takes it.
+    fn hold_millis(&self) -> u64 {
+        u64::try_from(self.hold.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { final_depth: crate::protocol::limits::FINAL_DEPTH, hold: Duration::from_secs(10), waiting: 4096 }

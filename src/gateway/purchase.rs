@@ -300,7 +300,7 @@ impl Gateway {
 
     /// Renews the hold at a third of its length; ends only when the hold is lost, and says how.
     async fn keep_hold(&self, admitted: &Admitted) -> Refusal {
-        let hold_millis = u64::try_from(self.limits.hold.as_millis()).unwrap_or(u64::MAX);
+        let hold_millis = self.limits.hold_millis();
         let mut renewed = Instant::now();
         let mut third = tokio::time::interval(self.limits.hold / 3);
         third.tick().await;

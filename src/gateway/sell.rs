@@ -84,18 +84,16 @@ impl Paywall for Arc<Gateway> {
                 return Served::Answer(Box::new(reply.refuse(&Refusal::new(Code::PriceInput, error.to_string()))));
             }
         };
-        let verified = match self.verify(&policy, &route, pricing, &quotes, &request) {
-            Ok(verified) => verified,
-            Err(refusal) => {
-                let refusal = self.never_twice(policy.network, &request, refusal).await;
-                return Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal)));
+        let sold = match self.verify(&policy, &route, pricing, &quotes, &request) {
+            Ok(verified) => {
+                let purchase = Purchase::new(verified, route.clone(), policy.clone(), request.clone(), reply.clone());
+                self.purchase(purchase).await
             }
+            Err(refusal) => Err(self.never_twice(policy.network, &request, refusal).await),
         };
-        let purchase = Purchase::new(verified, route.clone(), policy.clone(), request.clone(), reply.clone());
-        match self.purchase(purchase).await {
-            Ok(served) => served,
-            Err(refusal) => Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal))),
-        }
+        sold.unwrap_or_else(|refusal| {
+            Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal)))
+        })
     }
 }
 
@@ -177,7 +175,7 @@ impl Gateway {
             offer_daa: authentic.token.daa,
             entitlement_seconds: pricing.entitlement_seconds,
             holder: self.holder,
-            hold_millis: u64::try_from(self.limits.hold.as_millis()).unwrap_or(u64::MAX),
+            hold_millis: self.limits.hold_millis(),
             late: false,
         };
         Ok(VerifiedSale { exact, claim })
@@ -206,9 +204,7 @@ impl Gateway {
         let quotes = quote::quotes(pricing, &request).unwrap_or_default();
         let refusal = Refusal::new(Code::PaymentRequired, "HEAD is not served on a priced path");
         let mut answer = self.refuse_or_offer(policy, route, pricing, &quotes, &request, reply, refusal);
-        if answer.status != 402 {
-            answer.status = 402;
-        }
+        answer.status = 402;
         answer
     }
 

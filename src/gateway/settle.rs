@@ -63,15 +63,12 @@ impl Gateway {
         let (submission, knew) = match before {
             Submission::None => self.submit(admitted).await?,
             sent => {
-                let there = match *follow.status.borrow() {
-                    TxStatus::Accepted(_) => Some(true),
-                    TxStatus::Conflicted { .. } => Some(false),
-                    TxStatus::Unseen => None,
-                };
-                let there = match there {
-                    Some(there) => there,
+                let status = *follow.status.borrow();
+                let there = match status {
+                    TxStatus::Accepted(_) => true,
+                    TxStatus::Conflicted { .. } => false,
                     // The node may have refused it for a reason of the moment, which no reconnect repairs.
-                    None => matches!(self.chain.submit(&purchase.transaction).await, SubmitOutcome::New | SubmitOutcome::Known),
+                    TxStatus::Unseen => matches!(self.chain.submit(&purchase.transaction).await, SubmitOutcome::New | SubmitOutcome::Known),
                 };
                 self.watch(purchase.key(), &purchase.transaction, known, true);
                 // A double spend, an orphan or an unanswered submit is pending: a proof would not help yet.
