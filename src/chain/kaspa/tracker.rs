@@ -560,4 +560,4 @@ pub(super) fn outpoint(outpoint: &kaspa_consensus_core::tx::TransactionOutpoint)
 
 #[cfg(test)]
 #[path = "tracker_tests.rs"]
-mod tests;
+pub(super) mod tests;
