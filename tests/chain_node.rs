@@ -1,8 +1,11 @@
 //! `KaspaChain` against a real node.
 
+#[path = "support/chain.rs"]
+mod chain;
 #[path = "support/devnet.rs"]
 mod devnet;
 
+use chain::{PATIENCE, accepted, connect, options, ready, sink, txid, wallets};
 use devnet::{Coin, Devnet, KAS, Wallet};
 use kas402::{
     chain::{
@@ -26,33 +29,6 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn options(urls: &[String]) -> Options {
-    let now = || UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap());
-    Options::new(Network::Simnet, urls.to_vec(), Arc::new(now))
-}
-
-async fn connect(options: Options) -> Arc<KaspaChain> {
-    let chain = KaspaChain::connect(options);
-    ready(&chain).await;
-    chain
-}
-
-async fn ready(chain: &KaspaChain) {
-    let mut health = chain.health();
-    let result = timeout(PATIENCE, health.wait_for(|health| health.ready)).await;
-    assert!(result.is_ok(), "not ready: {:?}", chain.health().borrow());
-}
-
-async fn accepted(status: &mut watch::Receiver<TxStatus>) -> Acceptance {
-    let seen = timeout(PATIENCE, status.wait_for(|status| matches!(status, TxStatus::Accepted(_)))).await;
-    match seen.map(|seen| *seen.expect("followed")) {
-        Ok(TxStatus::Accepted(acceptance)) => acceptance,
-        _ => panic!("not accepted: {:?}", *status.borrow()),
-    }
-}
-
 /// Submits until a node takes it.
 async fn submitted(chain: &KaspaChain, transaction: &Transaction) {
     let mut health = chain.health();
@@ -74,20 +50,6 @@ async fn found_by_submit(chain: &KaspaChain, transaction: &Transaction) -> Accep
     let outcome = chain.submit(transaction).await;
     assert!(matches!(outcome, SubmitOutcome::Known | SubmitOutcome::Unknown(_)), "{outcome:?}");
     accepted(&mut status).await
-}
-
-fn txid(transaction: &Transaction) -> TxId {
-    transaction.id().into()
-}
-
-/// Two wallets: who pays, and who is paid.
-fn wallets() -> (Wallet, Wallet) {
-    (Wallet::new(11), Wallet::new(12))
-}
-
-async fn sink(net: &Devnet) -> Checkpoint {
-    let chain = net.get("/status").await["nodes"][0]["chain"].clone();
-    Checkpoint { block: chain["sink"].as_str().unwrap().parse().unwrap(), blue_score: chain["sink_blue_score"].as_u64().unwrap() }
 }
 
 fn tampered(transaction: &Transaction) -> Transaction {
