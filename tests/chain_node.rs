@@ -13,21 +13,17 @@ use kas402::{
         kaspa::{KaspaChain, Options},
     },
     protocol::{
+        acceptance::{Acceptance, Checkpoint},
         ids::{BlockHash, TxId},
         network::Network,
-        time::UnixMillis,
     },
-    store::{Acceptance, Checkpoint},
 };
 use kaspa_consensus_core::tx::{Transaction, TransactionOutpoint, TransactionOutput, UtxoEntry};
 use kaspa_wrpc_client::prelude::{
     ChannelConnection, ChannelType, KaspaRpcClient, Notification, RpcApi, Scope, VirtualChainChangedScope, WrpcEncoding,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
-use tokio::{sync::watch, time::timeout};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// Submits until a node takes it.
 async fn submitted(chain: &KaspaChain, transaction: &Transaction) {

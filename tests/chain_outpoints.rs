@@ -80,7 +80,7 @@ async fn an_output_is_funded_and_spent_and_the_node_says_by_whom() {
     let utxo = unspent(&mut status).await;
     assert_eq!((utxo.outpoint, utxo.amount.sompi(), &utxo.script_public_key), (first_output(&funding), 3 * KAS, &shop.script()));
     assert!(utxo.daa_score > 0 && !utxo.covenant && !utxo.is_coinbase);
-    assert_eq!(chain.utxos(&shop.address().to_string()).await.unwrap(), [utxo.clone()]);
+    assert_eq!(chain.utxos(&shop.address().to_string()).await.unwrap(), std::slice::from_ref(&utxo));
     // Long enough for the spend to be searched near the tail only.
     net.mine(0, 60).await;
 

@@ -68,7 +68,7 @@ pub(super) struct Followed {
 
 pub(super) enum What {
     Transaction(Sent),
-    Output(Watched),
+    Output(Box<Watched>),
 }
 
 pub(super) struct Sent {

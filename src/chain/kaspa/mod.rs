@@ -161,7 +161,8 @@ impl Chain for KaspaChain {
     }
 
     async fn accepted(&self, txid: &TxId, acceptance: &Acceptance) -> Result<AcceptedTransaction, ChainError> {
-        Ok(search::accepted(&self.shared.a_node()?, *txid, acceptance).await?)
+        let sink_blue_score = self.shared.tip.borrow().blue_score;
+        Ok(search::accepted(&self.shared.a_node()?, *txid, acceptance, sink_blue_score).await?)
     }
 
     async fn utxos(&self, address: &str) -> Result<Vec<Utxo>, ChainError> {

@@ -95,8 +95,13 @@ impl Tracker {
             lists.to_start.insert(address.clone());
         }
         let watched = Watched { address, status, held: Held::Unasked, known_unspent, unspent_at: None, hunt: Hunt::No };
-        let entry =
-            Followed { what: What::Output(watched), place: Place::Nowhere, since: now, scanned: self.tail_position(), suspect: false };
+        let entry = Followed {
+            what: What::Output(Box::new(watched)),
+            place: Place::Nowhere,
+            since: now,
+            scanned: self.tail_position(),
+            suspect: false,
+        };
         self.insert(Subject::Output(outpoint), entry);
         receiver
     }

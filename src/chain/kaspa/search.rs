@@ -190,8 +190,13 @@ pub(super) async fn trace(node: &Node, tracker: &Mutex<Tracker>, daa_score: u64,
 }
 
 /// What a transaction spent and made: in one call with the outputs it spent, or, where kaspad cannot, from the block's bytes.
-pub(super) async fn accepted(node: &Node, txid: TxId, acceptance: &Acceptance) -> Result<AcceptedTransaction, CallError> {
-    let refused = match node.accepted_with_spent(txid, acceptance).await {
+pub(super) async fn accepted(
+    node: &Node,
+    txid: TxId,
+    acceptance: &Acceptance,
+    sink_blue_score: u64,
+) -> Result<AcceptedTransaction, CallError> {
+    let refused = match node.accepted_with_spent(txid, acceptance, sink_blue_score).await {
         Err(CallError::Refused(why)) => why,
         answer => return answer,
     };
