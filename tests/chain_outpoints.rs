@@ -184,7 +184,11 @@ async fn a_spend_while_the_node_was_away_is_found_after_the_reconnect() {
     spent_by(&mut gone, txid(&spend)).await;
     assert!(matches!(*kept.borrow(), OutpointStatus::Unspent(_)));
 
-    // The subscription was made anew.
+    // The subscription was made anew. Until a moment after a connection everything is asked for without any notification, so
+    // this waits for 40 blocks, which take longer.
+    let mut tip = chain.tip();
+    let blue_score = tip.borrow().blue_score + 40;
+    timeout(PATIENCE, tip.wait_for(|tip| tip.blue_score >= blue_score)).await.unwrap().unwrap();
     let spend = payer.pay(&coins[2..], &stranger(1).script(), KAS);
     net.submit(0, &spend).await.unwrap();
     spent_by(&mut later, txid(&spend)).await;
