@@ -100,7 +100,7 @@ pub enum OutpointStatus {
     /// chain yet or not found yet. Lasts a moment while blocks are made.
     Unknown,
     /// Neither in the utxo set nor known to be spent: not accepted yet, taken back by a reorg, or spent where nobody looked
-    /// (see `known_unspent` of [`Chain::watch_outpoint`]).
+    /// (see `known_unspent` of [`Chain::watch_outpoint`]). Never a proof: after a reorg it may become any of the others.
     Absent,
     Unspent(Utxo),
     /// By this transaction, which was accepted at this place; see [`Chain::accepted`].

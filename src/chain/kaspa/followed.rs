@@ -59,6 +59,7 @@ impl Place {
 pub(super) struct Followed {
     pub what: What,
     pub place: Place,
+    /// Followed, or gone from the utxo set, since then.
     pub since: Instant,
     /// Spends are looked for in chain blocks after this position.
     pub scanned: u64,
@@ -98,12 +99,15 @@ pub(super) enum Held {
 /// How the spend of an output that is gone is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hunt {
-    /// Not at all: it is not gone, or was never known, or everything was searched.
+    /// Not at all: it is not gone, or was never known.
     No,
     /// From a block that has to be found first.
     Trace,
     /// On the kept chain until this position; afterwards once more from `back` on.
     Chain { until: u64, back: Option<u64> },
+    /// Everything was searched; new blocks still are, for a losing branch with the spend may be merged at any time, and the
+    /// utxo set, which lost the output already, does not tell.
+    New,
 }
 
 impl Watched {
@@ -113,7 +117,7 @@ impl Watched {
             (Place::Named { .. }, _) => None,
             (Place::At { acceptance, by: Some(by) }, _) => Some(OutpointStatus::Spent { by: *by, acceptance: *acceptance }),
             (_, Held::There(utxo)) => Some(OutpointStatus::Unspent(utxo.clone())),
-            (_, Held::Gone) if self.hunt == Hunt::No => Some(OutpointStatus::Absent),
+            (_, Held::Gone) if matches!(self.hunt, Hunt::No | Hunt::New) => Some(OutpointStatus::Absent),
             (_, Held::Gone | Held::Unasked) => Some(OutpointStatus::Unknown),
         }
     }

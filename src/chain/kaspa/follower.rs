@@ -222,7 +222,7 @@ fn next_question(shared: &Shared) -> Option<Question> {
 async fn ask(shared: &Shared, node: &Node, question: Question) -> Result<(), CallError> {
     let entries = node.unspent(question.addresses.clone()).await?;
     let utxos = entries.into_iter().filter_map(super::node::utxo).map(|utxo| (utxo.outpoint, utxo)).collect();
-    lock(&shared.tracker).answered(question, utxos);
+    lock(&shared.tracker).answered(question, utxos, std::time::Instant::now());
     Ok(())
 }
 
@@ -385,7 +385,7 @@ async fn scan(shared: &Shared, node: &Node, plan: Vec<super::tracker::Scan>) -> 
         match search::scan_for_spends(node, &shared.tracker, &scan).await {
             Ok(()) => {}
             // The block was pruned meanwhile: there is nothing to search in it.
-            Err(CallError::Refused(_)) => lock(&shared.tracker).scanned(&scan),
+            Err(CallError::Refused(_)) => lock(&shared.tracker).scanned(&scan, std::time::Instant::now()),
             Err(lost) => return Err(lost),
         }
     }

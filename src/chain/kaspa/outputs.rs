@@ -18,7 +18,7 @@ use crate::{
 use kaspa_addresses::Address;
 use std::{
     collections::{BTreeSet, HashMap},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -28,8 +28,10 @@ const BATCH: usize = 1_000;
 const NEAR: u64 = 30;
 /// Chain blocks after the tail in which it is looked for before the search goes further back.
 const NEXT: u64 = 3;
-/// Chain blocks after the tail until the search is given up: a block with the spend may be merged that much later.
+/// Chain blocks after the tail until the output is called absent: a block with the spend may be merged that much later.
 const AHEAD: u64 = 20;
+/// And so long it takes at least: after a reorg or a stall many blocks come at once.
+const CALM: Duration = Duration::from_secs(3);
 /// DAA scores of branches differ a little.
 const DAA_MARGIN: u64 = 100;
 
@@ -78,7 +80,7 @@ impl Tracker {
         {
             if known_unspent > watched.known_unspent {
                 watched.known_unspent = known_unspent;
-                if matches!(watched.held, Held::Gone) && watched.hunt == Hunt::No {
+                if matches!(watched.held, Held::Gone) && matches!(watched.hunt, Hunt::No) {
                     watched.held = Held::Unasked;
                     self.outputs.to_ask.insert(outpoint);
                 }
@@ -198,7 +200,7 @@ impl Tracker {
     }
 
     /// What the utxo set holds of them.
-    pub fn answered(&mut self, question: Question, mut utxos: HashMap<Outpoint, Utxo>) {
+    pub fn answered(&mut self, question: Question, mut utxos: HashMap<Outpoint, Utxo>, now: Instant) {
         let (base, tail) = (self.base(), self.tail_position());
         for outpoint in question.outpoints {
             let Some(entry) = self.followed.get_mut(&Subject::Output(outpoint)) else { continue };
@@ -211,6 +213,7 @@ impl Tracker {
                 watched.hunt = Hunt::No;
             } else if !matches!(watched.held, Held::Gone) {
                 watched.held = Held::Gone;
+                entry.since = now;
                 watched.hunt = match (watched.unspent_at, watched.known_unspent) {
                     (Some(unspent), _) if unspent + 1 >= base => {
                         entry.scanned = unspent.max(tail.saturating_sub(NEAR));
@@ -250,15 +253,15 @@ impl Tracker {
     pub(super) fn trace_all_hunts(&mut self) {
         for (subject, entry) in &mut self.followed {
             let (Subject::Output(outpoint), What::Output(watched)) = (subject, &mut entry.what) else { continue };
-            if matches!(watched.hunt, Hunt::Chain { .. }) && watched.known_unspent.is_some() {
+            if matches!(watched.hunt, Hunt::Chain { .. } | Hunt::New) && watched.known_unspent.is_some() {
                 watched.hunt = Hunt::Trace;
                 self.outputs.to_trace.insert(*outpoint);
             }
         }
     }
 
-    /// A hunt that has been everywhere on its way goes back, or ends.
-    pub(super) fn end_hunts(&mut self) {
+    /// A hunt that has been everywhere on its way goes back, or calms down.
+    pub(super) fn end_hunts(&mut self, now: Instant) {
         let (base, tail, catching_up) = (self.base(), self.tail_position(), self.catching_up);
         for entry in self.followed.values_mut().filter(|entry| entry.place == Place::Nowhere) {
             let scanned = entry.scanned;
@@ -269,21 +272,23 @@ impl Tracker {
                         entry.scanned = unspent.max(base.saturating_sub(1));
                         watched.hunt = Hunt::Chain { until: tail + AHEAD, back: None };
                     }
+                    None if now.saturating_duration_since(entry.since) < CALM => {}
                     None => {
-                        watched.hunt = Hunt::No;
+                        watched.hunt = Hunt::New;
                         if !catching_up {
                             entry.publish();
                         }
                     }
                 },
-                Hunt::No | Hunt::Trace | Hunt::Chain { .. } => {}
+                Hunt::No | Hunt::Trace | Hunt::Chain { .. } | Hunt::New => {}
             }
         }
     }
 
     /// Whether new chain blocks are to be searched at once.
     pub fn hunting(&self) -> bool {
-        self.followed.values().any(hunted)
+        let urgent = |entry: &Followed| entry.watched().is_some_and(|watched| matches!(watched.hunt, Hunt::Chain { .. }));
+        self.followed.values().any(|entry| entry.place == Place::Nowhere && urgent(entry))
     }
 
     /// Outputs to trace, and the lowest DAA score at which one of them was unspent.
@@ -326,7 +331,7 @@ impl Tracker {
 
 /// Chain blocks are to be searched for its spend.
 pub(super) fn hunted(entry: &Followed) -> bool {
-    entry.place == Place::Nowhere && entry.watched().is_some_and(|watched| matches!(watched.hunt, Hunt::Chain { .. }))
+    entry.place == Place::Nowhere && entry.watched().is_some_and(|watched| matches!(watched.hunt, Hunt::Chain { .. } | Hunt::New))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn watch(tracker: &mut Tracker, known_unspent: Option<u64>) -> Status {
 fn answer(tracker: &mut Tracker, there: bool) {
     let utxos = || HashMap::from([(OUTPUT, utxo(OUTPUT))]);
     while let Some(question) = tracker.take_question(1_000) {
-        tracker.answered(question, if there { utxos() } else { HashMap::new() });
+        tracker.answered(question, if there { utxos() } else { HashMap::new() }, Instant::now());
     }
 }
 
@@ -58,9 +58,13 @@ fn goes(tracker: &mut Tracker) {
 
 /// Searches what is to be searched now; `spend` is in a block.
 fn hunt(tracker: &mut Tracker, spend: Option<(BlockHash, TxId)>) -> Vec<BlockHash> {
+    hunt_at(tracker, spend, Instant::now())
+}
+
+fn hunt_at(tracker: &mut Tracker, spend: Option<(BlockHash, TxId)>, now: Instant) -> Vec<BlockHash> {
     let mut searched = Vec::new();
     loop {
-        let plan = tracker.scan_plan(Instant::now(), 64);
+        let plan = tracker.scan_plan(now, 64);
         if plan.is_empty() {
             return searched;
         }
@@ -69,7 +73,7 @@ fn hunt(tracker: &mut Tracker, spend: Option<(BlockHash, TxId)>) -> Vec<BlockHas
             if let Some((_, by)) = spend.filter(|(block, _)| *block == scan.block) {
                 tracker.spent(scan.block, by, [OUTPUT]);
             }
-            tracker.scanned(&scan);
+            tracker.scanned(&scan, now);
         }
     }
 }
@@ -154,22 +158,44 @@ fn the_search_begins_near_the_tail_and_goes_back_once() {
 }
 
 #[test]
-fn an_output_whose_spend_is_nowhere_is_absent_after_a_while() {
+fn an_output_whose_spend_is_nowhere_is_absent_after_blocks_and_time_and_still_looked_for() {
+    let (mut tracker, spend) = (tracker(), transaction(1, 2));
+    let status = held(&mut tracker);
+    goes(&mut tracker);
+    let later = Instant::now() + CALM;
+    for n in 1..AHEAD {
+        add(&mut tracker, n.try_into().unwrap(), &[]);
+        hunt_at(&mut tracker, None, later);
+        assert_eq!(*status.borrow(), OutpointStatus::Unknown, "{n}");
+    }
+    // Many blocks at once, as after a reorg: no time for the other branch to be merged.
+    for n in 150..190 {
+        add(&mut tracker, n, &[]);
+    }
+    hunt(&mut tracker, None);
+    assert_eq!(*status.borrow(), OutpointStatus::Unknown);
+    add(&mut tracker, 200, &[]);
+    hunt_at(&mut tracker, None, later);
+    assert_eq!(*status.borrow(), OutpointStatus::Absent);
+    assert!(!tracker.hunting(), "without haste");
+
+    // The utxo set does not change once more when the chain merges the spend.
+    add(&mut tracker, 201, &[id(&spend)]);
+    assert_eq!(hunt(&mut tracker, Some((block(201), id(&spend)))), [block(201)]);
+    locate_all(&mut tracker);
+    assert_eq!(*status.borrow(), spent(id(&spend), acceptance(201)));
+}
+
+#[test]
+fn an_output_that_is_funded_again_is_no_longer_looked_for() {
     let mut tracker = tracker();
     let status = held(&mut tracker);
     goes(&mut tracker);
-    for n in 1..AHEAD {
-        add(&mut tracker, n.try_into().unwrap(), &[]);
-        hunt(&mut tracker, None);
-        assert_eq!(*status.borrow(), OutpointStatus::Unknown, "{n}");
-    }
-    add(&mut tracker, 200, &[]);
-    hunt(&mut tracker, None);
-    assert_eq!(*status.borrow(), OutpointStatus::Absent);
-    assert!(!tracker.hunting());
     tracker.hint_outputs([OUTPUT]);
     answer(&mut tracker, true);
-    assert_eq!(*status.borrow(), unspent(), "funded again");
+    assert_eq!(*status.borrow(), unspent());
+    add(&mut tracker, 1, &[]);
+    assert!(hunt(&mut tracker, None).is_empty());
 }
 
 #[test]
@@ -250,7 +276,7 @@ fn a_reorg_during_the_question_begins_the_search_below_it() {
     let question = tracker.take_question(1_000).unwrap();
     let removed: Vec<_> = (6..=60).rev().map(block).collect();
     tracker.apply(&removed, (101..=108).map(|n| (block(n), vec![])).collect(), Instant::now());
-    tracker.answered(question, HashMap::from([(OUTPUT, utxo(OUTPUT))]));
+    tracker.answered(question, HashMap::from([(OUTPUT, utxo(OUTPUT))]), Instant::now());
     goes(&mut tracker);
     assert_eq!(hunt(&mut tracker, None)[0], block(101));
 }

@@ -154,7 +154,7 @@ pub(super) async fn scan_for_spends(node: &Node, tracker: &Mutex<Tracker>, scan:
     for transaction in &accepted {
         tracker.spent(scan.block, transaction.txid, transaction.spends());
     }
-    tracker.scanned(scan);
+    tracker.scanned(scan, std::time::Instant::now());
     Ok(())
 }
 

@@ -531,7 +531,7 @@ impl Tracker {
     }
 
     /// The block at this position was searched, if it is still there.
-    pub fn scanned(&mut self, scan: &Scan) {
+    pub fn scanned(&mut self, scan: &Scan, now: Instant) {
         if self.positions.get(&scan.block) != Some(&scan.position) {
             return;
         }
@@ -541,7 +541,7 @@ impl Tracker {
                 entry.scanned = scan.position;
             }
         }
-        self.end_hunts();
+        self.end_hunts(now);
     }
 }
 

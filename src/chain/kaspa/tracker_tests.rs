@@ -135,7 +135,7 @@ fn a_conflicting_spend_is_named_and_taken_back_like_an_acceptance() {
     assert_eq!(plan.iter().map(|scan| scan.block).collect::<Vec<_>>(), [block(1)]);
     let input = Outpoint { txid: TxId([1; 32]), index: 0 };
     tracker.spent(block(1), id(&theirs), [input]);
-    tracker.scanned(&plan[0]);
+    tracker.scanned(&plan[0], now);
     locate_all(&mut tracker);
     assert_eq!(*status.borrow(), TxStatus::Conflicted { by: id(&theirs), acceptance: acceptance(1) });
     assert!(tracker.scan_plan(now + UNRESOLVED, 10).is_empty(), "resolved");
@@ -170,7 +170,7 @@ fn searched_blocks_are_not_searched_again() {
     for expect in [[1, 2], [3, 4]] {
         let plan = tracker.scan_plan(later, 2);
         assert_eq!(plan.iter().map(|scan| scan.block).collect::<Vec<_>>(), expect.map(block));
-        plan.iter().for_each(|scan| tracker.scanned(scan));
+        plan.iter().for_each(|scan| tracker.scanned(scan, later));
     }
     tracker.apply(&[block(5), block(4)], vec![(block(6), vec![])], later);
     assert_eq!(tracker.scan_plan(later, 9).iter().map(|scan| scan.block).collect::<Vec<_>>(), [block(6)]);
