@@ -10,6 +10,9 @@ mod digest;
 pub mod hashes;
 pub mod payload;
 pub mod script;
+pub mod spend;
+pub mod state;
+pub mod verify;
 pub mod voucher;
 
 #[cfg(test)]
@@ -17,6 +20,7 @@ mod tests;
 
 pub use config::{ChannelConfig, ConfigError, TemplateId};
 pub use script::{EscrowParams, EscrowScript};
+pub use verify::{ChannelFacts, EscrowTerms, ProvenVoucher, VerifiedDeposit, VerifiedVoucher};
 pub use voucher::{SignedVoucher, VoucherKey};
 
 /// The name of this binding on the wire.
