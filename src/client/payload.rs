@@ -151,7 +151,7 @@ mod tests {
         let (sent, ..) = payload(Some(advertised.clone()));
         let extensions = sent["extensions"].as_object().unwrap();
         let id = identifier::read(extensions, true).unwrap().expect("an id");
-        let mut expect = advertised;
+        let mut expect = advertised.clone();
         expect["info"]["id"] = json!(id);
         assert_eq!(extensions[identifier::NAME], expect);
     }

@@ -71,12 +71,18 @@ pub struct Free {
     pub(in crate::gateway) route: Arc<Route>,
     pub(in crate::gateway) policy: Arc<Policy>,
     pub(in crate::gateway) path: NormalPath,
+    pub(in crate::gateway) query: Option<String>,
 }
 
 impl Free {
     /// The normal path: what is forwarded, with the query as received.
     pub fn path(&self) -> &NormalPath {
         &self.path
+    }
+
+    /// Without `?`, untouched; `None` when there was no `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
     }
 
     pub fn route(&self) -> &Arc<Route> {
@@ -125,8 +131,8 @@ pub enum StreamChunk {
 #[cfg(test)]
 impl Free {
     /// For tests of `proxy`, whose paywall is a fake.
-    pub(crate) fn for_test(route: Arc<Route>, policy: Arc<Policy>, path: NormalPath) -> Self {
-        Self { route, policy, path }
+    pub(crate) fn for_test(route: Arc<Route>, policy: Arc<Policy>, path: NormalPath, query: Option<String>) -> Self {
+        Self { route, policy, path, query }
     }
 }
 

@@ -56,7 +56,7 @@ impl Delivery<'_> {
         let started = Instant::now();
         let outcome = self.forward(reply).await;
         self.gateway.metrics.upstream_seconds.observe(started.elapsed().as_secs_f64());
-        self.gateway.metrics.requests.with_label_values(&["paid"]).inc();
+        self.gateway.metrics.requests.paid.inc();
         outcome
     }
 

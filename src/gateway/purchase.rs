@@ -244,7 +244,7 @@ impl Gateway {
             let refusal = purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept");
             return Err(refusal.settled(ReceiptFacts::of(&stored.record)));
         };
-        self.metrics.requests.with_label_values(&["replayed"]).inc();
+        self.metrics.requests.replayed.inc();
         tracing::info!(request_id = %purchase.reply.request_id, txid = %stored.record.key.txid, route = %purchase.route.id, "replayed");
         Ok(Served::Answer(Box::new(purchase.reply.replay(response, &ReceiptFacts::of(&stored.record).message()))))
     }

@@ -48,8 +48,15 @@ pub(super) fn offer(
 ) -> Option<Requirements> {
     let mut terms = terms(network, pricing, quote.accept, quote.price.amount);
     let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
-    let token =
-        OfferToken::sign(signing.keys, &context, &canonical::to_vec(&terms), signing.now, pricing.offer_seconds, signing.daa_score, nonce)?;
+    let token = OfferToken::sign(
+        signing.keys,
+        &context,
+        &canonical::sorted_to_vec(&terms),
+        signing.now,
+        pricing.offer_seconds,
+        signing.daa_score,
+        nonce,
+    )?;
     terms.extra.offer = token.to_string();
     Some(terms)
 }
@@ -93,7 +100,7 @@ pub(super) fn authenticate<'p>(
         .map_err(|_| Fault::new(Code::OfferMalformed, "accepted.extra.offer is not an offer token"))?;
     let mut unsigned = accepted.clone();
     unsigned.extra.offer.clear();
-    let terms = canonical::to_vec(&unsigned);
+    let terms = canonical::sorted_to_vec(&unsigned);
     for quote in quotes {
         let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
         match token.authenticate(keys, &context, &terms, now) {

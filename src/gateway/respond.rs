@@ -12,10 +12,10 @@ use crate::{
     },
     store::{Acceptance, PaymentKey, PaymentRecord, StoredResponse},
     wire::{
-        cors,
+        canonical, cors,
         envelope::Fault,
         header, headers, identifier,
-        messages::{self, PaymentRequired, Resource, SettlementResponse, X402_VERSION},
+        messages::{self, OfferExtensions, PaymentRequired, Resource, SettlementResponse, X402_VERSION},
     },
 };
 use bytes::Bytes;
@@ -101,31 +101,28 @@ impl Reply {
     /// A refusal without offers.
     pub fn refuse(&self, refusal: &Refusal) -> Answer {
         debug_assert!(refusal.code.offers() == Offers::Never || refusal.code.status() == 400);
-        let mut answer = self.json(refusal.code.status(), &self.words(refusal));
+        let mut answer = self.json(refusal.code.status(), self.words(refusal).to_string().into_bytes());
         self.mark(&mut answer, refusal);
         answer
     }
 
     /// A refusal with fresh offers: a 402, or a 400 that says what is wrong with the payment.
     pub fn offer(&self, refusal: &Refusal, resource: Resource, accepts: Vec<Requirements>, pricing: &Pricing) -> Answer {
-        let mut extensions = Map::new();
-        extensions.insert(identifier::NAME.into(), identifier::advertise(pricing.require_identifier));
-        if refusal.code != Code::PaymentRequired {
-            extensions.insert("kaspa".into(), json!({ "reason": refusal.code.as_str() }));
-        }
-        let message = PaymentRequired {
-            x402_version: X402_VERSION,
-            error: Some(if refusal.code == Code::PaymentRequired {
-                refusal.code.meaning().to_owned()
-            } else {
-                format!("{}: {}", refusal.code, refusal.detail)
-            }),
-            resource,
-            accepts,
-            extensions,
+        let (error, kaspa) = match refusal.code {
+            Code::PaymentRequired => (refusal.code.meaning().into(), None),
+            code => (format!("{code}: {}", refusal.detail).into(), Some(json!({ "reason": code.as_str() }))),
         };
-        let mut answer = self.json(refusal.code.status(), &message);
-        answer.headers.insert(headers::PAYMENT_REQUIRED, header::encode(&message));
+        let message = PaymentRequired {
+            accepts,
+            error: Some(error),
+            extensions: OfferExtensions { kaspa, payment_identifier: identifier::advertise(pricing.require_identifier) },
+            resource,
+            x402_version: X402_VERSION,
+        };
+        let message = canonical::sorted_to_vec(&message);
+        let offer = header::wrap(&message);
+        let mut answer = self.json(refusal.code.status(), message);
+        answer.headers.insert(headers::PAYMENT_REQUIRED, offer);
         self.mark(&mut answer, refusal);
         answer
     }
@@ -162,8 +159,7 @@ impl Reply {
         words
     }
 
-    fn json<T: serde::Serialize>(&self, status: u16, message: &T) -> Answer {
-        let body = serde_json::to_vec(message).expect("our messages are JSON");
+    fn json(&self, status: u16, body: Vec<u8>) -> Answer {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.finish(&mut headers);

@@ -35,29 +35,39 @@ use std::sync::Arc;
 impl Paywall for Arc<Gateway> {
     fn route(&self, head: RawHead) -> Routed {
         let policy = self.policy.load_full();
-        let reply = Reply::new(&policy.cors, &head.headers, head.request_id.clone());
-        let refuse = |code: Code, detail: String| {
+        let refuse = |reply: Reply, code: Code, detail: String| {
             self.count_refusal(code);
             Routed::Answer(Box::new(reply.refuse(&Refusal::new(code, detail))))
         };
-        let head = match normalise(&policy, head) {
-            Ok(normal) => normal,
-            Err(detail) => return refuse(Code::PathMalformed, detail),
+        let RawHead { method, authority, target, headers, request_id } = head;
+        // What has no normal form is refused on every host: there is no second form to forward.
+        let path = match NormalPath::parse(target.split('?').next().unwrap_or_default(), policy.encoded_slashes) {
+            Ok(path) => path,
+            Err(error) => return refuse(Reply::new(&policy.cors, &headers, request_id), Code::PathMalformed, error.to_string()),
         };
-        match policy.router.find(&head) {
-            Match::Unmatched => refuse(Code::NoRoute, String::new()),
-            Match::Preflight(_) => Routed::Answer(Box::new(reply.preflight())),
-            Match::HeadOfPriced(route) => Routed::Answer(Box::new(self.answer_head(&policy, &route, head, &reply))),
-            Match::Route(route) => match &route.access {
-                Access::Free => {
-                    self.metrics.requests.with_label_values(&["free"]).inc();
-                    Routed::Free(Free { route: route.clone(), policy: policy.clone(), path: head.path })
-                }
-                Access::Priced(_) if payment_too_long(&head) => {
-                    refuse(Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES))
-                }
-                Access::Priced(_) => Routed::Priced(Box::new(Sale { request_id: reply.request_id, route, policy, head })),
-            },
+        let query = target.split_once('?').map(|(_, query)| query.to_owned());
+        let head = RequestHead { method, host: host_of(&authority), path, target, query, headers };
+        let route = match policy.router.find(&head) {
+            Match::Route(route) => route,
+            found => {
+                let reply = Reply::new(&policy.cors, &head.headers, request_id);
+                return match found {
+                    Match::Preflight(_) => Routed::Answer(Box::new(reply.preflight())),
+                    Match::HeadOfPriced(route) => Routed::Answer(Box::new(self.answer_head(&policy, &route, head, &reply))),
+                    Match::Route(_) | Match::Unmatched => refuse(reply, Code::NoRoute, String::new()),
+                };
+            }
+        };
+        match &route.access {
+            Access::Free => {
+                self.metrics.requests.free.inc();
+                Routed::Free(Free { route, policy, path: head.path, query: head.query })
+            }
+            Access::Priced(_) if payment_too_long(&head) => {
+                let reply = Reply::new(&policy.cors, &head.headers, request_id);
+                refuse(reply, Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES))
+            }
+            Access::Priced(_) => Routed::Priced(Box::new(Sale { request_id, route, policy, head })),
         }
     }
 
@@ -102,18 +112,6 @@ pub(super) struct VerifiedSale {
     pub exact: exact_v1::VerifiedExact,
     /// What the store is asked; the hold's length and holder are the gateway's.
     pub claim: Claim,
-}
-
-/// The head in the form that is matched and forwarded.
-fn normalise(policy: &Policy, head: RawHead) -> Result<RequestHead, String> {
-    let RawHead { method, authority, target, headers, request_id: _ } = head;
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query.to_owned())),
-        None => (target.as_str(), None),
-    };
-    // What has no normal form is refused on every host: there is no second form to forward.
-    let path = NormalPath::parse(path, policy.encoded_slashes).map_err(|error| error.to_string())?;
-    Ok(RequestHead { method, host: host_of(&authority), path, target, query, headers })
 }
 
 /// Lower case, without port, user info or the trailing dot of a rooted name.
@@ -252,8 +250,8 @@ impl Gateway {
     }
 
     pub(super) fn count_refusal(&self, code: Code) {
-        let outcome = if code == Code::PaymentRequired { "offered" } else { "refused" };
-        self.metrics.requests.with_label_values(&[outcome]).inc();
+        let requests = &self.metrics.requests;
+        if code == Code::PaymentRequired { &requests.offered } else { &requests.refused }.inc();
         self.metrics.refusals.with_label_values(&[code.as_str()]).inc();
     }
 }

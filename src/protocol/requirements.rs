@@ -54,18 +54,19 @@ pub struct FinalityRule {
 }
 
 /// One element of `accepts`. Unknown fields are refused: they would not have been offered.
+/// The members stand in canonical order, so that printing an offer is its canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Requirements {
-    pub scheme: Scheme,
-    pub network: Network,
     /// Sompi: the exact price, or the ceiling of one request under `batch-settlement`.
     pub amount: Amount,
     pub asset: Asset,
+    pub extra: Extra,
+    pub max_timeout_seconds: u64,
+    pub network: Network,
     /// A Kaspa address of `network`.
     pub pay_to: String,
-    pub max_timeout_seconds: u64,
-    pub extra: Extra,
+    pub scheme: Scheme,
 }
 
 /// The only asset.
@@ -81,9 +82,9 @@ pub enum Asset {
 pub struct Extra {
     pub binding: Binding,
     pub finality: Finality,
-    pub payment_flow: PaymentFlow,
     /// The signed token of this offer (PROTOCOL section 3).
     pub offer: String,
+    pub payment_flow: PaymentFlow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -63,7 +63,6 @@ enum Stage {
 struct FreePass {
     free: Free,
     upstream: Arc<Upstream>,
-    query: Option<String>,
     provenance: forward::Provenance,
     addresses: Option<Addresses>,
     /// Index of the address to try.
@@ -141,13 +140,12 @@ impl ProxyHttp for Hooks {
                 return Ok(true);
             }
         };
-        let query = head.target.split_once('?').map(|(_, query)| query.to_owned());
         match self.paywall.route(head) {
             Routed::Free(free) => {
                 let Some(upstream) = free.policy().upstreams.get(&free.route().upstream).cloned() else {
                     return Error::e_explain(ErrorType::InternalError, "the route names no upstream");
                 };
-                ctx.stage = Stage::Free(Box::new(FreePass { free, upstream, query, provenance, addresses: None, attempt: 0 }));
+                ctx.stage = Stage::Free(Box::new(FreePass { free, upstream, provenance, addresses: None, attempt: 0 }));
                 return Ok(false);
             }
             Routed::Answer(answer) => respond::whole(session, *answer, &id).await?,
@@ -168,8 +166,8 @@ impl ProxyHttp for Hooks {
     }
 
     async fn upstream_request_filter(&self, _: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-        let FreePass { free, upstream, query, provenance, .. } = ctx.free()?;
-        request.set_raw_path(forward::upstream_path(upstream, free.path().as_str(), query.as_deref()).as_bytes())?;
+        let FreePass { free, upstream, provenance, .. } = ctx.free()?;
+        request.set_raw_path(forward::upstream_path(upstream, free.path().as_str(), free.query()).as_bytes())?;
         provenance.stamp_request(request)?;
         forward::address_to(upstream, provenance.host(), request)
     }

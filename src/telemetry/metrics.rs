@@ -7,8 +7,8 @@ use prometheus::{
 /// Every metric of the gateway; names and meanings are listed in `docs/operating.md`.
 pub struct Metrics {
     registry: Registry,
-    /// Requests by `outcome`: free, offered, paid, replayed, refused.
-    pub requests: IntCounterVec,
+    /// Requests by `outcome`.
+    pub requests: Outcomes,
     /// Refusals by `code`.
     pub refusals: IntCounterVec,
     /// Sompi charged since start.
@@ -35,11 +35,28 @@ pub struct Metrics {
     pub daa_score: IntGauge,
 }
 
+/// One counter per outcome of a request, looked up once: every request counts in one.
+pub struct Outcomes {
+    pub free: IntCounter,
+    pub offered: IntCounter,
+    pub paid: IntCounter,
+    pub replayed: IntCounter,
+    pub refused: IntCounter,
+}
+
+impl Outcomes {
+    fn of(family: &IntCounterVec) -> Self {
+        let [free, offered, paid, replayed, refused] =
+            ["free", "offered", "paid", "replayed", "refused"].map(|outcome| family.with_label_values(&[outcome]));
+        Self { free, offered, paid, replayed, refused }
+    }
+}
+
 impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         Self {
-            requests: counters(&registry, "kas402_requests_total", "Requests by outcome", "outcome"),
+            requests: Outcomes::of(&counters(&registry, "kas402_requests_total", "Requests by outcome", "outcome")),
             refusals: counters(&registry, "kas402_refusals_total", "Refusals by code", "code"),
             charged_sompi: counter(&registry, "kas402_charged_sompi_total", "Sompi charged since start"),
             reversed: counter(&registry, "kas402_reversed_total", "Payments taken back since start"),

@@ -20,7 +20,12 @@ pub enum HeaderError {
 
 /// The header value of a message.
 pub fn encode<T: Serialize>(message: &T) -> HeaderValue {
-    HeaderValue::try_from(STANDARD.encode(canonical::to_vec(message))).expect("base64 is visible ASCII")
+    wrap(&canonical::to_vec(message))
+}
+
+/// The header value of canonical bytes.
+pub fn wrap(canonical: &[u8]) -> HeaderValue {
+    HeaderValue::try_from(STANDARD.encode(canonical)).expect("base64 is visible ASCII")
 }
 
 /// The message of a header value, in bounded time and memory. Whether it is canonical does not

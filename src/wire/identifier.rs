@@ -2,12 +2,18 @@
 
 use crate::protocol::{ids::PaymentIdentifier, limits, refusal::Code};
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// Its name under `extensions`.
 pub const NAME: &str = "payment-identifier";
 
 /// What an offer advertises.
-pub fn advertise(required: bool) -> Value {
+pub fn advertise(required: bool) -> &'static Value {
+    static ADVERTISED: LazyLock<[Value; 2]> = LazyLock::new(|| [false, true].map(extension));
+    &ADVERTISED[usize::from(required)]
+}
+
+fn extension(required: bool) -> Value {
     json!({
         "info": { "required": required },
         "schema": {
@@ -54,7 +60,7 @@ mod tests {
     fn the_extension_is_echoed_whole_with_an_id_added() {
         let id = "a".repeat(16);
         let echo = |required: bool, change: &dyn Fn(&mut Value)| {
-            let mut value = advertise(required);
+            let mut value = advertise(required).clone();
             value["info"]["id"] = json!(id);
             change(&mut value);
             read(&Map::from_iter([(NAME.to_owned(), value)]), required)

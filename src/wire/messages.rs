@@ -1,34 +1,49 @@
 //! The three x402 v2 messages as they are sent (PROTOCOL section 1).
 
+use super::canonical::Sorted;
 use crate::protocol::{amount::Amount, ids::TxId, network::Network, refusal::Code, requirements::Requirements};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// The only protocol version.
 pub const X402_VERSION: u64 = 2;
 
 /// The body of a 402 and the content of `PAYMENT-REQUIRED`.
+///
+/// Its members and those of its parts stand in canonical order ([`Sorted`]).
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentRequired {
-    pub x402_version: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    pub resource: Resource,
     pub accepts: Vec<Requirements>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub extensions: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Cow<'static, str>>,
+    pub extensions: OfferExtensions,
+    pub resource: Resource,
+    pub x402_version: u64,
+}
+
+impl Sorted for PaymentRequired {}
+impl Sorted for Requirements {}
+
+/// The extensions of an offer.
+#[derive(Clone, Debug, Serialize)]
+pub struct OfferExtensions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kaspa: Option<Value>,
+    #[serde(rename = "payment-identifier")]
+    pub payment_identifier: &'static Value,
 }
 
 /// What is sold.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
-    pub url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
+    pub url: String,
 }
 
 /// The content of `PAYMENT-RESPONSE`.
@@ -86,4 +101,42 @@ pub fn refusal(code: Code, request_id: &str) -> Value {
 
 fn kaspa_extension(value: Value) -> Map<String, Value> {
     Map::from_iter([("kaspa".to_owned(), value)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        protocol::requirements::{Asset, Binding, Extra, Finality, PaymentFlow, Scheme},
+        wire::{canonical, identifier},
+    };
+
+    #[test]
+    fn what_is_printed_without_a_tree_is_canonical() {
+        let accepted = Requirements {
+            scheme: Scheme::Exact,
+            network: Network::Simnet,
+            amount: Amount::from_sompi(25_000_000).unwrap(),
+            asset: Asset::Kas,
+            pay_to: "kaspasim:q\u{e9}\n\"".into(),
+            max_timeout_seconds: 300,
+            extra: Extra {
+                binding: Binding::ExactV1,
+                finality: Finality::Accepted,
+                payment_flow: PaymentFlow::Upfront,
+                offer: "v1.k".into(),
+            },
+        };
+        assert_eq!(canonical::sorted_to_vec(&accepted), canonical::to_vec(&accepted));
+        for (kaspa, description) in [(None, None), (Some(json!({"reason": "x", "a": 1})), Some("\u{1f600}".to_owned()))] {
+            let message = PaymentRequired {
+                accepts: vec![accepted.clone(), accepted.clone()],
+                error: Some("no".into()),
+                extensions: OfferExtensions { kaspa, payment_identifier: identifier::advertise(true) },
+                resource: Resource { mime_type: description.clone(), description, url: "https://x/a?b".into() },
+                x402_version: X402_VERSION,
+            };
+            assert_eq!(canonical::sorted_to_vec(&message), canonical::to_vec(&message));
+        }
+    }
 }

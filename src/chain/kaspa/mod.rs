@@ -142,7 +142,8 @@ impl Chain for KaspaChain {
     }
 
     async fn spent_outputs(&self, txid: &TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
-        Ok(self.shared.a_node()?.spent_outputs(*txid, acceptance).await?)
+        let sink_blue_score = self.shared.tip.borrow().blue_score;
+        Ok(self.shared.a_node()?.spent_outputs(*txid, acceptance, sink_blue_score).await?)
     }
 
     async fn utxos(&self, address: &str) -> Result<Vec<Utxo>, ChainError> {

@@ -5,6 +5,7 @@
 
 use super::{
     super::{SpentOutput, Utxo},
+    shared::lock,
     submit_errors,
 };
 use crate::protocol::{
@@ -22,8 +23,8 @@ use kaspa_wrpc_client::prelude::{
     RpcUtxosByAddressesEntry, Scope, SinkBlueScoreChangedScope, VirtualChainChangedScope, VirtualDaaScoreChangedScope,
 };
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -84,14 +85,19 @@ pub(super) struct BlockTransaction {
     pub inputs: Vec<Outpoint>,
 }
 
+/// Blocks whose selected parent is remembered: those that payments of the last moments were accepted by.
+const PARENTS: usize = 64;
+
 #[derive(Clone)]
 pub(super) struct Node {
     client: Arc<KaspaRpcClient>,
+    /// Selected parents of the blocks asked about last, the newest at the end; a block never changes its own.
+    parents: Arc<Mutex<VecDeque<(BlockHash, BlockHash)>>>,
 }
 
 impl Node {
     pub fn new(client: Arc<KaspaRpcClient>) -> Self {
-        Self { client }
+        Self { client, parents: Arc::default() }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -155,6 +161,7 @@ impl Node {
     pub async fn block(&self, hash: BlockHash) -> Result<BlockFacts, CallError> {
         let block = self.call(CALL, self.client.get_block(hash.into(), false)).await?;
         let Some(verbose) = block.verbose_data else { return Err(CallError::Refused("block without its place".into())) };
+        self.remember(hash, verbose.selected_parent_hash.into());
         let merged: BTreeSet<_> =
             verbose.merge_set_blues_hashes.into_iter().chain(verbose.merge_set_reds_hashes).chain([verbose.selected_parent_hash]).collect();
         Ok(BlockFacts {
@@ -165,6 +172,24 @@ impl Node {
             merged: merged.into_iter().map(BlockHash::from).collect(),
             parents_by_level: block.header.parents_by_level.iter().filter_map(|level| level.first()).map(|hash| (*hash).into()).collect(),
         })
+    }
+
+    fn remember(&self, block: BlockHash, parent: BlockHash) {
+        let mut parents = lock(&self.parents);
+        if parents.iter().all(|(known, _)| *known != block) {
+            if parents.len() == PARENTS {
+                parents.pop_front();
+            }
+            parents.push_back((block, parent));
+        }
+    }
+
+    async fn selected_parent(&self, block: BlockHash) -> Result<BlockHash, CallError> {
+        let known = lock(&self.parents).iter().find(|(known, _)| *known == block).map(|(_, parent)| *parent);
+        match known {
+            Some(parent) => Ok(parent),
+            None => Ok(self.block(block).await?.selected_parent),
+        }
     }
 
     pub async fn block_transactions(&self, hash: BlockHash) -> Result<Vec<BlockTransaction>, CallError> {
@@ -235,13 +260,15 @@ impl Node {
         Ok(ours.map(|entry| (entry.outpoint.transaction_id.into(), entry.utxo_entry.block_daa_score)).collect())
     }
 
-    /// The outputs `txid` spent, from the data of the block that accepted it.
-    pub async fn spent_outputs(&self, txid: TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, CallError> {
-        let (accepting, sink) = tokio::try_join!(self.block(acceptance.block), self.sink_blue_score())?;
+    /// The outputs `txid` spent, from the data of the block that accepted it. `sink_blue_score` is one the sink had already.
+    ///
+    /// One question where the block was asked about before. Never two at once: the socket is not ours to set
+    /// `TCP_NODELAY` on, and a second small answer then waits 40 ms for the first one's acknowledgement.
+    pub async fn spent_outputs(&self, txid: TxId, acceptance: &Acceptance, sink_blue_score: u64) -> Result<Vec<SpentOutput>, CallError> {
+        let parent = self.selected_parent(acceptance.block).await?;
         // The answer begins after the accepting block's parent; this many confirmations keep later blocks out of it.
-        let depth = sink.saturating_sub(accepting.blue_score).saturating_sub(1);
-        let call =
-            self.client.get_virtual_chain_from_block_v2(accepting.selected_parent.into(), Some(RpcDataVerbosityLevel::High), Some(depth));
+        let depth = sink_blue_score.saturating_sub(acceptance.blue_score).saturating_sub(1);
+        let call = self.client.get_virtual_chain_from_block_v2(parent.into(), Some(RpcDataVerbosityLevel::High), Some(depth));
         let answer = self.call(LONG_CALL, call).await?;
         let wanted = Some(kaspa_hashes::Hash::from(txid));
         let transaction = answer

@@ -119,7 +119,7 @@ impl Payment {
             message["extensions"]["kaspa"] = json!({ "payerProof": proof });
         }
         if let Some(id) = &self.identifier {
-            message["extensions"][identifier::NAME] = identifier::advertise(false);
+            message["extensions"][identifier::NAME] = identifier::advertise(false).clone();
             message["extensions"][identifier::NAME]["info"]["id"] = id.as_str().into();
         }
         if let Some(change) = self.change {

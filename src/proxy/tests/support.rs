@@ -92,8 +92,9 @@ impl Fake {
 impl Paywall for Fake {
     fn route(&self, head: RawHead) -> Routed {
         *self.head.lock().unwrap() = Some(head.clone());
+        let query = head.target.split_once('?').map(|(_, query)| query.to_owned());
         match (self.plan)(&head) {
-            Plan::Free(path) => Routed::Free(Free::for_test(route(Access::Free), self.policy.clone(), path_of(&path))),
+            Plan::Free(path) => Routed::Free(Free::for_test(route(Access::Free), self.policy.clone(), path_of(&path), query)),
             Plan::Answer(answer) => Routed::Answer(Box::new(answer)),
             Plan::Priced => {
                 let request = RequestHead {
