@@ -1,8 +1,11 @@
 //! `KaspaChain` against a real node.
 
+#[path = "support/chain.rs"]
+mod chain;
 #[path = "support/devnet.rs"]
 mod devnet;
 
+use chain::{PATIENCE, accepted, connect, options, ready, sink, txid, wallets};
 use devnet::{Coin, Devnet, KAS, Wallet};
 use kas402::{
     chain::{
@@ -10,61 +13,39 @@ use kas402::{
         kaspa::{KaspaChain, Options},
     },
     protocol::{
+        acceptance::{Acceptance, Checkpoint},
         ids::{BlockHash, TxId},
         network::Network,
-        time::UnixMillis,
     },
-    store::{Acceptance, Checkpoint},
 };
 use kaspa_consensus_core::tx::{Transaction, TransactionOutpoint, TransactionOutput, UtxoEntry};
 use kaspa_wrpc_client::prelude::{
     ChannelConnection, ChannelType, KaspaRpcClient, Notification, RpcApi, Scope, VirtualChainChangedScope, WrpcEncoding,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
-use tokio::{sync::watch, time::timeout};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn options(urls: &[String]) -> Options {
-    let now = || UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap());
-    Options::new(Network::Simnet, urls.to_vec(), Arc::new(now))
-}
-
-async fn connect(options: Options) -> Arc<KaspaChain> {
-    let chain = KaspaChain::connect(options);
-    ready(&chain).await;
-    chain
-}
-
-async fn ready(chain: &KaspaChain) {
+/// Submits until a node takes it.
+async fn submitted(chain: &KaspaChain, transaction: &Transaction) {
     let mut health = chain.health();
-    let result = timeout(PATIENCE, health.wait_for(|health| health.ready)).await;
-    assert!(result.is_ok(), "not ready: {:?}", chain.health().borrow());
+    timeout(PATIENCE, async {
+        while !matches!(chain.submit(transaction).await, SubmitOutcome::New | SubmitOutcome::Known) {
+            // A node that went away may be taken for ready for a moment, or come back before that was noticed.
+            _ = timeout(Duration::from_millis(50), health.changed()).await;
+        }
+    })
+    .await
+    .expect("a node takes it");
 }
 
-async fn accepted(status: &mut watch::Receiver<TxStatus>) -> Acceptance {
-    let seen = timeout(PATIENCE, status.wait_for(|status| matches!(status, TxStatus::Accepted(_)))).await;
-    match seen.map(|seen| *seen.expect("followed")) {
-        Ok(TxStatus::Accepted(acceptance)) => acceptance,
-        _ => panic!("not accepted: {:?}", *status.borrow()),
-    }
-}
-
-fn txid(transaction: &Transaction) -> TxId {
-    transaction.id().into()
-}
-
-/// Two wallets: who pays, and who is paid.
-fn wallets() -> (Wallet, Wallet) {
-    (Wallet::new(11), Wallet::new(12))
-}
-
-async fn sink(net: &Devnet) -> Checkpoint {
-    let chain = net.get("/status").await["nodes"][0]["chain"].clone();
-    Checkpoint { block: chain["sink"].as_str().unwrap().parse().unwrap(), blue_score: chain["sink_blue_score"].as_u64().unwrap() }
+/// An acceptance behind the kept chain is found only because a submit makes the transaction suspect.
+async fn found_by_submit(chain: &KaspaChain, transaction: &Transaction) -> Acceptance {
+    let mut status = chain.follow(transaction, None, false);
+    let seen = timeout(Duration::from_millis(500), status.changed()).await;
+    assert!(seen.is_err() && *status.borrow() == TxStatus::Unseen, "the test is about the search: {:?}", *status.borrow());
+    let outcome = chain.submit(transaction).await;
+    assert!(matches!(outcome, SubmitOutcome::Known | SubmitOutcome::Unknown(_)), "{outcome:?}");
+    accepted(&mut status).await
 }
 
 fn tampered(transaction: &Transaction) -> Transaction {
@@ -206,17 +187,10 @@ async fn a_restart_of_the_node_loses_its_mempool_and_nothing_else() {
 
     // Between two payments, without anyone touching the chain.
     net.restart_node(0).await;
-    timeout(PATIENCE, async {
-        let next = payer.pay(&coins[2..], &shop.script(), KAS);
-        let mut status = chain.follow(&next, None, true);
-        while !matches!(chain.submit(&next).await, SubmitOutcome::New | SubmitOutcome::Known) {
-            // why: the node comes back without an event
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        accepted(&mut status).await;
-    })
-    .await
-    .unwrap();
+    let next = payer.pay(&coins[2..], &shop.script(), KAS);
+    let mut status = chain.follow(&next, None, true);
+    submitted(&chain, &next).await;
+    accepted(&mut status).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,24 +212,24 @@ async fn an_acceptance_from_before_is_found() {
     // By a client that begins at a checkpoint after the acceptance: the submit makes it suspect, the utxo set knows it.
     net.mine(0, 20).await;
     let young = connect(Options { checkpoint: Some(sink(&net).await), ..options(&net.wrpc) }).await;
-    let mut status = young.follow(&payment, None, false);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(*status.borrow(), TxStatus::Unseen, "the test is about the search");
-    let outcome = young.submit(&payment).await;
-    assert!(matches!(outcome, SubmitOutcome::Known | SubmitOutcome::Unknown(_)), "{outcome:?}");
-    assert_eq!(accepted(&mut status).await, acceptance);
+    assert_eq!(found_by_submit(&young, &payment).await, acceptance);
     drop(young);
 
     // Spent outputs and utxos come from the node.
-    let spent = chain.spent_outputs(&txid(&payment), &acceptance).await.unwrap();
-    assert_eq!(spent.len(), 1);
-    assert_eq!((spent[0].amount.sompi(), &spent[0].script_public_key), (10 * KAS, &payer.script()));
-    assert_eq!(spent[0].outpoint.txid, coins[0].outpoint.transaction_id.into());
+    let told = chain.accepted(&txid(&payment), &acceptance).await.unwrap();
+    let [input] = &told.inputs[..] else { panic!("{told:?}") };
+    assert_eq!(input.outpoint.txid, coins[0].outpoint.transaction_id.into());
+    assert_eq!(input.signature_script, payment.inputs[0].signature_script);
+    let outputs: Vec<_> = told.outputs.iter().map(|output| (output.amount.sompi(), &output.script_public_key, output.covenant)).collect();
+    let sent: Vec<_> = payment.outputs.iter().map(|output| (output.value, &output.script_public_key, false)).collect();
+    assert_eq!(outputs, sent);
+    let spent = told.clone().into_spent().unwrap();
+    assert_eq!((spent[0].amount.sompi(), &spent[0].script_public_key, spent[0].covenant), (10 * KAS, &payer.script(), false));
     let utxos = chain.utxos(&shop.address().to_string()).await.unwrap();
     assert_eq!(utxos.len(), 1);
     assert_eq!((utxos[0].amount.sompi(), utxos[0].outpoint.txid, utxos[0].daa_score), (KAS, txid(&payment), acceptance.daa_score));
     assert!(!utxos[0].is_coinbase && !utxos[0].covenant);
-    assert!(chain.spent_outputs(&TxId([3; 32]), &acceptance).await.is_err());
+    assert!(chain.accepted(&TxId([3; 32]), &acceptance).await.is_err());
 
     // Every output is spent: only reading the chain further back finds it.
     let entry = UtxoEntry::new(KAS, shop.script(), 0, false, None);
@@ -269,12 +243,7 @@ async fn an_acceptance_from_before_is_found() {
     net.mine(0, 20).await;
     assert_eq!(chain.sighting(&payment).await.unwrap(), Sighting::NotSeen);
     let young = connect(Options { checkpoint: Some(sink(&net).await), ..options(&net.wrpc) }).await;
-    let mut status = young.follow(&payment, None, false);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(*status.borrow(), TxStatus::Unseen, "the test is about the search");
-    let outcome = young.submit(&payment).await;
-    assert!(matches!(outcome, SubmitOutcome::Known | SubmitOutcome::Unknown(_)), "{outcome:?}");
-    assert_eq!(accepted(&mut status).await, acceptance);
+    assert_eq!(found_by_submit(&young, &payment).await, acceptance);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,8 +258,7 @@ async fn what_happened_while_we_were_away_is_caught_up_from_the_checkpoint() {
     let known = accepted(&mut status).await;
     timeout(PATIENCE, async {
         while chain.checkpoint().is_none() {
-            // why: the node comes back without an event
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await; // why: a checkpoint is not pushed
         }
     })
     .await
@@ -368,14 +336,7 @@ async fn with_two_nodes_the_second_takes_over() {
     net.stop_node(0).await;
     let second = payer.pay(&coins[1..], &shop.script(), KAS);
     let mut later = chain.follow(&second, None, true);
-    timeout(PATIENCE, async {
-        while !matches!(chain.submit(&second).await, SubmitOutcome::New | SubmitOutcome::Known) {
-            // why: the node comes back without an event
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .unwrap();
+    submitted(&chain, &second).await;
     accepted(&mut later).await;
     assert_eq!(*status.borrow(), TxStatus::Accepted(acceptance), "the second node sees the same chain");
 }

@@ -232,8 +232,7 @@ async fn finality_is_as_deep_as_configured() {
         let before = score().await;
         for mined in 1..blocks {
             world.devnet.mine(0, 1).await;
-            // why: that nothing happens has no event; the other way round it would have been released within a few ms
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await; // why: that nothing happens has no event; a release takes a few ms
             assert!(!bought.is_finished() && world.upstream.count(target) == 0, "{target}: released after {mined} blocks");
         }
         world.devnet.mine(0, 1).await;

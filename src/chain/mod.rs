@@ -43,8 +43,18 @@ pub trait Chain: Send + Sync + 'static {
     /// Whether the network knows this transaction at all: mempool, or any of its outputs in the utxo set.
     async fn sighting(&self, transaction: &Transaction) -> Result<Sighting, ChainError>;
 
-    /// The outputs an accepted transaction spent, from the node, in the order of its inputs.
-    async fn spent_outputs(&self, txid: &TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError>;
+    /// Watches one output until [`Chain::unwatch_outpoint`]: its status is pushed and survives reconnects, restarts of the
+    /// node and reorgs. `script` is the one its address is derived from (without an address it stays
+    /// unknown); what the output really pays to is in
+    /// [`OutpointStatus::Unspent`]. `known_unspent` is a DAA score at which the caller knows that it existed and was unspent
+    /// (the funding's, or a later one): with it a spend from before is searched, without it none, so that naming
+    /// outputs that never were costs the node nothing. Watching twice is harmless and keeps the later score.
+    fn watch_outpoint(&self, outpoint: Outpoint, script: &ScriptPublicKey, known_unspent: Option<u64>) -> watch::Receiver<OutpointStatus>;
+
+    fn unwatch_outpoint(&self, outpoint: &Outpoint);
+
+    /// What an accepted transaction spent and made, from the node, not from what anybody presented.
+    async fn accepted(&self, txid: &TxId, acceptance: &Acceptance) -> Result<AcceptedTransaction, ChainError>;
 
     /// Unspent outputs of an address (needs the node's utxo index).
     async fn utxos(&self, address: &str) -> Result<Vec<Utxo>, ChainError>;
@@ -83,6 +93,23 @@ pub enum TxStatus {
     },
 }
 
+/// What the network says of a watched output. Money is promised only by `Unspent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutpointStatus {
+    /// Not known now: not asked yet, or it was unspent, is gone from the utxo set, and its spend is not on the virtual
+    /// chain yet or not found yet. Lasts a moment while blocks are made.
+    Unknown,
+    /// Neither in the utxo set nor known to be spent: not accepted yet, taken back by a reorg, or spent where nobody looked
+    /// (see `known_unspent` of [`Chain::watch_outpoint`]).
+    Absent,
+    Unspent(Utxo),
+    /// By this transaction, which was accepted at this place; see [`Chain::accepted`].
+    Spent {
+        by: TxId,
+        acceptance: Acceptance,
+    },
+}
+
 /// The node's answer to a submit. kaspad's errors are strings; `kaspa::submit_errors` is the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubmitOutcome {
@@ -105,11 +132,34 @@ pub enum Sighting {
     NotSeen,
 }
 
+/// A transaction as the virtual chain accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpentOutput {
+pub struct AcceptedTransaction {
+    pub inputs: Vec<AcceptedInput>,
+    pub outputs: Vec<Output>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedInput {
     pub outpoint: Outpoint,
+    pub signature_script: Vec<u8>,
+    /// The output it spent. A node that has the transaction may still be unable to tell: kaspad fails for the whole accepting
+    /// block when anything in it touches a script without an address.
+    pub spent: Option<Output>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
     pub amount: Amount,
     pub script_public_key: ScriptPublicKey,
+    pub covenant: bool,
+}
+
+impl AcceptedTransaction {
+    /// The outputs it spent, in the order of its inputs; all or none.
+    pub fn into_spent(self) -> Option<Vec<Output>> {
+        self.inputs.into_iter().map(|input| input.spent).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

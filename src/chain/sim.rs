@@ -4,14 +4,18 @@
 //! While it is down nothing is pushed; `up` pushes what happened meanwhile and resubmits, as the real
 //! chain does after catching up. Used by tests only; `check` never selects it.
 
-use super::{Chain, ChainError, Health, Sighting, SpentOutput, SubmitOutcome, Tip, TxStatus, Utxo};
+mod coins;
+
+use super::{AcceptedInput, AcceptedTransaction, Chain, ChainError, Health, OutpointStatus, Sighting, SubmitOutcome, Tip, TxStatus, Utxo};
 use crate::protocol::{
     acceptance::{Acceptance, Checkpoint},
-    ids::{BlockHash, TxId},
+    ids::{BlockHash, Outpoint, TxId},
     network::Network,
 };
 use async_trait::async_trait;
-use kaspa_consensus_core::tx::Transaction;
+use coins::Coins;
+use kaspa_addresses::Address;
+use kaspa_consensus_core::tx::{ScriptPublicKey, Transaction};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -42,7 +46,7 @@ struct State {
     faults: VecDeque<OnSubmit>,
     held: bool,
     accept_at_once: bool,
-    spent: HashMap<TxId, Vec<SpentOutput>>,
+    coins: Coins,
     utxos: BTreeMap<String, Vec<Utxo>>,
     blocks: u64,
     down: Option<String>,
@@ -74,13 +78,15 @@ impl SimChain {
     }
 
     fn place(&self, txid: TxId, status: TxStatus) {
+        self.change(|state| state.place(txid, status));
+    }
+
+    /// Changes the virtual chain, and publishes what came of it while up.
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
-        match status {
-            TxStatus::Unseen => _ = state.places.remove(&txid),
-            _ => _ = (state.mempool.remove(&txid), state.places.insert(txid, status)),
-        }
+        change(&mut state);
         if state.down.is_none() {
-            state.publish(&txid);
+            state.publish_all();
         }
     }
 
@@ -136,8 +142,7 @@ impl SimChain {
         {
             let mut state = self.lock();
             state.down = None;
-            let followed: Vec<_> = state.followed.keys().copied().collect();
-            followed.iter().for_each(|txid| state.publish(txid));
+            state.publish_all();
         }
         self.health.send_replace(Health { ready: true, reason: None, server_version: Some("sim".into()) });
     }
@@ -177,8 +182,46 @@ impl SimChain {
         self.lock().followed.len()
     }
 
-    pub fn set_spent_outputs(&self, txid: TxId, outputs: Vec<SpentOutput>) {
-        self.lock().spent.insert(txid, outputs);
+    /// What the node says of the inputs of a transaction, whatever its bytes say.
+    pub fn set_inputs(&self, txid: TxId, inputs: Vec<AcceptedInput>) {
+        self.lock().coins.set_inputs(txid, inputs);
+    }
+
+    /// The next block makes this output.
+    pub fn fund(&self, utxo: Utxo) {
+        self.change(|state| state.coins.make(utxo));
+    }
+
+    /// A reorg removes the block that made the output.
+    pub fn unfund(&self, outpoint: &Outpoint) {
+        self.change(|state| state.coins.unmake(outpoint));
+    }
+
+    /// The next block accepts a transaction of which only the id is known, and which spends this output.
+    pub fn spend(&self, outpoint: Outpoint, by: TxId) -> Acceptance {
+        let acceptance = self.next_block();
+        self.change(|state| state.spend(outpoint, by, acceptance));
+        acceptance
+    }
+
+    /// A reorg removes the block with that spend.
+    pub fn unspend(&self, outpoint: &Outpoint) {
+        self.change(|state| {
+            if let OutpointStatus::Spent { by, .. } = state.coins.status(outpoint) {
+                state.free_rivals(by);
+            }
+            state.coins.unspend(outpoint);
+        });
+    }
+
+    /// The output left the utxo set and the virtual chain does not say by whom yet.
+    pub fn vanish(&self, outpoint: Outpoint) {
+        self.change(|state| state.coins.vanish(outpoint));
+    }
+
+    /// How many outputs are watched.
+    pub fn watched(&self) -> usize {
+        self.lock().coins.watched()
     }
 
     pub fn set_utxos(&self, address: &str, utxos: Vec<Utxo>) {
@@ -205,6 +248,55 @@ impl SimChain {
 }
 
 impl State {
+    fn place(&mut self, txid: TxId, status: TxStatus) {
+        match status {
+            TxStatus::Unseen => {
+                if let Some(TxStatus::Conflicted { by, .. }) = self.places.remove(&txid) {
+                    self.coins.take_back(by);
+                }
+                self.coins.take_back(txid);
+                self.free_rivals(txid);
+            }
+            TxStatus::Accepted(acceptance) => {
+                self.settle(txid, status);
+                let spent = self.coins.accept(txid, acceptance);
+                self.beat_rivals(txid, &spent, acceptance);
+            }
+            TxStatus::Conflicted { by, acceptance } => {
+                self.settle(txid, status);
+                let inputs: Vec<_> = self.coins.transaction(&txid).into_iter().flat_map(coins::inputs).collect();
+                inputs.iter().for_each(|input| self.coins.spend(*input, by, acceptance));
+            }
+        }
+    }
+
+    fn settle(&mut self, txid: TxId, status: TxStatus) {
+        self.mempool.remove(&txid);
+        self.places.insert(txid, status);
+    }
+
+    fn spend(&mut self, outpoint: Outpoint, by: TxId, acceptance: Acceptance) {
+        self.coins.spend(outpoint, by, acceptance);
+        self.beat_rivals(by, &[outpoint], acceptance);
+    }
+
+    /// Every other transaction that spends one of these outputs has lost.
+    fn beat_rivals(&mut self, by: TxId, spent: &[Outpoint], acceptance: Acceptance) {
+        for rival in self.coins.rivals(by, spent) {
+            self.settle(rival, TxStatus::Conflicted { by, acceptance });
+        }
+    }
+
+    fn free_rivals(&mut self, by: TxId) {
+        self.places.retain(|_, place| !matches!(place, TxStatus::Conflicted { by: winner, .. } if *winner == by));
+    }
+
+    fn publish_all(&mut self) {
+        let followed: Vec<_> = self.followed.keys().copied().collect();
+        followed.iter().for_each(|txid| self.publish(txid));
+        self.coins.publish();
+    }
+
     fn publish(&mut self, txid: &TxId) {
         let Some(followed) = self.followed.get(txid) else { return };
         let status = self.places.get(txid).copied().unwrap_or(TxStatus::Unseen);
@@ -242,6 +334,11 @@ impl Chain for SimChain {
                 return outcome;
             }
             state.submits.push(txid);
+            state.coins.learn(transaction);
+            if let Some((by, acceptance)) = state.coins.spent_by_another(transaction) {
+                state.settle(txid, TxStatus::Conflicted { by, acceptance });
+                state.publish(&txid);
+            }
             let placed = matches!(state.places.get(&txid), Some(TxStatus::Accepted(_)));
             let conflicted = matches!(state.places.get(&txid), Some(TxStatus::Conflicted { .. }));
             let new = !placed && !conflicted && state.mempool.insert(txid);
@@ -262,6 +359,7 @@ impl Chain for SimChain {
     fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus> {
         let txid = TxId::from(transaction.id());
         let mut state = self.lock();
+        state.coins.learn(transaction);
         if let Some(followed) = state.followed.get_mut(&txid) {
             followed.resubmit |= resubmit;
             return followed.status.subscribe();
@@ -289,12 +387,28 @@ impl Chain for SimChain {
         })
     }
 
-    async fn spent_outputs(&self, txid: &TxId, _acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
-        self.unavailable()?.spent.get(txid).cloned().ok_or_else(|| ChainError::NotFound("the test did not say".into()))
+    fn watch_outpoint(&self, outpoint: Outpoint, _: &ScriptPublicKey, _: Option<u64>) -> watch::Receiver<OutpointStatus> {
+        let mut state = self.lock();
+        let told = if state.down.is_none() { state.coins.status(&outpoint) } else { OutpointStatus::Unknown };
+        state.coins.watch(outpoint, told)
     }
 
+    fn unwatch_outpoint(&self, outpoint: &Outpoint) {
+        self.lock().coins.unwatch(outpoint);
+    }
+
+    async fn accepted(&self, txid: &TxId, _: &Acceptance) -> Result<AcceptedTransaction, ChainError> {
+        self.unavailable()?.coins.accepted(txid).ok_or_else(|| ChainError::NotFound("the test did not say".into()))
+    }
+
+    /// What the test set for the address, and what its transactions made.
     async fn utxos(&self, address: &str) -> Result<Vec<Utxo>, ChainError> {
-        Ok(self.unavailable()?.utxos.get(address).cloned().unwrap_or_default())
+        let state = self.unavailable()?;
+        let mut found = state.utxos.get(address).cloned().unwrap_or_default();
+        if let Ok(script) = Address::try_from(address).map(|address| kaspa_txscript::pay_to_address_script(&address)) {
+            found.extend(state.coins.unspent().filter(|utxo| utxo.script_public_key == script).cloned());
+        }
+        Ok(found)
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {
@@ -304,49 +418,4 @@ impl Chain for SimChain {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use kaspa_consensus_core::subnets::SUBNETWORK_ID_NATIVE;
-
-    fn transaction(salt: u8) -> (Transaction, TxId) {
-        let transaction = Transaction::new(0, vec![], vec![], 0, SUBNETWORK_ID_NATIVE, 0, vec![salt]);
-        let txid = transaction.id().into();
-        (transaction, txid)
-    }
-
-    #[tokio::test]
-    async fn what_happens_while_it_is_down_is_pushed_when_it_is_up() {
-        let chain = SimChain::new(Network::Simnet);
-        let ((a, a_id), (b, b_id)) = (transaction(1), transaction(2));
-        let (one, two) = (chain.follow(&a, None, true), chain.follow(&b, None, true));
-        assert_eq!(chain.submit(&a).await, SubmitOutcome::New);
-        assert_eq!(chain.submit(&a).await, SubmitOutcome::Known);
-        chain.down("disconnected");
-        chain.lose_mempool();
-        let acceptance = chain.accept(b_id);
-        assert_eq!(*two.borrow(), TxStatus::Unseen);
-        assert!(matches!(chain.submit(&a).await, SubmitOutcome::Unavailable(_)));
-        chain.up();
-        assert_eq!((*one.borrow(), *two.borrow()), (TxStatus::Unseen, TxStatus::Accepted(acceptance)));
-        assert_eq!(chain.submits(), [a_id, a_id, a_id], "sent again, once");
-    }
-
-    #[tokio::test]
-    async fn faults_come_in_the_order_they_were_asked_for() {
-        let chain = SimChain::new(Network::Simnet);
-        let (tx, txid) = transaction(1);
-        let rejected = SubmitOutcome::Rejected("bad".into());
-        chain.on_submit([OnSubmit::Answer(rejected.clone()), OnSubmit::DropAnswer]);
-        assert_eq!(chain.submit(&tx).await, rejected);
-        assert_eq!(chain.sighting(&tx).await.unwrap(), Sighting::NotSeen);
-        assert!(matches!(chain.submit(&tx).await, SubmitOutcome::Unknown(_)));
-        assert_eq!(chain.sighting(&tx).await.unwrap(), Sighting::Mempool);
-        let status = chain.follow(&tx, None, true);
-        chain.accept(txid);
-        chain.take_back(txid);
-        assert_eq!(*status.borrow(), TxStatus::Unseen);
-        chain.conflict(txid, TxId([9; 32]));
-        assert!(matches!(*status.borrow(), TxStatus::Conflicted { .. }));
-        assert!(matches!(chain.submit(&tx).await, SubmitOutcome::Unknown(_)));
-    }
-}
+mod tests;

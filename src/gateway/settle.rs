@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     binding::exact_v1::payer,
-    chain::{ChainError, Health, SpentOutput, SubmitOutcome, TxStatus},
+    chain::{ChainError, Health, Output, SubmitOutcome, TxStatus},
     protocol::{ids::TxId, policy::Observe, refusal::Code, requirements::Finality, time::UnixMillis},
     store::{Acceptance, Advanced, Fact, PaymentRecord, PaymentState, Submission},
     wire::envelope::PayerProof,
@@ -217,13 +217,7 @@ impl Gateway {
 
     /// A transaction the network knew first is served only to who proves the key of an input, and
     /// only for an offer older than its acceptance.
-    async fn prove(
-        &self,
-        admitted: &Admitted,
-        acceptance: &Acceptance,
-        spent: Option<&[SpentOutput]>,
-        proof: Option<&PayerProof>,
-    ) -> Step<()> {
+    async fn prove(&self, admitted: &Admitted, acceptance: &Acceptance, spent: Option<&[Output]>, proof: Option<&PayerProof>) -> Step<()> {
         let purchase = &admitted.purchase;
         if acceptance.daa_score < purchase.claim.offer_daa {
             return Err(purchase.refusal(
@@ -237,14 +231,14 @@ impl Gateway {
         self.step(admitted, Fact::Proven).await
     }
 
-    async fn spent(&self, txid: &TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
-        timeout(PAYER_WAIT, self.chain.spent_outputs(txid, acceptance))
-            .await
-            .unwrap_or_else(|_| Err(ChainError::Unavailable("no answer in time".into())))
+    async fn spent(&self, txid: &TxId, acceptance: &Acceptance) -> Result<Vec<Output>, ChainError> {
+        let late = |_| Err(ChainError::Unavailable("no answer in time".into()));
+        let accepted = timeout(PAYER_WAIT, self.chain.accepted(txid, acceptance)).await.unwrap_or_else(late)?;
+        accepted.into_spent().ok_or_else(|| ChainError::NotFound("the node does not name what it spent".into()))
     }
 
     /// The address of the inputs, when they are all of one.
-    fn payer_address(&self, spent: &[SpentOutput]) -> Option<String> {
+    fn payer_address(&self, spent: &[Output]) -> Option<String> {
         let (first, rest) = spent.split_first()?;
         if rest.iter().any(|output| output.script_public_key != first.script_public_key) {
             return None;

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use kas402::{
-    chain::{Chain, ChainError, Health, Sighting, SpentOutput, SubmitOutcome, Tip, TxStatus, Utxo},
+    chain::{AcceptedTransaction, Chain, ChainError, Health, OutpointStatus, Sighting, SubmitOutcome, Tip, TxStatus, Utxo},
     client::wallet::Wallet,
     protocol::{
         amount::Amount,
@@ -369,7 +369,13 @@ impl Chain for FakeNode {
         self.sighting.lock().unwrap().ok_or_else(|| ChainError::Unavailable("told so".into()))
     }
 
-    async fn spent_outputs(&self, _: &TxId, _: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
+    fn watch_outpoint(&self, _: Outpoint, _: &ScriptPublicKey, _: Option<u64>) -> watch::Receiver<OutpointStatus> {
+        unreachable!("a buyer of single payments watches nothing")
+    }
+
+    fn unwatch_outpoint(&self, _: &Outpoint) {}
+
+    async fn accepted(&self, _: &TxId, _: &Acceptance) -> Result<AcceptedTransaction, ChainError> {
         unreachable!("the buyer does not ask")
     }
 

@@ -4,11 +4,13 @@
 //! more, and only then publishes. From then on a notification does two things: it names accepting
 //! blocks early (one question to the node turns that into a published acceptance), and it makes the
 //! chain be asked for from our own tail, which is the only thing that adds or removes chain blocks.
-//! So late, lost or reordered notifications cost time, never truth.
+//! So late, lost or reordered notifications cost time, never truth. Watched outputs are asked of the utxo
+//! set in the same spirit: their notifications only say what to ask for.
 
 use super::{
     link::LinkState,
-    node::{CallError, Node},
+    node::{CallError, Events, Node},
+    outputs::Question,
     search,
     shared::{Shared, lock},
     submit_errors::Verdict,
@@ -16,7 +18,10 @@ use super::{
 };
 use crate::{
     chain::Tip,
-    protocol::{acceptance::Checkpoint, ids::BlockHash},
+    protocol::{
+        acceptance::Checkpoint,
+        ids::{BlockHash, Outpoint},
+    },
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use kaspa_wrpc_client::prelude::Notification;
@@ -33,6 +38,10 @@ const SCAN_BLOCKS: usize = 64;
 const SEARCH: Duration = Duration::from_secs(5);
 /// Transactions in one such search.
 const SEARCH_TRANSACTIONS: usize = 16;
+/// Pause after a session that failed.
+const RETRY: Duration = Duration::from_millis(200);
+/// How often every watched output is asked for, although nothing was notified.
+const AUDIT: Duration = Duration::from_secs(60);
 /// How often the checkpoint is renewed and the nodes are compared.
 const CHORES: Duration = Duration::from_secs(5);
 /// Chain blocks the checkpoint lies behind the tail; at least as much blue score.
@@ -50,8 +59,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         if let Err(error) = ended {
             tracing::warn!(?error, "following the node ended");
             shared.not_ready("disconnected: the node stopped answering".into());
-            // why: the link itself notices a dead node a moment later; until then trying again is all there is to do
-            sleep(Duration::from_millis(200)).await;
+            sleep(RETRY).await; // why: the link notices a dead node a moment later; until then trying again is all there is to do
         }
     }
 }
@@ -63,6 +71,8 @@ enum Done {
     Polled(Result<Option<Tip>, CallError>),
     Scanned(Result<(), CallError>),
     Searched(Result<(), CallError>),
+    Asked(Result<(), CallError>),
+    Traced(Result<(), CallError>),
     Chores(Result<bool, CallError>),
 }
 
@@ -74,9 +84,9 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
     lock(&shared.tracker).begin_catch_up();
     let events = node.subscribe().await?;
     let tip = tokio::select! {
-        ready = prepare(shared, node) => ready?,
+        ready = prepare(shared, node, &events) => ready?,
         // What is notified meanwhile is only thrown away, so that it does not pile up: the chain is asked for again below.
-        () = drain(&events) => return Err(CallError::Lost("the notifications ended".into())),
+        () = drain(&events.events) => return Err(CallError::Lost("the notifications ended".into())),
     };
     lock(&shared.tracker).caught_up();
     // After the statuses: depth is counted from what they say.
@@ -85,14 +95,16 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
 
     let mut link = shared.links[index].clone();
     let mut work = Work::new();
-    let (mut polling, mut scanning, mut searching) = (false, false, false);
+    let (mut polling, mut scanning, mut searching, mut asking, mut tracing) = (false, false, false, false, false);
     // Anything between the end of the catch-up and the beginning of the subscription is read now.
     let mut dirty = true;
     // Notifications overtake each other, so the last one may be an older one: now and then the scores are asked for.
     let mut refresh = true;
     let mut depth = Depth::default();
-    let (mut polls, mut scans, mut chores) = (every(POLL), every(SCAN), every(CHORES));
-    let mut next_search = Instant::now();
+    let (mut polls, mut scans, mut chores, mut audits) = (every(POLL), every(SCAN), every(CHORES), every(AUDIT));
+    // The first tick of an interval is at once, and everything was asked for a moment ago.
+    audits.reset();
+    let (mut next_search, mut next_trace) = (Instant::now(), Instant::now());
     work.push(run_chores(shared, index, node).boxed());
     loop {
         depth.publish(shared);
@@ -108,6 +120,18 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
             depth.asked();
             work.push(poll(shared, node, std::mem::take(&mut refresh)).map(Done::Polled).boxed());
         }
+        subscribe_addresses(shared, node, &events).await?;
+        if !asking && let Some(question) = next_question(shared) {
+            asking = true;
+            work.push(ask(shared, node, question).map(Done::Asked).boxed());
+        }
+        if !tracing && next_trace <= Instant::now() {
+            let wanted = lock(&shared.tracker).take_to_trace();
+            if let Some((daa_score, outpoints)) = wanted {
+                (tracing, next_trace) = (true, Instant::now() + SEARCH);
+                work.push(trace(shared, node, daa_score, outpoints).map(Done::Traced).boxed());
+            }
+        }
         if !searching && next_search <= Instant::now() {
             let wanted = lock(&shared.tracker).take_to_search(SEARCH_TRANSACTIONS);
             if !wanted.is_empty() {
@@ -116,7 +140,7 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
             }
         }
         tokio::select! {
-            event = events.recv() => match event {
+            event = events.events.recv() => match event {
                 Ok(event) => dirty |= take_event(shared, &mut depth, event),
                 Err(_) => return Err(CallError::Lost("the notifications ended".into())),
             },
@@ -130,6 +154,9 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
                     polling = false;
                     let scores = result?;
                     depth.merged();
+                    if lock(&shared.tracker).hunting() {
+                        scans.reset_immediately();
+                    }
                     if let Some(scores) = scores {
                         depth.merged = Some(scores.blue_score);
                         shared.tip.send_modify(|tip| tip.daa_score = scores.daa_score);
@@ -137,6 +164,8 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
                 }
                 Done::Scanned(result) => { scanning = false; result? }
                 Done::Searched(result) => { searching = false; result? }
+                Done::Asked(result) => { asking = false; result? }
+                Done::Traced(result) => { tracing = false; result? }
                 Done::Chores(agreed) => shared.agree(agreed?),
             },
             () = shared.wake.notified() => {}
@@ -146,7 +175,11 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
                     return Ok(());
                 }
             }
-            _ = polls.tick() => (dirty, refresh) = (true, true),
+            _ = polls.tick() => {
+                (dirty, refresh) = (true, true);
+                lock(&shared.tracker).ask_again();
+            }
+            _ = audits.tick() => lock(&shared.tracker).ask_all(),
             _ = scans.tick(), if !scanning => {
                 let plan = lock(&shared.tracker).scan_plan(std::time::Instant::now(), SCAN_BLOCKS);
                 if !plan.is_empty() {
@@ -160,11 +193,48 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
 }
 
 /// Everything that must be known before anything is published. The tip is that of before the chain was read.
-async fn prepare(shared: &Shared, node: &Node) -> Result<Tip, CallError> {
+async fn prepare(shared: &Shared, node: &Node, events: &Events) -> Result<Tip, CallError> {
     let (daa_score, blue_score) = node.scores().await?;
     catch_up(shared, node).await?;
     locate_all(shared, node).await?;
+    // All of them: the loop would take one batch at a time.
+    while subscribe_addresses(shared, node, events).await? {}
+    while let Some(question) = next_question(shared) {
+        ask(shared, node, question).await?;
+    }
     Ok(Tip { daa_score, blue_score })
+}
+
+/// Subscribes to what became watched; returns whether there was anything.
+async fn subscribe_addresses(shared: &Shared, node: &Node, events: &Events) -> Result<bool, CallError> {
+    let subscriptions = lock(&shared.tracker).take_subscriptions();
+    let any = !subscriptions.start.is_empty() || !subscriptions.stop.is_empty();
+    node.subscribe_addresses(events, subscriptions).await?;
+    Ok(any)
+}
+
+fn next_question(shared: &Shared) -> Option<Question> {
+    let daa_score = shared.tip.borrow().daa_score;
+    lock(&shared.tracker).take_question(daa_score)
+}
+
+/// What the utxo set holds of the outputs asked for.
+async fn ask(shared: &Shared, node: &Node, question: Question) -> Result<(), CallError> {
+    let entries = node.unspent(question.addresses.clone()).await?;
+    let utxos = entries.into_iter().filter_map(super::node::utxo).map(|utxo| (utxo.outpoint, utxo)).collect();
+    lock(&shared.tracker).answered(question, utxos);
+    Ok(())
+}
+
+async fn trace(shared: &Shared, node: &Node, daa_score: u64, outpoints: Vec<Outpoint>) -> Result<(), CallError> {
+    match search::trace(node, &shared.tracker, daa_score, &outpoints).await {
+        Err(CallError::Refused(why)) => {
+            tracing::warn!(%why, "searching for the spend of an output failed");
+            lock(&shared.tracker).traced(&outpoints, None);
+            Ok(())
+        }
+        ended => ended,
+    }
 }
 
 /// The sink's blue score, held back until the chain it was told of is merged: published at once, it would make a payment
@@ -225,6 +295,11 @@ fn take_event(shared: &Shared, depth: &mut Depth, event: Notification) -> bool {
         }
         Notification::VirtualDaaScoreChanged(change) => {
             shared.tip.send_modify(|tip| tip.daa_score = change.virtual_daa_score);
+            false
+        }
+        Notification::UtxosChanged(change) => {
+            let named = change.added.iter().chain(change.removed.iter()).map(|entry| super::node::outpoint(&entry.outpoint));
+            lock(&shared.tracker).hint_outputs(named);
             false
         }
         _ => false,
@@ -307,7 +382,7 @@ async fn locate_all(shared: &Shared, node: &Node) -> Result<(), CallError> {
 
 async fn scan(shared: &Shared, node: &Node, plan: Vec<super::tracker::Scan>) -> Result<(), CallError> {
     for scan in plan {
-        match search::scan_for_conflicts(node, &shared.tracker, &scan).await {
+        match search::scan_for_spends(node, &shared.tracker, &scan).await {
             Ok(()) => {}
             // The block was pruned meanwhile: there is nothing to search in it.
             Err(CallError::Refused(_)) => lock(&shared.tracker).scanned(&scan),

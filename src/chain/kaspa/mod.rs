@@ -7,26 +7,30 @@
 //!
 //! Limits, on purpose: a transaction accepted before our start is found while one of its outputs is
 //! unspent or while it is younger than about 50,000 blue score; a conflicting spend is found back to
-//! the beginning of the kept chain (6,000 blue score before a start without checkpoint, and the checkpoint otherwise).
+//! the beginning of the kept chain (6,000 blue score before a start without checkpoint, and the checkpoint otherwise), and the
+//! spend of a watched output that was known to be unspent as far back as an acceptance.
 
+mod followed;
 mod follower;
 mod link;
 mod node;
+mod outputs;
 mod search;
 mod shared;
 mod submit_errors;
 mod tracker;
 
-use super::{Chain, ChainError, Health, Sighting, SpentOutput, SubmitOutcome, Tip, TxStatus, Utxo};
+use super::{AcceptedTransaction, Chain, ChainError, Health, OutpointStatus, Sighting, SubmitOutcome, Tip, TxStatus, Utxo};
 use crate::protocol::{
     acceptance::{Acceptance, Checkpoint},
-    ids::TxId,
+    ids::{Outpoint, TxId},
     network::Network,
     time::UnixMillis,
 };
 use async_trait::async_trait;
 use kaspa_addresses::Address;
-use kaspa_consensus_core::tx::Transaction;
+use kaspa_consensus_core::tx::{ScriptPublicKey, Transaction};
+use kaspa_txscript::extract_script_pub_key_address;
 use shared::{Shared, lock, resubmit_on_connect};
 use std::{
     sync::{Arc, Mutex},
@@ -141,9 +145,24 @@ impl Chain for KaspaChain {
         Ok(if found.is_empty() { Sighting::NotSeen } else { Sighting::UtxoSet })
     }
 
-    async fn spent_outputs(&self, txid: &TxId, acceptance: &Acceptance) -> Result<Vec<SpentOutput>, ChainError> {
+    fn watch_outpoint(&self, outpoint: Outpoint, script: &ScriptPublicKey, known_unspent: Option<u64>) -> watch::Receiver<OutpointStatus> {
+        let Ok(address) = extract_script_pub_key_address(script, self.network().address_prefix()) else {
+            // Nothing can be asked about it; a sender that is gone changes nothing any more.
+            return watch::channel(OutpointStatus::Unknown).1;
+        };
+        let receiver = lock(&self.shared.tracker).watch(outpoint, address, known_unspent, std::time::Instant::now());
+        self.shared.wake.notify_one();
+        receiver
+    }
+
+    fn unwatch_outpoint(&self, outpoint: &Outpoint) {
+        lock(&self.shared.tracker).unwatch(outpoint);
+        self.shared.wake.notify_one();
+    }
+
+    async fn accepted(&self, txid: &TxId, acceptance: &Acceptance) -> Result<AcceptedTransaction, ChainError> {
         let sink_blue_score = self.shared.tip.borrow().blue_score;
-        Ok(self.shared.a_node()?.spent_outputs(*txid, acceptance, sink_blue_score).await?)
+        Ok(search::accepted(&self.shared.a_node()?, *txid, acceptance, sink_blue_score).await?)
     }
 
     async fn utxos(&self, address: &str) -> Result<Vec<Utxo>, ChainError> {

@@ -4,7 +4,8 @@
 //! files of this folder only.
 
 use super::{
-    super::{SpentOutput, Utxo},
+    super::{AcceptedInput, AcceptedTransaction, Output, Utxo},
+    outputs::Subscriptions,
     shared::lock,
     submit_errors,
 };
@@ -19,8 +20,10 @@ use kaspa_addresses::Address;
 use kaspa_consensus_core::tx::Transaction;
 use kaspa_txscript::extract_script_pub_key_address;
 use kaspa_wrpc_client::prelude::{
-    ChannelConnection, ChannelType, KaspaRpcClient, Notification, RpcApi, RpcDataVerbosityLevel, RpcResult, RpcTransaction,
-    RpcUtxosByAddressesEntry, Scope, SinkBlueScoreChangedScope, VirtualChainChangedScope, VirtualDaaScoreChangedScope,
+    ChannelConnection, ChannelType, KaspaRpcClient, ListenerId, Notification, RpcApi, RpcDataVerbosityLevel, RpcOptionalTransaction,
+    RpcOptionalTransactionInput, RpcOptionalTransactionOutput, RpcResult, RpcTransaction, RpcTransactionInput, RpcTransactionOutpoint,
+    RpcTransactionOutput, RpcUtxosByAddressesEntry, Scope, SinkBlueScoreChangedScope, UtxosChangedScope, VirtualChainChangedScope,
+    VirtualDaaScoreChangedScope,
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -79,10 +82,43 @@ pub(super) struct ChainPath {
     pub added: Vec<(BlockHash, Vec<TxId>)>,
 }
 
-/// A transaction of a block, as far as conflicts need it.
+/// A transaction of a block.
 pub(super) struct BlockTransaction {
     pub txid: TxId,
-    pub inputs: Vec<Outpoint>,
+    transaction: RpcTransaction,
+}
+
+impl BlockTransaction {
+    pub fn spends(&self) -> impl Iterator<Item = Outpoint> {
+        self.transaction.inputs.iter().map(|input| outpoint(&input.previous_outpoint))
+    }
+
+    /// As the trait shows it, without what it spent; `None` when an amount is impossible.
+    pub fn read(self) -> Option<AcceptedTransaction> {
+        let input = |input: RpcTransactionInput| AcceptedInput {
+            outpoint: outpoint(&input.previous_outpoint),
+            signature_script: input.signature_script,
+            spent: None,
+        };
+        let output = |output: RpcTransactionOutput| {
+            let amount = Amount::from_sompi(output.value).ok()?;
+            Some(Output { amount, script_public_key: output.script_public_key, covenant: output.covenant.is_some() })
+        };
+        Some(AcceptedTransaction {
+            inputs: self.transaction.inputs.into_iter().map(input).collect(),
+            outputs: self.transaction.outputs.into_iter().map(output).collect::<Option<_>>()?,
+        })
+    }
+}
+
+pub(super) fn outpoint(outpoint: &RpcTransactionOutpoint) -> Outpoint {
+    Outpoint { txid: outpoint.transaction_id.into(), index: outpoint.index }
+}
+
+/// Notifications of one connection.
+pub(super) struct Events {
+    pub events: async_channel::Receiver<Notification>,
+    listener: ListenerId,
 }
 
 /// Blocks whose selected parent is remembered: those that payments of the last moments were accepted by.
@@ -131,7 +167,7 @@ impl Node {
     }
 
     /// A new listener for the virtual chain and its scores. The subscription is made in the background.
-    pub async fn subscribe(&self) -> Result<async_channel::Receiver<Notification>, CallError> {
+    pub async fn subscribe(&self) -> Result<Events, CallError> {
         let (sender, receiver) = async_channel::unbounded();
         let listener = self.client.register_new_listener(ChannelConnection::new("kas402", sender, ChannelType::Closable));
         for scope in [
@@ -141,7 +177,22 @@ impl Node {
         ] {
             self.call(CALL, self.client.start_notify(listener, scope)).await?;
         }
-        Ok(receiver)
+        Ok(Events { events: receiver, listener })
+    }
+
+    /// Begins to notify changes of the outputs of these addresses, and ends it for those, in the background.
+    pub async fn subscribe_addresses(&self, events: &Events, subscriptions: Subscriptions) -> Result<(), CallError> {
+        let Subscriptions { start, stop } = subscriptions;
+        // Without addresses it would mean all of them.
+        if !start.is_empty() {
+            let scope = Scope::UtxosChanged(UtxosChangedScope::new(start));
+            self.call(CALL, self.client.start_notify(events.listener, scope)).await?;
+        }
+        if !stop.is_empty() {
+            let scope = Scope::UtxosChanged(UtxosChangedScope::new(stop));
+            self.call(CALL, self.client.stop_notify(events.listener, scope)).await?;
+        }
+        Ok(())
     }
 
     /// Virtual DAA score and sink blue score.
@@ -194,15 +245,11 @@ impl Node {
 
     pub async fn block_transactions(&self, hash: BlockHash) -> Result<Vec<BlockTransaction>, CallError> {
         let block = self.call(LONG_CALL, self.client.get_block(hash.into(), true)).await?;
-        let read = |transaction: &RpcTransaction| {
+        let read = |transaction: RpcTransaction| {
             let txid = transaction.verbose_data.as_ref()?.transaction_id.into();
-            let inputs = transaction
-                .inputs
-                .iter()
-                .map(|input| Outpoint { txid: input.previous_outpoint.transaction_id.into(), index: input.previous_outpoint.index });
-            Some(BlockTransaction { txid, inputs: inputs.collect() })
+            Some(BlockTransaction { txid, transaction })
         };
-        Ok(block.transactions.iter().filter_map(read).collect())
+        Ok(block.transactions.into_iter().filter_map(read).collect())
     }
 
     /// The virtual chain from `start` on, with the ids each block accepted.
@@ -260,11 +307,16 @@ impl Node {
         Ok(ours.map(|entry| (entry.outpoint.transaction_id.into(), entry.utxo_entry.block_daa_score)).collect())
     }
 
-    /// The outputs `txid` spent, from the data of the block that accepted it. `sink_blue_score` is one the sink had already.
+    /// A transaction with the outputs it spent, from the data of the block that accepted it. `sink_blue_score` is one the sink had already.
     ///
     /// One question where the block was asked about before. Never two at once: the socket is not ours to set
     /// `TCP_NODELAY` on, and a second small answer then waits 40 ms for the first one's acknowledgement.
-    pub async fn spent_outputs(&self, txid: TxId, acceptance: &Acceptance, sink_blue_score: u64) -> Result<Vec<SpentOutput>, CallError> {
+    pub async fn accepted_with_spent(
+        &self,
+        txid: TxId,
+        acceptance: &Acceptance,
+        sink_blue_score: u64,
+    ) -> Result<AcceptedTransaction, CallError> {
         let parent = self.selected_parent(acceptance.block).await?;
         // The answer begins after the accepting block's parent; this many confirmations keep later blocks out of it.
         let depth = sink_blue_score.saturating_sub(acceptance.blue_score).saturating_sub(1);
@@ -277,21 +329,7 @@ impl Node {
             .flat_map(|block| &block.accepted_transactions)
             .find(|transaction| transaction.verbose_data.as_ref().is_some_and(|data| data.transaction_id == wanted))
             .ok_or_else(|| CallError::Refused("the block did not accept the transaction".into()))?;
-        let read = |input: &kaspa_wrpc_client::prelude::RpcOptionalTransactionInput| {
-            let outpoint = input.previous_outpoint.as_ref()?;
-            let entry = input.verbose_data.as_ref()?.utxo_entry.as_ref()?;
-            Some(SpentOutput {
-                outpoint: Outpoint { txid: outpoint.transaction_id?.into(), index: outpoint.index? },
-                amount: Amount::from_sompi(entry.amount?).ok()?,
-                script_public_key: entry.script_public_key.clone()?,
-            })
-        };
-        transaction
-            .inputs
-            .iter()
-            .map(read)
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| CallError::Refused("the node left out a spent output".into()))
+        read_accepted(transaction).ok_or_else(|| CallError::Refused("the node left out a part of the transaction".into()))
     }
 
     pub async fn close(&self) {
@@ -300,10 +338,38 @@ impl Node {
     }
 }
 
+fn read_accepted(transaction: &RpcOptionalTransaction) -> Option<AcceptedTransaction> {
+    let input = |input: &RpcOptionalTransactionInput| {
+        let outpoint = input.previous_outpoint.as_ref()?;
+        let entry = input.verbose_data.as_ref()?.utxo_entry.as_ref()?;
+        let spent = Output {
+            amount: Amount::from_sompi(entry.amount?).ok()?,
+            script_public_key: entry.script_public_key.clone()?,
+            covenant: entry.covenant_id.is_some(),
+        };
+        Some(AcceptedInput {
+            outpoint: Outpoint { txid: outpoint.transaction_id?.into(), index: outpoint.index? },
+            signature_script: input.signature_script.clone()?,
+            spent: Some(spent),
+        })
+    };
+    let output = |output: &RpcOptionalTransactionOutput| {
+        Some(Output {
+            amount: Amount::from_sompi(output.value?).ok()?,
+            script_public_key: output.script_public_key.clone()?,
+            covenant: output.covenant.as_ref().is_some_and(|binding| binding.0.is_some()),
+        })
+    };
+    Some(AcceptedTransaction {
+        inputs: transaction.inputs.iter().map(input).collect::<Option<_>>()?,
+        outputs: transaction.outputs.iter().map(output).collect::<Option<_>>()?,
+    })
+}
+
 /// An unspent output as the trait shows it; `None` when its amount is impossible.
 pub(super) fn utxo(entry: RpcUtxosByAddressesEntry) -> Option<Utxo> {
     Some(Utxo {
-        outpoint: Outpoint { txid: entry.outpoint.transaction_id.into(), index: entry.outpoint.index },
+        outpoint: outpoint(&entry.outpoint),
         amount: Amount::from_sompi(entry.utxo_entry.amount).ok()?,
         script_public_key: entry.utxo_entry.script_public_key,
         daa_score: entry.utxo_entry.block_daa_score,

@@ -4,16 +4,21 @@
 //! back there are two ways, tried in this order for what a submit or a lost checkpoint made suspect:
 //! an unspent output tells the DAA score of its acceptance, as far back as the node keeps blocks;
 //! when every output is spent, the last [`DEEP_BLUE`] of blue score are read. What is older *and*
-//! spent stays unresolved: absence is never rejection.
+//! spent stays unresolved: absence is never rejection. The spend of an output is looked for in the
+//! transactions themselves, block by block, over the same stretch.
 
 use super::{
-    node::{BlockFacts, CallError, Node},
+    node::{BlockFacts, BlockTransaction, CallError, Node},
     shared::lock,
     tracker::{Scan, Tracker},
 };
-use crate::protocol::{
-    ids::{BlockHash, TxId},
-    network::Network,
+use crate::{
+    chain::AcceptedTransaction,
+    protocol::{
+        acceptance::Acceptance,
+        ids::{BlockHash, Outpoint, TxId},
+        network::Network,
+    },
 };
 use kaspa_consensus_core::tx::Transaction;
 use std::{
@@ -118,25 +123,83 @@ pub(super) async fn find_accepted(
     Ok(found)
 }
 
-/// Searches one chain block for spends that conflict with followed transactions: the blocks it merged
-/// hold the transactions it accepted. (`get_virtual_chain_from_block_v2` would tell in one call, but it
-/// fails as a whole when any transaction of the stretch spends a non-standard script.)
-pub(super) async fn scan_for_conflicts(node: &Node, tracker: &Mutex<Tracker>, scan: &Scan) -> Result<(), CallError> {
-    let accepted: HashSet<_> = scan.ids.iter().copied().collect();
-    if !accepted.is_empty() {
-        for merged in node.block(scan.block).await?.merged {
+/// The transactions a chain block accepted, of which `ids` are wanted: they are in the blocks it merged.
+/// (`get_virtual_chain_from_block_v2` would tell in one call, but it fails as a whole when any transaction of the
+/// stretch touches a non-standard script.)
+async fn accepted_in(node: &Node, block: BlockHash, ids: &[TxId]) -> Result<Vec<BlockTransaction>, CallError> {
+    let wanted: HashSet<_> = ids.iter().copied().collect();
+    let mut found = HashMap::new();
+    if !wanted.is_empty() {
+        for merged in node.block(block).await?.merged {
             let transactions = match node.block_transactions(merged).await {
                 Ok(transactions) => transactions,
                 // Pruned: cannot be searched any more.
                 Err(CallError::Refused(_)) => continue,
                 Err(lost) => return Err(lost),
             };
-            let mut tracker = lock(tracker);
-            for transaction in transactions.into_iter().filter(|transaction| accepted.contains(&transaction.txid)) {
-                tracker.spent(scan.block, transaction.txid, transaction.inputs);
+            // One transaction may be in several of the blocks.
+            found.extend(transactions.into_iter().filter(|tx| wanted.contains(&tx.txid)).map(|tx| (tx.txid, tx)));
+            if found.len() == wanted.len() {
+                break;
             }
         }
     }
-    lock(tracker).scanned(scan);
+    Ok(found.into_values().collect())
+}
+
+/// Searches one chain block for spends of what followed transactions spend, and of watched outputs.
+pub(super) async fn scan_for_spends(node: &Node, tracker: &Mutex<Tracker>, scan: &Scan) -> Result<(), CallError> {
+    let accepted = accepted_in(node, scan.block, &scan.ids).await?;
+    let mut tracker = lock(tracker);
+    for transaction in &accepted {
+        tracker.spent(scan.block, transaction.txid, transaction.spends());
+    }
+    tracker.scanned(scan);
     Ok(())
+}
+
+/// Searches for the spends of these outputs, all unspent at `daa_score`, up to the beginning of the kept chain.
+pub(super) async fn trace(node: &Node, tracker: &Mutex<Tracker>, daa_score: u64, outpoints: &[Outpoint]) -> Result<(), CallError> {
+    let mut start = step_back(node, Score::Daa(daa_score)).await?;
+    let deepest = node.sink_blue_score().await?.saturating_sub(DEEP_BLUE);
+    if node.block(start).await?.blue_score < deepest {
+        start = step_back(node, Score::Blue(deepest)).await?;
+    }
+    let mut cursor = start;
+    while lock(tracker).position(&cursor).is_none() {
+        let path = node.chain_from(cursor).await?;
+        let Some((last, _)) = path.added.last() else { break };
+        cursor = *last;
+        for (block, ids) in &path.added {
+            if lock(tracker).position(block).is_some() {
+                break;
+            }
+            let accepted = match accepted_in(node, *block, ids).await {
+                Ok(accepted) => accepted,
+                Err(CallError::Refused(_)) => continue,
+                Err(lost) => return Err(lost),
+            };
+            let mut tracker = lock(tracker);
+            for transaction in &accepted {
+                tracker.found_spend(*block, transaction.txid, transaction.spends());
+            }
+        }
+    }
+    lock(tracker).traced(outpoints, Some(start));
+    Ok(())
+}
+
+/// What a transaction spent and made: in one call with the outputs it spent, or, where kaspad cannot, from the block's bytes.
+pub(super) async fn accepted(
+    node: &Node,
+    txid: TxId,
+    acceptance: &Acceptance,
+    sink_blue_score: u64,
+) -> Result<AcceptedTransaction, CallError> {
+    let refused = match node.accepted_with_spent(txid, acceptance, sink_blue_score).await {
+        Err(CallError::Refused(why)) => why,
+        answer => return answer,
+    };
+    let found = accepted_in(node, acceptance.block, &[txid]).await?.into_iter().next();
+    found.and_then(BlockTransaction::read).ok_or(CallError::Refused(refused))
 }

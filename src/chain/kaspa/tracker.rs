@@ -1,4 +1,4 @@
-//! What the virtual chain says of the followed transactions: the merge logic, without I/O.
+//! What the virtual chain says of the followed transactions and the watched outputs: the merge logic, without I/O.
 //!
 //! A tail of the virtual chain is kept as the node reported it (`apply`), with the ids each chain
 //! block accepted, bounded in blocks and ids. Notifications are only *hints*: they name an accepting
@@ -6,9 +6,13 @@
 //! confirmed that the block is on its virtual chain (`located`), and it is checked again if the chain
 //! reported after it does not contain the block (`end_poll`).
 //! Nothing is published while catching up; `caught_up` publishes everything at once.
-//! Used by `KaspaChain` under a mutex; every method is short and none waits.
+//! `outputs` adds what the utxo set says of watched outputs. Used by `KaspaChain` under a mutex; every method is short and none waits.
 
-use super::super::TxStatus;
+use super::{
+    super::TxStatus,
+    followed::{Followed, Place, Sent, Subject, What},
+    outputs::{self, Lists},
+};
 use crate::protocol::{
     acceptance::Acceptance,
     ids::{BlockHash, Outpoint, TxId},
@@ -53,61 +57,6 @@ struct ChainBlock {
     since: Instant,
 }
 
-/// Where a followed transaction, or its conflict, was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    /// In this block; its scores are not known yet. `by` is the conflicting transaction.
-    Named {
-        block: BlockHash,
-        by: Option<TxId>,
-    },
-    At {
-        acceptance: Acceptance,
-        by: Option<TxId>,
-    },
-}
-
-impl Place {
-    fn block(&self) -> Option<BlockHash> {
-        match self {
-            Self::Nowhere => None,
-            Self::Named { block, .. } => Some(*block),
-            Self::At { acceptance, .. } => Some(acceptance.block),
-        }
-    }
-}
-
-struct Followed {
-    transaction: Arc<Transaction>,
-    resubmit: bool,
-    status: watch::Sender<TxStatus>,
-    place: Place,
-    since: Instant,
-    /// Conflicts are looked for in chain blocks after this position.
-    scanned: u64,
-    /// There is a reason to believe that an input is spent.
-    suspect: bool,
-}
-
-impl Followed {
-    /// What may be published; `None` while a block is named but not located.
-    fn visible(&self) -> Option<TxStatus> {
-        match self.place {
-            Place::Nowhere => Some(TxStatus::Unseen),
-            Place::Named { .. } => None,
-            Place::At { acceptance, by: None } => Some(TxStatus::Accepted(acceptance)),
-            Place::At { acceptance, by: Some(by) } => Some(TxStatus::Conflicted { by, acceptance }),
-        }
-    }
-
-    fn publish(&self) {
-        if let Some(status) = self.visible() {
-            self.status.send_if_modified(|old| std::mem::replace(old, status) != status);
-        }
-    }
-}
-
 /// One chain block whose merged transactions are to be searched for conflicts.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
@@ -123,8 +72,8 @@ pub(super) struct Tracker {
     base: u64,
     positions: HashMap<BlockHash, u64>,
     accepted: HashMap<TxId, BlockHash>,
-    followed: HashMap<TxId, Followed>,
-    spends: HashMap<Outpoint, Vec<TxId>>,
+    pub(super) followed: HashMap<Subject, Followed>,
+    spends: HashMap<Outpoint, Vec<Subject>>,
     /// Blocks to be located.
     to_locate: BTreeSet<BlockHash>,
     /// Transactions to be searched behind the kept chain.
@@ -134,7 +83,8 @@ pub(super) struct Tracker {
     /// Hinted transactions, with the poll before which the hint came.
     hinted: HashMap<TxId, u64>,
     polls: u64,
-    catching_up: bool,
+    pub(super) catching_up: bool,
+    pub(super) outputs: Lists,
 }
 
 impl Tracker {
@@ -148,54 +98,56 @@ impl Tracker {
         now: Instant,
     ) -> watch::Receiver<TxStatus> {
         let txid = TxId::from(transaction.id());
-        let tail = self.tail_position();
-        if let Some(entry) = self.followed.get_mut(&txid) {
-            entry.resubmit |= resubmit;
+        let subject = Subject::Transaction(txid);
+        if let Some(entry) = self.followed.get_mut(&subject)
+            && let What::Transaction(sent) = &mut entry.what
+        {
+            sent.resubmit |= resubmit;
             // The id does not cover signatures: what a stranger presented first may be forged, so the latest counts.
-            if *entry.transaction != *transaction {
-                entry.transaction = Arc::new(transaction.clone());
+            if *sent.transaction != *transaction {
+                sent.transaction = Arc::new(transaction.clone());
             }
-            return entry.status.subscribe();
+            return sent.status.subscribe();
         }
         let place = known.map_or(Place::Nowhere, |acceptance| Place::At { acceptance, by: None });
-        let status = known.map_or(TxStatus::Unseen, TxStatus::Accepted);
-        let (sender, receiver) = watch::channel(status);
-        for input in &transaction.inputs {
-            self.spends.entry(outpoint(&input.previous_outpoint)).or_default().push(txid);
-        }
-        let entry = Followed {
-            transaction: Arc::new(transaction.clone()),
-            resubmit,
-            status: sender,
-            place,
-            since: now,
-            scanned: tail,
-            suspect: false,
-        };
-        self.followed.insert(txid, entry);
+        let (status, receiver) = watch::channel(known.map_or(TxStatus::Unseen, TxStatus::Accepted));
+        let sent = Sent { transaction: Arc::new(transaction.clone()), resubmit, status };
+        let entry = Followed { what: What::Transaction(sent), place, since: now, scanned: self.tail_position(), suspect: false };
+        self.insert(subject, entry);
         match known {
             // Kept, and verified: the chain may have dropped the block while we were away.
             Some(acceptance) => _ = self.to_locate.insert(acceptance.block),
             None => {
                 if let Some(block) = self.accepted.get(&txid).copied() {
-                    self.name(txid, block, None);
+                    self.name(subject, block, None);
                 }
             }
         }
         receiver
     }
 
-    pub fn unfollow(&mut self, txid: &TxId) {
-        let Some(entry) = self.followed.remove(txid) else { return };
-        for input in &entry.transaction.inputs {
-            let outpoint = outpoint(&input.previous_outpoint);
-            if let Some(spenders) = self.spends.get_mut(&outpoint) {
-                spenders.retain(|spender| spender != txid);
+    pub(super) fn insert(&mut self, subject: Subject, entry: Followed) {
+        for input in inputs(&subject, &entry) {
+            self.spends.entry(input).or_default().push(subject);
+        }
+        self.followed.insert(subject, entry);
+    }
+
+    pub(super) fn forget(&mut self, subject: &Subject) -> Option<Followed> {
+        let entry = self.followed.remove(subject)?;
+        for input in inputs(subject, &entry) {
+            if let Some(spenders) = self.spends.get_mut(&input) {
+                spenders.retain(|spender| spender != subject);
                 if spenders.is_empty() {
-                    self.spends.remove(&outpoint);
+                    self.spends.remove(&input);
                 }
             }
         }
+        Some(entry)
+    }
+
+    pub fn unfollow(&mut self, txid: &TxId) {
+        self.forget(&Subject::Transaction(*txid));
         self.to_search.remove(txid);
         self.to_resubmit.remove(txid);
         self.hinted.remove(txid);
@@ -204,7 +156,7 @@ impl Tracker {
     /// An input may be spent: look for the transaction and its conflicts further back, at once.
     pub fn suspect(&mut self, txid: &TxId) {
         let oldest = self.base.max(self.tail_position().saturating_sub(CONFLICT_LOOKBACK));
-        if let Some(entry) = self.followed.get_mut(txid)
+        if let Some(entry) = self.followed.get_mut(&Subject::Transaction(*txid))
             && entry.place == Place::Nowhere
         {
             if !entry.suspect {
@@ -217,8 +169,8 @@ impl Tracker {
 
     /// Followed transactions that are to be sent again when a node comes back.
     pub fn unsent(&self) -> Vec<Arc<Transaction>> {
-        let unseen = |entry: &&Followed| entry.resubmit && entry.place == Place::Nowhere;
-        self.followed.values().filter(unseen).map(|entry| entry.transaction.clone()).collect()
+        let unseen = self.followed.values().filter(|entry| entry.place == Place::Nowhere).filter_map(Followed::sent);
+        unseen.filter(|sent| sent.resubmit).map(|sent| sent.transaction.clone()).collect()
     }
 
     // ---- the chain
@@ -228,13 +180,14 @@ impl Tracker {
         self.catching_up = true;
         self.hinted.clear();
         // Questions under way were lost with the connection, and another node may see it differently.
-        for (txid, entry) in &self.followed {
-            match entry.place.block() {
-                Some(block) => _ = self.to_locate.insert(block),
-                None if entry.suspect => _ = self.to_search.insert(*txid),
-                None => {}
+        for (subject, entry) in &self.followed {
+            match (entry.place.block(), subject) {
+                (Some(block), _) => _ = self.to_locate.insert(block),
+                (None, Subject::Transaction(txid)) if entry.suspect => _ = self.to_search.insert(*txid),
+                (None, _) => {}
             }
         }
+        self.outputs_of_a_new_connection();
     }
 
     /// The place to continue from.
@@ -260,12 +213,18 @@ impl Tracker {
         self.positions.clear();
         self.accepted.clear();
         self.push(block, Vec::new(), now);
+        self.trace_all_hunts();
     }
 
     /// The chain could not be continued without a gap: what is unresolved may lie in it.
     pub fn search_everything(&mut self) {
-        let unseen = self.followed.iter().filter(|(_, entry)| entry.place == Place::Nowhere).map(|(txid, _)| *txid);
-        self.to_search.extend(unseen);
+        for (subject, entry) in &self.followed {
+            if let Subject::Transaction(txid) = subject
+                && entry.place == Place::Nowhere
+            {
+                self.to_search.insert(*txid);
+            }
+        }
     }
 
     /// Merges what the node said from [`Tracker::tail`] on.
@@ -278,21 +237,24 @@ impl Tracker {
             if self.positions.contains_key(&block) {
                 continue;
             }
-            for txid in &ids {
-                if self.followed.contains_key(txid) {
-                    self.name(*txid, block, None);
-                }
-            }
+            let ours: Vec<_> = ids.iter().copied().filter(|txid| self.followed.contains_key(&Subject::Transaction(*txid))).collect();
             self.push(block, ids, now);
+            for txid in ours {
+                let subject = Subject::Transaction(txid);
+                self.name(subject, block, None);
+                // Its bytes are known: no block has to be read to see what it spends.
+                let spent: Vec<_> = self.followed.get(&subject).map(|entry| inputs(&subject, entry)).unwrap_or_default();
+                self.spent(block, txid, spent);
+            }
         }
-        for txid in gone {
-            self.taken_back(txid);
+        for (subject, by) in gone {
+            self.lost(subject, by, None);
         }
         self.prune();
     }
 
-    /// Takes blocks off the chain; returns the transactions that were accepted, or conflicted, in them.
-    fn remove(&mut self, removed: &[BlockHash]) -> Vec<TxId> {
+    /// Takes blocks off the chain; returns what was placed in them, and by which spend.
+    fn remove(&mut self, removed: &[BlockHash]) -> Vec<(Subject, Option<TxId>)> {
         if removed.is_empty() {
             return Vec::new();
         }
@@ -307,28 +269,51 @@ impl Tracker {
             }
         }
         let tail = self.tail_position();
+        self.outputs.floor = self.outputs.floor.min(tail);
         let mut gone = Vec::new();
-        for (txid, entry) in &mut self.followed {
+        for (subject, entry) in &mut self.followed {
             entry.scanned = entry.scanned.min(tail);
+            if let What::Output(watched) = &mut entry.what {
+                watched.unspent_at = watched.unspent_at.map(|position| position.min(tail));
+            }
             if entry.place.block().is_some_and(|block| removed.contains(&block)) {
+                gone.push((*subject, entry.place.by()));
                 entry.place = Place::Nowhere;
-                gone.push(*txid);
             }
         }
         gone
     }
 
-    /// Publishes the loss unless the same report accepted it anew.
-    fn taken_back(&mut self, txid: TxId) {
-        let Some(entry) = self.followed.get_mut(&txid) else { return };
-        if entry.place != Place::Nowhere {
-            return;
+    /// It is not in `block` any more. It may have been accepted anew elsewhere on the kept chain, itself or what beat it;
+    /// otherwise the loss is published. Returns whether it is lost.
+    fn lost(&mut self, subject: Subject, by: Option<TxId>, block: Option<BlockHash>) -> bool {
+        if self.followed.get(&subject).is_none_or(|entry| entry.place != Place::Nowhere) {
+            return false;
         }
+        let own = match subject {
+            Subject::Transaction(txid) => Some((txid, None)),
+            Subject::Output(_) => None,
+        };
+        for (txid, by) in own.into_iter().chain(by.map(|by| (by, Some(by)))) {
+            if let Some(elsewhere) = self.accepted.get(&txid).copied().filter(|elsewhere| Some(*elsewhere) != block) {
+                self.name(subject, elsewhere, by);
+                return false;
+            }
+        }
+        match subject {
+            Subject::Transaction(txid) => self.taken_back(txid),
+            Subject::Output(outpoint) => self.spend_taken_back(outpoint),
+        }
+        true
+    }
+
+    fn taken_back(&mut self, txid: TxId) {
+        let Some(entry) = self.followed.get_mut(&Subject::Transaction(txid)) else { return };
         entry.suspect = true;
         if !self.catching_up {
             entry.publish();
         }
-        if entry.resubmit {
+        if entry.sent().is_some_and(|sent| sent.resubmit) {
             self.to_resubmit.insert(txid);
         }
     }
@@ -355,8 +340,16 @@ impl Tracker {
     }
 
     /// Position of the last chain block; one before `base` when there is none.
-    fn tail_position(&self) -> u64 {
+    pub(super) fn tail_position(&self) -> u64 {
         (self.base + u64::try_from(self.chain.len()).expect("a bounded length")).saturating_sub(1)
+    }
+
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub(super) fn position(&self, block: &BlockHash) -> Option<u64> {
+        self.positions.get(block).copied()
     }
 
     /// Everything the node had is merged: publishes what came of it.
@@ -370,7 +363,7 @@ impl Tracker {
     /// A published acceptance was taken off the chain and accepted anew in a block that is not located yet:
     /// what is published of it is no longer true.
     pub fn moving(&self) -> bool {
-        self.followed.values().any(|entry| matches!(entry.place, Place::Named { .. }) && *entry.status.borrow() != TxStatus::Unseen)
+        self.followed.values().any(Followed::moving)
     }
 
     // ---- hints
@@ -379,11 +372,12 @@ impl Tracker {
     pub fn hint(&mut self, block: BlockHash, ids: impl IntoIterator<Item = TxId>) -> bool {
         let mut interesting = false;
         for txid in ids {
-            let Some(entry) = self.followed.get(&txid) else { continue };
+            let subject = Subject::Transaction(txid);
+            let Some(entry) = self.followed.get(&subject) else { continue };
             // One that is placed already moves only by what the chain itself reports.
             if entry.place == Place::Nowhere && !self.positions.contains_key(&block) {
                 self.hinted.insert(txid, self.polls);
-                self.name(txid, block, None);
+                self.name(subject, block, None);
                 interesting = true;
             }
         }
@@ -401,7 +395,7 @@ impl Tracker {
         let due: Vec<_> = self.hinted.iter().filter(|(_, asked)| **asked < poll).map(|(txid, _)| *txid).collect();
         for txid in due {
             self.hinted.remove(&txid);
-            if let Some(block) = self.followed.get(&txid).and_then(|entry| entry.place.block())
+            if let Some(block) = self.followed.get(&Subject::Transaction(txid)).and_then(|entry| entry.place.block())
                 && !self.positions.contains_key(&block)
             {
                 self.hinted.insert(txid, self.polls);
@@ -410,8 +404,8 @@ impl Tracker {
         }
     }
 
-    fn name(&mut self, txid: TxId, block: BlockHash, by: Option<TxId>) {
-        let Some(entry) = self.followed.get_mut(&txid) else { return };
+    pub(super) fn name(&mut self, subject: Subject, block: BlockHash, by: Option<TxId>) {
+        let Some(entry) = self.followed.get_mut(&subject) else { return };
         if let Place::At { acceptance, by: old } = entry.place
             && acceptance.block == block
             && old == by
@@ -419,7 +413,9 @@ impl Tracker {
             return;
         }
         entry.place = Place::Named { block, by };
-        self.to_search.remove(&txid);
+        if let Subject::Transaction(txid) = subject {
+            self.to_search.remove(&txid);
+        }
         self.to_locate.insert(block);
     }
 
@@ -436,11 +432,8 @@ impl Tracker {
 
     pub fn located(&mut self, block: BlockHash, located: Located) {
         let mut gone = Vec::new();
-        for (txid, entry) in self.followed.iter_mut().filter(|(_, entry)| entry.place.block() == Some(block)) {
-            let by = match entry.place {
-                Place::Nowhere => continue,
-                Place::Named { by, .. } | Place::At { by, .. } => by,
-            };
+        for (subject, entry) in self.followed.iter_mut().filter(|(_, entry)| entry.place.block() == Some(block)) {
+            let by = entry.place.by();
             let off = match (located, entry.place) {
                 (Located::OnChain { .. }, _) => false,
                 (Located::OffChain, _) | (Located::Missing { .. }, Place::Named { .. } | Place::Nowhere) => true,
@@ -451,7 +444,7 @@ impl Tracker {
             };
             if off {
                 entry.place = Place::Nowhere;
-                gone.push(*txid);
+                gone.push((*subject, by));
             } else if let Located::OnChain { blue_score, daa_score } = located {
                 entry.place = Place::At { acceptance: Acceptance { block, blue_score, daa_score }, by };
                 entry.suspect = false;
@@ -460,13 +453,11 @@ impl Tracker {
                 }
             }
         }
-        for txid in gone {
-            self.hinted.remove(&txid);
-            // It may be accepted elsewhere on the kept chain.
-            match self.accepted.get(&txid).copied().filter(|elsewhere| *elsewhere != block) {
-                Some(elsewhere) => self.name(txid, elsewhere, None),
-                None => {
-                    self.taken_back(txid);
+        for (subject, by) in gone {
+            let lost = self.lost(subject, by, Some(block));
+            if let Subject::Transaction(txid) = subject {
+                self.hinted.remove(&txid);
+                if lost {
                     self.to_search.insert(txid);
                 }
             }
@@ -480,37 +471,41 @@ impl Tracker {
         let mut taken = Vec::new();
         while taken.len() < most {
             let Some(txid) = self.to_search.pop_first() else { break };
-            taken.extend(self.followed.get(&txid).filter(|e| e.place == Place::Nowhere).map(|e| e.transaction.clone()));
+            taken.extend(self.unplaced(&txid));
         }
         taken
     }
 
     /// A search found the accepting block; it counts once the block is located.
     pub fn found(&mut self, txid: TxId, block: BlockHash) {
-        if self.followed.get(&txid).is_some_and(|entry| entry.place == Place::Nowhere) {
-            self.name(txid, block, None);
+        if self.unplaced(&txid).is_some() {
+            self.name(Subject::Transaction(txid), block, None);
         }
+    }
+
+    /// A followed transaction that is nowhere on the chain.
+    fn unplaced(&self, txid: &TxId) -> Option<Arc<Transaction>> {
+        let entry = self.followed.get(&Subject::Transaction(*txid)).filter(|entry| entry.place == Place::Nowhere)?;
+        entry.sent().map(|sent| sent.transaction.clone())
     }
 
     pub fn take_to_resubmit(&mut self) -> Vec<Arc<Transaction>> {
         let wanted = std::mem::take(&mut self.to_resubmit);
-        wanted
-            .iter()
-            .filter_map(|txid| self.followed.get(txid))
-            .filter(|e| e.place == Place::Nowhere)
-            .map(|e| e.transaction.clone())
-            .collect()
+        wanted.iter().filter_map(|txid| self.unplaced(txid)).collect()
     }
 
-    // ---- conflicts
+    // ---- spends
 
-    /// The next chain blocks to search for conflicting spends: none unless something is unresolved for a moment.
+    /// The next chain blocks to search for spends: none unless a transaction is unresolved for a moment, or an output hunted for.
     pub fn scan_plan(&self, now: Instant, most: usize) -> Vec<Scan> {
         if self.catching_up {
             return Vec::new();
         }
-        let due = |entry: &&Followed| {
-            entry.place == Place::Nowhere && (entry.suspect || now.saturating_duration_since(entry.since) >= UNRESOLVED)
+        let due = |entry: &&Followed| match entry.what {
+            What::Transaction(_) => {
+                entry.place == Place::Nowhere && (entry.suspect || now.saturating_duration_since(entry.since) >= UNRESOLVED)
+            }
+            What::Output(_) => outputs::hunted(entry),
         };
         let Some(from) = self.followed.values().filter(due).map(|entry| entry.scanned).min() else { return Vec::new() };
         let first = (from + 1).max(self.base);
@@ -525,10 +520,11 @@ impl Tracker {
             return;
         }
         for input in inputs {
-            let losers: Vec<_> = self.spends.get(&input).into_iter().flatten().copied().filter(|txid| *txid != by).collect();
-            for txid in losers {
-                if self.followed.get(&txid).is_some_and(|entry| entry.place == Place::Nowhere) {
-                    self.name(txid, block, Some(by));
+            let itself = Subject::Transaction(by);
+            let losers: Vec<_> = self.spends.get(&input).into_iter().flatten().copied().filter(|subject| *subject != itself).collect();
+            for subject in losers {
+                if self.followed.get(&subject).is_some_and(|entry| entry.place == Place::Nowhere) {
+                    self.name(subject, block, Some(by));
                 }
             }
         }
@@ -545,6 +541,16 @@ impl Tracker {
                 entry.scanned = scan.position;
             }
         }
+        self.end_hunts();
+    }
+}
+
+/// What it spends, or is the spend of.
+fn inputs(subject: &Subject, entry: &Followed) -> Vec<Outpoint> {
+    match (subject, &entry.what) {
+        (Subject::Output(watched), _) => vec![*watched],
+        (_, What::Transaction(sent)) => sent.transaction.inputs.iter().map(|input| outpoint(&input.previous_outpoint)).collect(),
+        (_, What::Output(_)) => Vec::new(),
     }
 }
 
@@ -554,4 +560,4 @@ pub(super) fn outpoint(outpoint: &kaspa_consensus_core::tx::TransactionOutpoint)
 
 #[cfg(test)]
 #[path = "tracker_tests.rs"]
-mod tests;
+pub(super) mod tests;

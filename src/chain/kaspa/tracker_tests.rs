@@ -5,39 +5,39 @@ use kaspa_consensus_core::{
 };
 
 /// A transaction that spends output 0 of transaction `spends`; `salt` makes it another one.
-fn transaction(spends: u8, salt: u8) -> Transaction {
+pub fn transaction(spends: u8, salt: u8) -> Transaction {
     let input = TransactionInput::new(TransactionOutpoint::new(kaspa_hashes::Hash::from_bytes([spends; 32]), 0), vec![], 0, 1);
     Transaction::new(0, vec![input], vec![], 0, SUBNETWORK_ID_NATIVE, 0, vec![salt])
 }
 
-fn id(transaction: &Transaction) -> TxId {
+pub fn id(transaction: &Transaction) -> TxId {
     transaction.id().into()
 }
 
-fn block(n: u8) -> BlockHash {
+pub fn block(n: u8) -> BlockHash {
     BlockHash([n; 32])
 }
 
-fn on_chain(n: u8) -> Located {
+pub fn on_chain(n: u8) -> Located {
     Located::OnChain { blue_score: u64::from(n), daa_score: 10 + u64::from(n) }
 }
 
-fn acceptance(n: u8) -> Acceptance {
+pub fn acceptance(n: u8) -> Acceptance {
     Acceptance { block: block(n), blue_score: u64::from(n), daa_score: 10 + u64::from(n) }
 }
 
 /// A tracker at block 0, caught up.
-fn tracker() -> Tracker {
+pub fn tracker() -> Tracker {
     let mut tracker = Tracker::default();
     tracker.restart_at(block(0), Instant::now());
     tracker
 }
 
-fn add(tracker: &mut Tracker, n: u8, ids: &[TxId]) {
+pub fn add(tracker: &mut Tracker, n: u8, ids: &[TxId]) {
     tracker.apply(&[], vec![(block(n), ids.to_vec())], Instant::now());
 }
 
-fn locate_all(tracker: &mut Tracker) {
+pub fn locate_all(tracker: &mut Tracker) {
     for block in tracker.take_to_locate() {
         tracker.located(block, on_chain(block.0[0]));
     }

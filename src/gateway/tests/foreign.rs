@@ -169,7 +169,7 @@ async fn without_the_inputs_nobody_is_believed() {
     let world = World::new().await;
     world.chain.on_submit([OnSubmit::Answer(SubmitOutcome::Known)]);
     let payment = world.pay(Ask::get("/paid")).await;
-    world.chain.set_spent_outputs(payment.txid, vec![]);
+    world.chain.set_inputs(payment.txid, vec![]);
     world.chain.accept(payment.txid);
     world.send(&payment.ask()).await.refused(Code::PayerProofInvalid);
     assert_eq!(world.upstream.count(), 0);

@@ -53,7 +53,7 @@ async fn what_the_gateway_says_is_never_taken_from_a_client() {
 async fn a_payer_is_named_only_by_the_node() {
     let world = World::new().await;
     let payment = world.pay(Ask::get("/paid")).await.changed(|m| m["payload"]["payerAddress"] = "kaspasim:forged".into());
-    world.chain.set_spent_outputs(payment.txid, vec![]);
+    world.chain.set_inputs(payment.txid, vec![]);
     let got = world.send(&payment.ask()).await;
     got.served(payment.txid);
     assert!(got.receipt().unwrap().get("payer").is_none());

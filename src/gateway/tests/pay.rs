@@ -2,7 +2,7 @@
 
 use super::world::{Ask, World};
 use crate::{
-    chain::SpentOutput,
+    chain::{AcceptedInput, Output},
     client::{
         coins::{Coin, CoinRules, SignedPayment, Spend, plan},
         wallet::Wallet,
@@ -69,8 +69,8 @@ impl World {
         let spend = Spend { amount: super::world::sompi(amount), pay_to: &pay_to, own: &own, conflict_with: &[] };
         let rng = &mut StdRng::seed_from_u64(1);
         let signed = plan(std::slice::from_ref(&coin), &spend, &CoinRules::of(Network::Simnet)).unwrap().sign(&self.payer, rng);
-        let spent = SpentOutput { outpoint, amount: coin.amount, script_public_key: own };
-        self.chain.set_spent_outputs(signed.txid, vec![spent]);
+        let spent = Some(Output { amount: coin.amount, script_public_key: own, covenant: false });
+        self.chain.set_inputs(signed.txid, vec![AcceptedInput { outpoint, signature_script: Vec::new(), spent }]);
         signed
     }
 
