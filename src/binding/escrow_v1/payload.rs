@@ -67,7 +67,7 @@ pub struct RefundRequest {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum BatchPayload {
     DepositVoucher(Box<DepositVoucher>),
-    Voucher(ChannelVoucher),
+    Voucher(Box<ChannelVoucher>),
     Claim(ClaimRequest),
     Refund(RefundRequest),
 }
@@ -76,7 +76,7 @@ pub enum BatchPayload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoutePayload {
     Deposit(Box<DepositVoucher>),
-    Voucher(ChannelVoucher),
+    Voucher(Box<ChannelVoucher>),
 }
 
 impl BatchPayload {

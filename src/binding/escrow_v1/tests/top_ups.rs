@@ -84,6 +84,8 @@ fn a_top_up_needs_a_claim_and_coins_that_are_worth_it() {
     assert!(matches!(checked.sign(escrow(&script, FUNDING), &low, sign(SERVER)), Err(SpendError::VoucherTooLow { .. })));
 }
 
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Transaction));
+
 #[test]
 fn each_fault_of_a_top_up_has_its_code() {
     let script = script();
@@ -105,7 +107,7 @@ fn each_fault_of_a_top_up_has_its_code() {
             (tx.outputs[0].value, tx.outputs[1].value) = (ACTIVE, tx.outputs[1].value + tx.outputs[0].value - ACTIVE)
         };
         check("a payout of all that is active, the fee from the coins", known, &shift, None);
-        let form: [(&str, &dyn Fn(&mut Transaction)); 17] = [
+        let form: [Change<'_>; 17] = [
             ("gas", &|tx| tx.gas = 1),
             ("lock time", &|tx| tx.lock_time = 1),
             ("payload", &|tx| tx.payload.push(0)),
