@@ -76,6 +76,26 @@ hex_bytes!(
     /// An x-only secp256k1 public key.
     XOnlyKey, 32
 );
+hex_bytes!(
+    /// A BIP340 Schnorr signature.
+    SchnorrSignature, 64
+);
+hex_bytes!(
+    /// An escrow channel, named by its configuration (PROTOCOL section 5).
+    ChannelId, 32
+);
+hex_bytes!(
+    /// One charge of an escrow channel; the `transaction` of its receipt (PROTOCOL section 5).
+    CommitmentId, 32
+);
+hex_bytes!(
+    /// What tells two channels of equal terms apart; the client draws it.
+    Salt, 32
+);
+hex_bytes!(
+    /// A serialized pay-to-script-hash script public key: 2-byte big-endian version, then the script.
+    P2shScript, 37
+);
 
 impl From<kaspa_hashes::Hash> for TxId {
     fn from(hash: kaspa_hashes::Hash) -> Self {
@@ -103,9 +123,22 @@ impl From<BlockHash> for kaspa_hashes::Hash {
 
 /// One output of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Outpoint {
     pub txid: TxId,
     pub index: u32,
+}
+
+impl From<Outpoint> for kaspa_consensus_core::tx::TransactionOutpoint {
+    fn from(outpoint: Outpoint) -> Self {
+        Self::new(outpoint.txid.into(), outpoint.index)
+    }
+}
+
+impl From<kaspa_consensus_core::tx::TransactionOutpoint> for Outpoint {
+    fn from(outpoint: kaspa_consensus_core::tx::TransactionOutpoint) -> Self {
+        Self { txid: outpoint.transaction_id.into(), index: outpoint.index }
+    }
 }
 
 impl fmt::Display for Outpoint {

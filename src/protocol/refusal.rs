@@ -91,7 +91,7 @@ codes! {
     Asset = "invalid_kaspa_x402_asset", 402, Client, Attach, "invalid_payment_requirements";
     /// The binding is none that this gateway speaks.
     Binding = "invalid_kaspa_x402_binding", 402, Client, Attach, "invalid_payment_requirements";
-    /// The payload type does not belong to the scheme, or may not be sent to a proxied route.
+    /// The payload type does not belong to the scheme.
     PayloadType = "invalid_kaspa_x402_payload_type", 402, Client, Attach, "invalid_payload";
     /// The route requires a payment identifier and none was sent.
     IdentifierRequired = "payment_identifier_required", 400, Client, Attach, "invalid_payload";
@@ -137,6 +137,82 @@ codes! {
     RequestHashMismatch = "invalid_kaspa_exact_request_hash", 402, Client, Attach, "invalid_payload";
     /// The route requires `requestHash` and none was sent.
     RequestHashRequired = "kaspa_exact_request_hash_required", 402, Client, Attach, "invalid_payload";
+
+    // batch-settlement: the payload alone and against the offer
+    /// A claim or refund was sent to a proxied route: these are operations of the channel's owner, not payments.
+    PaymentTypeNotAllowed = "payment_type_not_allowed", 402, Client, Attach, "invalid_payload";
+    /// `channelConfig` describes no channel: an address, key or timeout in it cannot be used.
+    EscrowConfig = "invalid_kaspa_escrow_config", 402, Client, Attach, "invalid_payload";
+    /// `channelConfig.serverPublicKey` is not the offered key.
+    EscrowServerKey = "invalid_kaspa_escrow_server_key", 402, Client, Attach, "invalid_payload";
+    /// `channelConfig.payTo` is not the offered recipient.
+    EscrowPayTo = "invalid_kaspa_escrow_pay_to", 402, Client, Attach, "invalid_payload";
+    /// `channelConfig.refundTimeoutDaa` is not the offered one.
+    EscrowTimeout = "invalid_kaspa_escrow_refund_timeout", 402, Client, Attach, "invalid_payload";
+    /// `channelId` is not the id of `channelConfig`.
+    EscrowChannelId = "invalid_kaspa_escrow_channel_id", 402, Client, Attach, "invalid_payload";
+    /// `activeScriptPublicKey` is not the script of the channel.
+    EscrowScript = "invalid_kaspa_escrow_script", 402, Client, Attach, "invalid_payload";
+    /// `escrowAddress` is not the address of the channel's script.
+    EscrowAddress = "invalid_kaspa_escrow_address", 402, Client, Attach, "invalid_payload";
+    /// `clientPublicKey` is not the key of the channel.
+    EscrowClientKey = "invalid_kaspa_escrow_client_key", 402, Client, Attach, "invalid_payload";
+    /// `fundingTransaction` does not decode, or is not an ordinary transaction.
+    FundingTransaction = "invalid_kaspa_escrow_funding_transaction", 402, Client, Attach, "invalid_payload";
+    /// `fundingOutpoint` names no output of `fundingTransaction`.
+    FundingOutpoint = "invalid_kaspa_escrow_funding_outpoint", 402, Client, Attach, "invalid_payload";
+    /// The funding output is not locked by the channel's script.
+    FundingScript = "invalid_kaspa_escrow_funding_script", 402, Client, Attach, "invalid_payload";
+    /// The funding output does not hold exactly `fundingAmountSompi`.
+    FundingAmount = "invalid_kaspa_escrow_funding_amount", 402, Client, Attach, "invalid_payload";
+    /// The funding output is bound to a covenant.
+    DepositCovenant = "deposit_covenant", 402, Client, Attach, "invalid_payload";
+    /// The deposit is below the offered minimum, or too small for any claim.
+    DepositTooSmall = "deposit_too_small", 402, Client, Attach, "invalid_payload";
+    /// The inputs or outputs of a top-up are not those of a cooperative claim.
+    TopUpForm = "invalid_kaspa_escrow_top_up", 402, Client, Attach, "invalid_payload";
+    /// A top-up pays out too little, adds nothing, or does not continue the escrow with the exact amount.
+    TopUpAmount = "invalid_kaspa_escrow_top_up_amount", 402, Client, Attach, "invalid_payload";
+    /// An input of a top-up is not signed by its owner over the whole transaction.
+    TopUpSignature = "invalid_kaspa_escrow_top_up_signature", 402, Client, Attach, "invalid_payload";
+    /// A top-up is a claim and there is nothing to claim: a new channel takes its place.
+    TopUpNothingToClaim = "top_up_nothing_to_claim", 402, Client, Attach, "invalid_payload";
+    /// The voucher's signature is not by the client's key over this outpoint, script and amount.
+    VoucherSignature = "voucher_signature", 402, Client, Attach, "invalid_payload";
+    /// The voucher's amount is not the one the channel's state requires.
+    VoucherAmount = "voucher_amount", 402, Client, Attach, "invalid_payload";
+
+    // batch-settlement: the channel
+    /// No such channel, or the voucher does not prove its key; both look the same.
+    ChannelUnknown = "channel_unknown", 402, Client, Attach, "invalid_payload";
+    /// The voucher is for the outpoint before the last claim or top-up.
+    VoucherStaleOutpoint = "voucher_stale_outpoint", 402, Client, Attach, "invalid_payload";
+    /// The escrow does not hold the voucher and the reserve of its own claim.
+    ChannelBalance = "channel_balance", 402, Client, Attach, "invalid_payload";
+    /// The channel was spent on chain or closed by its owner.
+    ChannelClosed = "channel_closed", 402, Client, Attach, "invalid_transaction_state";
+    /// The channel's refund is so near that a claim might come too late.
+    RefundWindow = "refund_window", 402, Client, Attach, "invalid_transaction_state";
+    /// The outpoint backs another channel, for ever. No offer: whoever deposited here must not deposit again.
+    OutpointInUse = "outpoint_in_use", 409, Client, Never, "invalid_transaction_state";
+    /// Another outpoint of the same script backs an open channel. No offer: a third deposit would be locked too.
+    ScriptInUse = "script_in_use", 409, Client, Never, "invalid_transaction_state";
+    /// The offer was used in this channel with another payment identifier. No offer: the first may have been charged.
+    OfferReused = "offer_reused", 409, Client, Never, "invalid_transaction_state";
+    /// The node proved the funding transaction invalid; nothing has moved and a new payment is safe.
+    FundingRejected = "invalid_kaspa_escrow_funding_rejected", 402, Client, Attach, "invalid_transaction_state";
+    /// The deposit was spent before the channel opened.
+    DepositSpent = "deposit_spent", 402, Client, Attach, "invalid_transaction_state";
+    /// The deposit has not the required confirmations. No offer: the money is on its way.
+    DepositNotConfirmed = "deposit_not_confirmed", 503, Nobody, Never, "unexpected_settle_error";
+    /// A reorganisation took the deposit back. No offer: it may return by itself.
+    DepositReorganised = "deposit_reorganised", 503, Nobody, Never, "unexpected_settle_error";
+    /// Another request of this channel is being served; a channel is served one request at a time.
+    ChannelBusy = "channel_busy", 402, Nobody, Attach, "invalid_transaction_state";
+    /// More unclaimed charges than the operator allows, in this channel, for this payer, or in all.
+    ExposureLimit = "exposure_limit", 402, Nobody, Attach, "invalid_transaction_state";
+    /// The gateway lost its hold on the channel while the request was served; nothing was charged.
+    LeaseLost = "channel_lease_lost", 503, Operator, Never, "unexpected_settle_error";
 
     // the store
     /// This payment was already used for another request.

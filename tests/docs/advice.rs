@@ -16,7 +16,7 @@ pub const fn advice(code: Code) -> &'static str {
         Code::Network => "Pay on the network that the offer names, and copy its identifier as it stands.",
         Code::Asset => "Send `accepted.asset` as offered: `KAS`.",
         Code::Binding => "Send `accepted.extra.binding` as offered.",
-        Code::PayloadType => "Send the payload that belongs to the scheme; claims and refunds go elsewhere.",
+        Code::PayloadType => "Send the payload that belongs to the scheme.",
         Code::IdentifierRequired => "Add `extensions.payment-identifier` with an `id` of your own and send the same payment again.",
         Code::IdentifierMalformed => "Use 16 to 128 characters of letters, digits, `_` and `-` as `id`, for example a UUID.",
         Code::IdentifierNotEchoed => "Return the advertised extension whole, its schema and every field of `info`, and add `id`.",
@@ -70,6 +70,54 @@ pub const fn advice(code: Code) -> &'static str {
         Code::TransactionOlder => {
             "This transaction is older than the offer and paid for something else: start from a request without payment."
         }
+
+        Code::PaymentTypeNotAllowed => "Pay with a `voucher` or a `deposit-voucher`. Refunds are broadcast by the client itself.",
+        Code::EscrowConfig => "Correct the field of `channelConfig` that `error` names and derive channel id, script and address anew.",
+        Code::EscrowServerKey => "Copy `serverPublicKey` from the offer. A deposit under another key comes back by its own refund.",
+        Code::EscrowPayTo => "Copy `payTo` from the offer. A deposit for another recipient comes back by its own refund.",
+        Code::EscrowTimeout => "Copy `refundTimeoutDaa` from the offer the channel is opened with.",
+        Code::EscrowChannelId => "Derive `channelId` from `channelConfig` as it is sent, address texts included.",
+        Code::EscrowScript => "Derive the script from `channelConfig`; a claim or top-up continues under the same one.",
+        Code::EscrowAddress => "Derive the address from the script, on the network of the offer.",
+        Code::EscrowClientKey => "Send the `clientPublicKey` the channel was opened with.",
+        Code::FundingTransaction => "Send hex of the Borsh encoding or of the SDK's transaction JSON, or broadcast it and leave it out.",
+        Code::FundingOutpoint => "Compute the transaction's id and the index of the output that funds the escrow.",
+        Code::FundingScript => "Fund the address of the channel. What was sent elsewhere is not the gateway's to return.",
+        Code::FundingAmount => "Send `fundingAmountSompi` exactly as the funding output holds it.",
+        Code::DepositCovenant => "Fund the escrow with an output that is not bound to a covenant.",
+        Code::DepositTooSmall => {
+            "Deposit at least `minDepositSompi`, and enough for a payout and a continuation. The smaller deposit comes back by its refund."
+        }
+        Code::TopUpForm => {
+            "Spend the active outpoint first with an empty witness, then own coins; pay out first, then continue the escrow; no change."
+        }
+        Code::TopUpAmount => {
+            "Take `channelState` of the last receipt: pay out what is charged and not claimed, and continue with the rest and more."
+        }
+        Code::TopUpSignature => "Sign every input but the first over the whole transaction (SIGHASH_ALL).",
+        Code::TopUpNothingToClaim => "Open another channel with a fresh offer, or pay from this one first.",
+        Code::VoucherSignature => "Sign the digest of network, script, outpoint and amount as raw 32 bytes with the client's key.",
+        Code::VoucherAmount => "Follow `voucherState` if it verifies under your own key, and sign the amount it leads to.",
+
+        Code::ChannelUnknown => "Send the voucher of the right channel and key, or open a channel with a fresh offer.",
+        Code::VoucherStaleOutpoint => "Check the continuation in `channelState` on the chain, and sign for the new outpoint from zero.",
+        Code::ChannelBalance => "Top the channel up, or open another one with a fresh offer.",
+        Code::ChannelClosed => "Open another channel with a fresh offer.",
+        Code::RefundWindow => "Open another channel with a fresh offer; the rest of this one is refunded after its timeout.",
+        Code::OutpointInUse => {
+            "Do not deposit again. Use the channel this outpoint was opened with: its own `channelConfig`, salt included."
+        }
+        Code::ScriptInUse => "Do not deposit again. Pay from the open channel; this deposit comes back by its refund after the timeout.",
+        Code::OfferReused => "Use the identifier the offer was first sent with to read that answer, and a new offer for a new request.",
+        Code::FundingRejected => "The node refused it for good and nothing has moved: correct what `error` names and take a fresh offer.",
+        Code::DepositSpent => "Open a channel with another output and a fresh offer.",
+        Code::DepositNotConfirmed => "Do not deposit again. Send the same header again after `Retry-After`.",
+        Code::DepositReorganised => {
+            "Do not deposit again. Send the same header again after `Retry-After`, with `fundingTransaction` in it."
+        }
+        Code::ChannelBusy => "Wait for `Retry-After` and send the request again; open more channels to be served in parallel.",
+        Code::ExposureLimit => "Wait for `Retry-After`, until a claim has been made, or pay by `exact` where it is offered.",
+        Code::LeaseLost => "Nothing was charged: send the same request with the same header after `Retry-After`.",
 
         Code::PathMalformed => "Send a path of valid percent-escapes and UTF-8, without encoded slashes, backslashes or zero bytes.",
         Code::NoRoute => "Nothing is served at this host, path and method: check the URL.",

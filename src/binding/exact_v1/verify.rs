@@ -127,7 +127,7 @@ fn output(transaction: &Transaction, index: u32, accepted: &Requirements) -> Res
 }
 
 /// An ordinary payment: known version, native, no gas, final, bounded.
-fn form(transaction: &Transaction, daa_score: u64) -> Result<(), Fault> {
+pub(in crate::binding) fn form(transaction: &Transaction, daa_score: u64) -> Result<(), Fault> {
     let fault = |detail: &str| Err(Fault::new(Code::TransactionForm, detail));
     if transaction.version > TX_VERSION_TOCCATA {
         return fault("the transaction's version is not known here");

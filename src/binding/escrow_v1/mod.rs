@@ -1,0 +1,27 @@
+//! `kaspa-escrow-v1`: channels backed by an escrow, paid by cumulative vouchers (PROTOCOL section 5).
+//!
+//! [`config`] names a channel, [`script`] derives what locks its money, [`voucher`] is what the client
+//! signs per request. [`payload`] reads the wire, [`verify`] judges it and hands out proofs, [`state`] is
+//! the channel's accounting, [`spend`] builds and checks the transactions. All of it is pure: keys, fees,
+//! chain facts and randomness are arguments. Called by `gateway`, `facilitator`, `client` and the vectors.
+
+pub mod config;
+mod digest;
+pub mod hashes;
+pub mod payload;
+pub mod script;
+pub mod spend;
+pub mod state;
+pub mod verify;
+pub mod voucher;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{ChannelConfig, ConfigError, TemplateId};
+pub use script::{EscrowParams, EscrowScript};
+pub use verify::{ChannelFacts, EscrowTerms, ProvenVoucher, VerifiedDeposit, VerifiedVoucher};
+pub use voucher::{SignedVoucher, VoucherKey};
+
+/// The name of this binding on the wire.
+pub const BINDING: &str = "kaspa-escrow-v1";
