@@ -6,7 +6,7 @@ use crate::{
     config::Compiled,
     protocol::{
         path::NormalPath,
-        policy::{Access, Policy, Pricing, Route},
+        policy::{Access, ExactTerms, Policy, Pricing, Route, Terms},
         price::PriceError,
         request::{Request, RequestHead},
         requirements::Finality,
@@ -89,17 +89,20 @@ fn sold(request: &Request, route: &Route, pricing: &Pricing, policy: &Policy) ->
         .map(|accept| {
             let price = accept.price.evaluate(request)?;
             let inputs: Vec<Value> = price.inputs.iter().map(|(name, value)| json!({"input": name, "value": value})).collect();
-            let finality = match accept.finality.level {
-                Finality::Confirmed => format!("confirmed {}", accept.finality.depth),
-                level => level.as_str().to_owned(),
+            let terms = match &accept.terms {
+                Terms::Exact(ExactTerms { finality, .. }) if finality.level == Finality::Confirmed => {
+                    json!({"finality": format!("confirmed {}", finality.depth)})
+                }
+                Terms::Exact(ExactTerms { finality, .. }) => json!({"finality": finality.level.as_str()}),
+                Terms::Channel(channel) => json!({"minDeposit": channel.min_deposit.to_kas(), "charge": channel.charge.to_string()}),
             };
             Ok(json!({
-                "scheme": accept.scheme.as_str(),
+                "scheme": accept.scheme().as_str(),
                 "network": policy.network.as_str(),
                 "price": price.amount.to_kas(),
                 "amount": price.amount.to_string(),
                 "payTo": accept.pay_to,
-                "finality": finality,
+                "terms": terms,
                 "rule": accept.rule_id,
                 "inputs": inputs,
                 "offerSeconds": pricing.offer_seconds,

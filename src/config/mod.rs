@@ -23,7 +23,10 @@ pub use raw::schema;
 pub use secrets::Environment;
 pub use settings::*;
 
-use crate::protocol::{offer::OfferKey, policy::Policy};
+use crate::{
+    binding::escrow_v1::ServerKeys,
+    protocol::{offer::OfferKey, policy::Policy},
+};
 use shape::Shape as _;
 use std::path::Path;
 
@@ -33,6 +36,8 @@ pub struct Compiled {
     pub settings: Settings,
     /// The first signs. Empty only when secrets were not asked for.
     pub offer_keys: Vec<OfferKey>,
+    /// Sign claims of channels. Empty where nothing is sold from channels, and when secrets were not asked for.
+    pub server_keys: ServerKeys,
     pub warnings: Problems,
 }
 
@@ -60,7 +65,9 @@ pub fn compile_text(text: &str, folder: &Path, environment: &Environment<'_>) ->
     let compiled = raw::Root::read(&tree, &mut problems).and_then(|root| compile::compile(&root, folder, environment, &mut problems));
     problems.sort();
     match compiled {
-        Some((policy, settings, offer_keys)) if !problems.has_errors() => Ok(Compiled { policy, settings, offer_keys, warnings: problems }),
+        Some((policy, settings, offer_keys)) if !problems.has_errors() => {
+            Ok(Compiled { policy, settings, offer_keys, server_keys: ServerKeys::default(), warnings: problems })
+        }
         _ => Err(problems),
     }
 }

@@ -125,7 +125,10 @@ pub enum Served {
 #[derive(Debug)]
 pub enum StreamChunk {
     Data(Bytes),
-    End,
+    /// The body is whole. Trailers are sent where the client's protocol has them (HTTP/2).
+    End {
+        trailers: Option<Box<HeaderMap>>,
+    },
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ impl Delivery<'_> {
                         Fact::Undelivered { status: Some(status) }
                     };
                     self.record(fact).await;
-                    let _ = sender.send(StreamChunk::End).await;
+                    let _ = sender.send(StreamChunk::End { trailers: None }).await;
                     return Outcome { status, delivered };
                 }
                 Err(failure) => {

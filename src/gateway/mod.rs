@@ -23,6 +23,7 @@ pub mod upstream;
 mod tests;
 
 use crate::{
+    binding::escrow_v1::ServerKeys,
     chain::{Chain, Health},
     protocol::{offer::OfferKeys, policy::Policy, time::UnixMillis},
     store::{HolderId, Store, StoreError},
@@ -78,6 +79,7 @@ pub struct Gateway {
     environment: Environment,
     policy: ArcSwap<Policy>,
     keys: ArcSwap<OfferKeys>,
+    server_keys: ArcSwap<ServerKeys>,
     limits: Limits,
     holder: HolderId,
     metrics: Arc<Metrics>,
@@ -101,6 +103,7 @@ impl Gateway {
         environment: Environment,
         policy: Arc<Policy>,
         keys: Arc<OfferKeys>,
+        server_keys: Arc<ServerKeys>,
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
@@ -116,6 +119,7 @@ impl Gateway {
             environment,
             policy: ArcSwap::new(policy),
             keys: ArcSwap::new(keys),
+            server_keys: ArcSwap::new(server_keys),
             limits,
             holder,
             metrics,
@@ -130,9 +134,10 @@ impl Gateway {
 
     /// Replaces the policy and the offer keys; requests under way keep what they began with,
     /// and offers made before stay good until they expire.
-    pub fn reload(&self, policy: Arc<Policy>, keys: Arc<OfferKeys>) {
+    pub fn reload(&self, policy: Arc<Policy>, keys: Arc<OfferKeys>, server_keys: Arc<ServerKeys>) {
         self.policy.store(policy);
         self.keys.store(keys);
+        self.server_keys.store(server_keys);
     }
 
     /// Whether priced routes can be sold now, and why not.

@@ -2,15 +2,17 @@
 
 use crate::{
     protocol::{
-        amount::Amount,
+        ids::XOnlyKey,
         limits,
-        network::Network,
         offer::{OfferContext, OfferError, OfferKeys, OfferToken},
-        policy::{Accept, Access, Policy, Pricing, Route},
+        policy::{Accept, Access, Policy, Pricing, Route, Terms},
         price::{Price, PriceError},
         refusal::Code,
         request::Request,
-        requirements::{Asset, Binding, Extra, Finality, FinalityRule, PaymentFlow, Requirements},
+        requirements::{
+            Asset, ChannelState, EscrowExtra, ExactExtra, Extra, Finality, FinalityRule, PaymentFlow, Requirements, TemplateId,
+            VoucherState,
+        },
         time::UnixMillis,
     },
     wire::{canonical, envelope::Fault},
@@ -37,16 +39,18 @@ pub(super) struct Signing<'a> {
     pub daa_score: u64,
 }
 
-/// The signed requirements of one quote; `None` when there is no signing key.
+/// The signed requirements of one quote; `None` when there is no signing key, or no refund timeout within the network's lock times.
+/// `correction` goes into terms of the channel's scheme, recipient and key.
 pub(super) fn offer(
-    network: Network,
+    policy: &Policy,
     route: &Route,
     pricing: &Pricing,
     quote: &Quote<'_>,
     signing: &Signing<'_>,
+    correction: Option<&Correction>,
     nonce: [u8; 16],
 ) -> Option<Requirements> {
-    let mut terms = terms(network, pricing, quote.accept, quote.price.amount);
+    let mut terms = terms(policy, pricing, quote, signing, correction)?;
     let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
     let token = OfferToken::sign(
         signing.keys,
@@ -57,25 +61,55 @@ pub(super) fn offer(
         signing.daa_score,
         nonce,
     )?;
-    terms.extra.offer = token.to_string();
+    *terms.extra.offer_mut() = token.to_string();
     Some(terms)
 }
 
-fn terms(network: Network, pricing: &Pricing, accept: &Accept, amount: Amount) -> Requirements {
-    Requirements {
-        scheme: accept.scheme,
-        network,
-        amount,
+fn terms(
+    policy: &Policy,
+    pricing: &Pricing,
+    quote: &Quote<'_>,
+    signing: &Signing<'_>,
+    correction: Option<&Correction>,
+) -> Option<Requirements> {
+    let accept = quote.accept;
+    let extra = match &accept.terms {
+        Terms::Exact(exact) => {
+            Extra::Exact(ExactExtra { finality: exact.finality.level, offer: String::new(), payment_flow: PaymentFlow::Upfront })
+        }
+        Terms::Channel(channel) => {
+            let correction =
+                correction.filter(|correction| correction.server_key == channel.server_key && correction.pay_to == accept.pay_to);
+            Extra::Escrow(Box::new(EscrowExtra {
+                channel_state: correction.map(|correction| correction.channel.clone()),
+                claim_policy: channel.claim_policy.clone(),
+                min_deposit_sompi: channel.min_deposit,
+                offer: String::new(),
+                refund_timeout_daa: policy.channels.as_ref()?.refund_timeout(signing.daa_score)?,
+                server_public_key: channel.server_key,
+                template_id: TemplateId::EscrowV1,
+                voucher_state: correction.map(|correction| correction.voucher.clone()),
+            }))
+        }
+    };
+    Some(Requirements {
+        scheme: accept.scheme(),
+        network: policy.network,
+        amount: quote.price.amount,
         asset: Asset::Kas,
         pay_to: accept.pay_to.clone(),
         max_timeout_seconds: pricing.offer_seconds,
-        extra: Extra {
-            binding: Binding::ExactV1,
-            finality: accept.finality.level,
-            payment_flow: PaymentFlow::Upfront,
-            offer: String::new(),
-        },
-    }
+        extra,
+    })
+}
+
+/// What a corrective 402 tells the holder of a channel's key (PROTOCOL section 5).
+#[derive(Clone, Debug)]
+pub(super) struct Correction {
+    pub server_key: XOnlyKey,
+    pub pay_to: String,
+    pub channel: ChannelState,
+    pub voucher: VoucherState,
 }
 
 /// An authentic offer, and the way to pay it belongs to.
@@ -96,12 +130,13 @@ pub(super) fn authenticate<'p>(
     if accepted.network != policy.network {
         return Err(Fault::new(Code::Network, format!("this gateway sells on {}", policy.network)));
     }
-    let token = OfferToken::parse(&accepted.extra.offer)
+    let token = OfferToken::parse(accepted.extra.offer())
         .map_err(|_| Fault::new(Code::OfferMalformed, "accepted.extra.offer is not an offer token"))?;
     let mut unsigned = accepted.clone();
-    unsigned.extra.offer.clear();
+    unsigned.extra.offer_mut().clear();
     let terms = canonical::sorted_to_vec(&unsigned);
-    for quote in quotes {
+    // A rule that another configuration made of another scheme keeps its name, not its meaning.
+    for quote in quotes.iter().filter(|quote| quote.accept.scheme() == accepted.scheme) {
         let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
         match token.authenticate(keys, &context, &terms, now) {
             Ok(()) => return Ok(Authentic { accept: quote.accept, token }),

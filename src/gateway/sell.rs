@@ -16,9 +16,10 @@ use crate::{
         limits,
         network::Network,
         path::NormalPath,
-        policy::{Access, Policy, Pricing, Route},
+        policy::{Access, Policy, Pricing, Route, Terms},
         refusal::{Code, Offers},
         request::{Request, RequestHead},
+        requirements::Extra,
         route::Match,
     },
     store::{Claim, PaymentKey},
@@ -136,6 +137,9 @@ impl Gateway {
     ) -> Result<VerifiedSale, Refusal> {
         let envelope = payment(request)?;
         let authentic = quote::authenticate(policy, route, quotes, &envelope.accepted, &self.keys.load(), self.now())?;
+        let (Terms::Exact(terms), Extra::Exact(quoted)) = (&authentic.accept.terms, &envelope.accepted.extra) else {
+            return Err(Refusal::new(Code::Scheme, ""));
+        };
         let transfer = payload::parse(envelope.payload)?;
         let url = fingerprint::url(&route.origin, request);
         let method = request.head.method.as_str();
@@ -168,7 +172,7 @@ impl Gateway {
                 accepted.amount,
             ),
             identifier,
-            finality: quote::finality(authentic.accept.finality, accepted.extra.finality),
+            finality: quote::finality(terms.finality, quoted.finality),
             accepted_until: authentic.token.accepted_until(),
             offer_daa: authentic.token.daa,
             entitlement_seconds: pricing.entitlement_seconds,
@@ -230,7 +234,7 @@ impl Gateway {
         let keys = self.keys.load();
         let signing = Signing { keys: &keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score };
         let accepts: Option<Vec<_>> =
-            quotes.iter().map(|quote| quote::offer(policy.network, route, pricing, quote, &signing, (self.environment.random)())).collect();
+            quotes.iter().map(|quote| quote::offer(policy, route, pricing, quote, &signing, None, (self.environment.random)())).collect();
         let Some(accepts) = accepts else {
             return reply.refuse(&Refusal::new(Code::StoreUnavailable, "no offer key is configured"));
         };

@@ -121,12 +121,12 @@ impl From<BlockHash> for kaspa_hashes::Hash {
     }
 }
 
-/// One output of one transaction.
+/// One output of one transaction. The members stand in canonical order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outpoint {
-    pub txid: TxId,
     pub index: u32,
+    pub txid: TxId,
 }
 
 impl From<Outpoint> for kaspa_consensus_core::tx::TransactionOutpoint {

@@ -5,6 +5,7 @@
 
 pub mod acceptance;
 pub mod amount;
+pub mod charge;
 pub mod decimal;
 pub mod ids;
 pub mod inputs;

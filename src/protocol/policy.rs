@@ -2,6 +2,9 @@
 
 use super::{
     amount::Amount,
+    charge::ChargeRule,
+    ids::XOnlyKey,
+    limits::LOCK_TIME_THRESHOLD,
     network::Network,
     price::PriceRule,
     requirements::{FinalityRule, Scheme},
@@ -19,6 +22,8 @@ pub struct Policy {
     pub cors: Cors,
     /// Keep `%2F` in paths as it stands instead of refusing it.
     pub encoded_slashes: bool,
+    /// `None` when no route sells under `batch-settlement`.
+    pub channels: Option<Channels>,
 }
 
 pub type UpstreamName = String;
@@ -104,15 +109,104 @@ pub struct Pricing {
 /// One way to pay a route.
 #[derive(Debug)]
 pub struct Accept {
-    pub scheme: Scheme,
     /// Identifies the price rule in the offer's MAC; unique within the route.
     pub rule_id: String,
+    /// The price, or under `batch-settlement` the ceiling of one request.
     pub price: PriceRule,
     /// A valid address of the policy's network.
     pub pay_to: String,
+    pub terms: Terms,
+}
+
+impl Accept {
+    pub const fn scheme(&self) -> Scheme {
+        match &self.terms {
+            Terms::Exact(_) => Scheme::Exact,
+            Terms::Channel(_) => Scheme::BatchSettlement,
+        }
+    }
+}
+
+/// What only one scheme has.
+#[derive(Debug)]
+pub enum Terms {
+    Exact(ExactTerms),
+    Channel(Box<ChannelTerms>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ExactTerms {
     pub finality: FinalityRule,
     /// With mempool finality: the most that is sold at that risk.
     pub mempool_max: Option<Amount>,
+}
+
+/// How a route is sold from channels.
+#[derive(Clone, Debug)]
+pub struct ChannelTerms {
+    /// The key that claims, x-only; its secret is given to the gateway beside the policy.
+    pub server_key: XOnlyKey,
+    pub min_deposit: Amount,
+    pub charge: ChargeRule,
+    /// The claim policy in words, for the offer.
+    pub claim_policy: Option<String>,
+}
+
+/// What holds for every channel of this gateway (PROTOCOL section 5). Times in DAA score.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    /// A new channel's refund timeout is at least so far ahead, and is rounded up to `refund_epoch_daa`.
+    pub refund_horizon_daa: u64,
+    pub refund_epoch_daa: u64,
+    /// Service stops, and every claim must be final, so long before a channel's timeout.
+    pub refund_lead_daa: u64,
+    /// How far the DAA score must be past that of the block which accepted a deposit before it counts without limit (the node
+    /// tells no blue score of an output).
+    pub confirmations: u64,
+    pub exposure: Exposure,
+    pub claims: ClaimPolicy,
+}
+
+impl Channels {
+    /// The refund timeout of a channel that is offered at this DAA score: `ceil((now + horizon) / epoch) * epoch`. `None` when the
+    /// network would read it as a time of day.
+    pub fn refund_timeout(&self, daa_score: u64) -> Option<u64> {
+        let ahead = daa_score.checked_add(self.refund_horizon_daa)?;
+        ahead
+            .div_ceil(self.refund_epoch_daa.max(1))
+            .checked_mul(self.refund_epoch_daa.max(1))
+            .filter(|timeout| *timeout < LOCK_TIME_THRESHOLD)
+    }
+}
+
+/// The most the gateway is owed at a time, each `None` without a limit. Beyond it new charges are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exposure {
+    /// Unclaimed and reserved in one channel.
+    pub per_channel: Option<Amount>,
+    /// Over all channels of one client key.
+    pub per_payer: Option<Amount>,
+    /// Over all channels that refund to one address.
+    pub per_refund_address: Option<Amount>,
+    /// Over all channels whose deposit or last top-up is not `confirmations` deep. Zero: none are served before.
+    pub unconfirmed: Amount,
+    pub total: Option<Amount>,
+}
+
+/// When the gateway claims by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimPolicy {
+    pub automatic: bool,
+    /// Unclaimed value of a channel from which it is claimed.
+    pub above: Amount,
+    /// Age of the oldest unclaimed charge from which the channel is claimed.
+    pub after: Duration,
+    /// Claimed, whatever the value, when the refund timeout is nearer than this, DAA score. At least `refund_lead_daa`.
+    pub before_refund_daa: u64,
+    /// The most of a claim that may go into its fee, in per cent of what it moves; beyond it the claim is uneconomic and reported.
+    pub max_fee_percent: u8,
+    /// Fee rate over the least that is relayed, sompi per gram of mass; 0 for the least.
+    pub priority_sompi_per_gram: u64,
 }
 
 /// Whether a transaction the network already knew may pay (PROTOCOL section 4).

@@ -82,7 +82,7 @@ pub(super) async fn stream(
     loop {
         let data = match chunks.recv().await {
             Some(StreamChunk::Data(data)) => data,
-            Some(StreamChunk::End) => break,
+            Some(StreamChunk::End { .. }) => break,
             None => return Error::e_explain(CUT, "the upstream broke off"),
         };
         if silent || data.is_empty() {

@@ -46,7 +46,7 @@ pub struct Running {
 /// Opens the store, takes the ports, connects to the node and begins to serve. Free routes work at
 /// once; priced routes as soon as the node is usable.
 pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
-    let Compiled { policy, settings, offer_keys, .. } = compiled;
+    let Compiled { policy, settings, offer_keys, server_keys, .. } = compiled;
     let bound = Bound::bind(edge_settings(&settings))?;
     let path = settings.store.path.clone();
     let failed = |error| StartError::Store { path: path.display().to_string(), error };
@@ -69,6 +69,7 @@ pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
         Environment { now: Arc::new(clock::now), random: Arc::new(random::bytes) },
         Arc::new(policy),
         Arc::new(OfferKeys::derive(&offer_keys, store_id)),
+        Arc::new(server_keys),
         limits,
         Arc::new(Metrics::new()),
     );
@@ -92,7 +93,7 @@ impl Running {
     /// as they are until the next start.
     pub fn reload(&self, compiled: Compiled) {
         let keys = OfferKeys::derive(&compiled.offer_keys, self.store_id);
-        self.gateway.reload(Arc::new(compiled.policy), Arc::new(keys));
+        self.gateway.reload(Arc::new(compiled.policy), Arc::new(keys), Arc::new(compiled.server_keys));
     }
 
     /// Ends only when the edge broke.

@@ -146,6 +146,8 @@ impl State {
     }
 }
 
+crate::no_channels_yet!(MemoryStore);
+
 #[async_trait]
 impl Store for MemoryStore {
     fn id(&self) -> StoreId {

@@ -5,6 +5,7 @@
 //! The same conformance suite (`store::conformance`) runs against every implementation.
 //! Called by `gateway` and the CLI; names neither the chain nor the wire.
 
+pub mod channels;
 pub mod embedded;
 pub mod memory;
 mod records;
@@ -35,7 +36,7 @@ pub enum StoreError {
 
 /// The store. All times are the caller's clock; leases of the embedded store live in one process.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: channels::ChannelStore {
     /// Drawn once when the store was created.
     fn id(&self) -> StoreId;
 

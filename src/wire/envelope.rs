@@ -100,16 +100,17 @@ pub fn parse(message: Value) -> Result<Envelope, Fault> {
 /// the wrong shape were never offered.
 fn requirements(accepted: Map<String, Value>) -> Result<Requirements, Fault> {
     let text = |name: &str| accepted.get(name).and_then(Value::as_str);
-    let known = |value: Option<&str>, ok: fn(&str) -> bool, code: Code, name: &str| match value {
-        Some(value) if ok(value) => Ok(()),
+    let known = |value: Option<&str>, ok: bool, code: Code, name: &str| match value {
+        Some(_) if ok => Ok(()),
         Some(value) => Err(Fault::new(code, format!("{name} {value:?} is not spoken here"))),
         None => Err(Fault::new(Code::HeaderSchema, format!("accepted.{name} is missing or not a string"))),
     };
-    known(text("scheme"), |s| s == Scheme::Exact.as_str(), Code::Scheme, "scheme")?;
-    known(text("network"), |n| n.parse::<Network>().is_ok(), Code::Network, "network")?;
-    known(text("asset"), |a| a == "KAS", Code::Asset, "asset")?;
+    let scheme = Scheme::ALL.into_iter().find(|scheme| text("scheme") == Some(scheme.as_str()));
+    known(text("scheme"), scheme.is_some(), Code::Scheme, "scheme")?;
+    known(text("network"), text("network").is_some_and(|name| name.parse::<Network>().is_ok()), Code::Network, "network")?;
+    known(text("asset"), text("asset") == Some("KAS"), Code::Asset, "asset")?;
     let binding = accepted.get("extra").and_then(|extra| extra.get("binding")).and_then(Value::as_str);
-    known(binding, |b| b == Binding::ExactV1.as_str(), Code::Binding, "extra.binding")?;
+    known(binding, scheme.map(|scheme| Binding::of(scheme).as_str()) == binding, Code::Binding, "extra.binding")?;
     serde_json::from_value(Value::Object(accepted))
         .map_err(|error| Fault::new(Code::OfferNotOurs, format!("accepted is not what was offered: {error}")))
 }

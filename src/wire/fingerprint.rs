@@ -66,7 +66,7 @@ pub fn request_identity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::requirements::{Asset, Binding, Extra, Finality, PaymentFlow, Requirements};
+    use crate::protocol::requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow, Requirements};
 
     fn accepted() -> Requirements {
         Requirements {
@@ -76,12 +76,7 @@ mod tests {
             asset: Asset::Kas,
             pay_to: "kaspasim:q".into(),
             max_timeout_seconds: 60,
-            extra: Extra {
-                binding: Binding::ExactV1,
-                finality: Finality::Accepted,
-                payment_flow: PaymentFlow::Upfront,
-                offer: "v1".into(),
-            },
+            extra: Extra::Exact(ExactExtra { finality: Finality::Accepted, payment_flow: PaymentFlow::Upfront, offer: "v1".into() }),
         }
     }
 
@@ -108,7 +103,7 @@ mod tests {
     fn every_part_of_a_request_changes_its_hashes() {
         let base = request_hash("GET", "https://x/a", b"", &accepted());
         let mut other = accepted();
-        other.extra.offer.push('x');
+        other.extra.offer_mut().push('x');
         for changed in [
             request_hash("POST", "https://x/a", b"", &accepted()),
             request_hash("GET", "https://x/a?", b"", &accepted()),

@@ -107,9 +107,35 @@ fn kaspa_extension(value: Value) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::{
-        protocol::requirements::{Asset, Binding, Extra, Finality, PaymentFlow, Scheme},
+        protocol::{
+            ids::{ChannelId, Outpoint, P2shScript, SchnorrSignature, XOnlyKey},
+            requirements::{Asset, ChannelState, EscrowExtra, ExactExtra, Extra, Finality, PaymentFlow, Scheme, TemplateId, VoucherState},
+        },
         wire::{canonical, identifier},
     };
+
+    fn escrow_terms(exact: Requirements) -> Requirements {
+        let outpoint = Outpoint { txid: TxId([1; 32]), index: 7 };
+        let extra = EscrowExtra {
+            channel_state: Some(ChannelState {
+                active_outpoint: outpoint,
+                active_script_public_key: P2shScript([2; 37]),
+                channel_id: ChannelId([3; 32]),
+                charged_cumulative_amount: Amount::ZERO,
+                claimed_cumulative_amount: Amount::ZERO,
+                funding_amount: exact.amount,
+                signed_max_claimable: exact.amount,
+            }),
+            claim_policy: Some("daily".into()),
+            min_deposit_sompi: exact.amount,
+            offer: "v1.k".into(),
+            refund_timeout_daa: 9,
+            server_public_key: XOnlyKey([4; 32]),
+            template_id: TemplateId::EscrowV1,
+            voucher_state: Some(VoucherState { amount: exact.amount, signature: Some(SchnorrSignature([5; 64])) }),
+        };
+        Requirements { scheme: Scheme::BatchSettlement, extra: Extra::Escrow(Box::new(extra)), ..exact }
+    }
 
     #[test]
     fn what_is_printed_without_a_tree_is_canonical() {
@@ -120,14 +146,12 @@ mod tests {
             asset: Asset::Kas,
             pay_to: "kaspasim:q\u{e9}\n\"".into(),
             max_timeout_seconds: 300,
-            extra: Extra {
-                binding: Binding::ExactV1,
-                finality: Finality::Accepted,
-                payment_flow: PaymentFlow::Upfront,
-                offer: "v1.k".into(),
-            },
+            extra: Extra::Exact(ExactExtra { finality: Finality::Accepted, offer: "v1.k".into(), payment_flow: PaymentFlow::Upfront }),
         };
         assert_eq!(canonical::sorted_to_vec(&accepted), canonical::to_vec(&accepted));
+        let escrow = escrow_terms(accepted.clone());
+        assert_eq!(canonical::sorted_to_vec(&escrow), canonical::to_vec(&escrow));
+        assert_eq!(serde_json::from_slice::<Requirements>(&canonical::sorted_to_vec(&escrow)).unwrap(), escrow);
         for (kaspa, description) in [(None, None), (Some(json!({"reason": "x", "a": 1})), Some("\u{1f600}".to_owned()))] {
             let message = PaymentRequired {
                 accepts: vec![accepted.clone(), accepted.clone()],

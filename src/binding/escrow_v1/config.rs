@@ -9,25 +9,10 @@ use crate::protocol::{
     ids::{ChannelId, Salt, XOnlyKey},
     limits::LOCK_TIME_THRESHOLD,
     network::Network,
-    requirements::Asset,
+    requirements::{Asset, TemplateId},
 };
 use kaspa_addresses::Address;
 use serde::{Deserialize, Serialize};
-
-/// The escrow script's name. Another script is another template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum TemplateId {
-    #[serde(rename = "kaspa-x402-escrow-v1")]
-    EscrowV1,
-}
-
-impl TemplateId {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::EscrowV1 => "kaspa-x402-escrow-v1",
-        }
-    }
-}
 
 /// As it stands on the wire; everything that tells one channel from another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

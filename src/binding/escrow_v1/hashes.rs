@@ -2,7 +2,6 @@
 
 use super::{
     BINDING,
-    config::TemplateId,
     digest::{Preimage, sha256},
     voucher::SignedVoucher,
 };
@@ -10,7 +9,7 @@ use crate::protocol::{
     amount::Amount,
     ids::{ChannelId, CommitmentId, Outpoint, RequestHash, XOnlyKey},
     network::Network,
-    requirements::Scheme,
+    requirements::{Scheme, TemplateId},
 };
 
 /// The terms of a batch offer that a charge commits to; the rolling offer token is not among them.

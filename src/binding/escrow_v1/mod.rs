@@ -8,6 +8,7 @@
 pub mod config;
 mod digest;
 pub mod hashes;
+mod keys;
 pub mod payload;
 pub mod script;
 pub mod spend;
@@ -18,10 +19,12 @@ pub mod voucher;
 #[cfg(test)]
 mod tests;
 
-pub use config::{ChannelConfig, ConfigError, TemplateId};
+pub use crate::protocol::requirements::TemplateId;
+pub use config::{ChannelConfig, ConfigError};
+pub use keys::{NotASecretKey, ServerKey, ServerKeys};
 pub use script::{EscrowParams, EscrowScript};
 pub use verify::{ChannelFacts, EscrowTerms, ProvenVoucher, VerifiedDeposit, VerifiedVoucher};
 pub use voucher::{SignedVoucher, VoucherKey};
 
 /// The name of this binding on the wire.
-pub const BINDING: &str = "kaspa-escrow-v1";
+pub const BINDING: &str = crate::protocol::requirements::Binding::EscrowV1.as_str();

@@ -7,7 +7,7 @@ use crate::protocol::{
     limits,
     network::Network,
     refusal::Code,
-    requirements::{Asset, Binding, Extra, Finality, PaymentFlow, Requirements, Scheme},
+    requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow, Requirements, Scheme},
 };
 use kaspa_consensus_core::{
     subnets::{SUBNETWORK_ID_COINBASE, SUBNETWORK_ID_REGISTRY},
@@ -40,7 +40,7 @@ fn accepted() -> Requirements {
         asset: Asset::Kas,
         pay_to: address.to_string(),
         max_timeout_seconds: 60,
-        extra: Extra { binding: Binding::ExactV1, finality: Finality::Accepted, payment_flow: PaymentFlow::Upfront, offer: "v1".into() },
+        extra: Extra::Exact(ExactExtra { finality: Finality::Accepted, payment_flow: PaymentFlow::Upfront, offer: "v1".into() }),
     }
 }
 

@@ -58,7 +58,7 @@ pub fn compile(
         }
     };
     let encoded_slashes = root.limits.as_ref().is_some_and(|limits| limits.value.encoded_slashes());
-    let policy = Policy { network: network?, router: router?, upstreams: upstreams.configured, cors, encoded_slashes };
+    let policy = Policy { network: network?, router: router?, upstreams: upstreams.configured, cors, encoded_slashes, channels: None };
     Some((policy, settings?, offer_keys?))
 }
 

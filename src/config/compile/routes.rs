@@ -9,9 +9,9 @@ use crate::{
     },
     protocol::{
         pattern::Pattern,
-        policy::{Accept, Access, ChargeOn, Condition, Observe, Pricing, PublicOrigin, Route, RouteId},
+        policy::{Accept, Access, ChargeOn, Condition, ExactTerms, Observe, Pricing, PublicOrigin, Route, RouteId, Terms},
         price::PriceInput,
-        requirements::{Finality, Scheme},
+        requirements::Finality,
     },
 };
 use http::{HeaderName, HeaderValue, Method};
@@ -295,7 +295,7 @@ impl Maker<'_> {
             cx.problem(Code::MempoolUnbounded, way.price.at, "this price is above the maximum of its mempool finality");
         }
         let rule_id = way.id.map_or_else(|| index.to_string(), |id| id.value.clone());
-        Some(Accept { scheme: Scheme::Exact, rule_id, price, pay_to: pay_to?, finality, mempool_max })
+        Some(Accept { rule_id, price, pay_to: pay_to?, terms: Terms::Exact(ExactTerms { finality, mempool_max }) })
     }
 
     /// A table by method can only list methods of the route.

@@ -2,6 +2,7 @@
 
 use super::{
     pay::new_coin,
+    shop::exact_terms,
     world::{Ask, FINAL_DEPTH, PRICE, World},
 };
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
 use std::time::Duration;
 
 async fn confirmed(depth: u64) -> World {
-    let world = World::with(move |pricing| pricing.accepts[0].finality = FinalityRule { level: Finality::Confirmed, depth }).await;
+    let world =
+        World::with(move |pricing| pricing.accepts[0].terms = exact_terms(FinalityRule { level: Finality::Confirmed, depth })).await;
     world.chain.accept_at_once(false);
     world
 }
@@ -128,7 +130,7 @@ async fn a_settled_request_is_not_served_while_its_payment_is_taken_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_mempool_payment_that_lost_its_race_is_not_served_later() {
-    let world = World::with(|pricing| pricing.accepts[0].finality = FinalityRule { level: Finality::Mempool, depth: 0 }).await;
+    let world = World::with(|pricing| pricing.accepts[0].terms = exact_terms(FinalityRule { level: Finality::Mempool, depth: 0 })).await;
     world.chain.accept_at_once(false);
     let fast = world.pay(Ask::get("/paid?1")).await;
     world.send(&fast.ask()).await.served(fast.txid);

@@ -147,7 +147,7 @@ impl Got {
         while let Some(chunk) = stream.recv().await {
             match chunk {
                 StreamChunk::Data(data) => body.extend_from_slice(&data),
-                StreamChunk::End => return (String::from_utf8(body).unwrap(), true),
+                StreamChunk::End { .. } => return (String::from_utf8(body).unwrap(), true),
             }
         }
         (String::from_utf8(body).unwrap(), false)

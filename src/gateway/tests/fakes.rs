@@ -77,6 +77,8 @@ impl FaultStore {
     }
 }
 
+crate::no_channels_yet!(FaultStore);
+
 #[async_trait]
 impl Store for FaultStore {
     fn id(&self) -> StoreId {

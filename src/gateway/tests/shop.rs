@@ -7,9 +7,11 @@ use crate::{
         amount::Amount,
         limits,
         network::Network,
-        policy::{Accept, Access, ChargeOn, Cors, HostHeader, Observe, Policy, Pricing, PublicOrigin, Route, RouteId, Upstream},
+        policy::{
+            Accept, Access, ChargeOn, Cors, ExactTerms, HostHeader, Observe, Policy, Pricing, PublicOrigin, Route, RouteId, Terms, Upstream,
+        },
         price::{PriceInput, PriceRule},
-        requirements::{Finality, FinalityRule, Scheme},
+        requirements::{Finality, FinalityRule},
         route::Router,
     },
 };
@@ -20,10 +22,14 @@ pub fn payee(seed: u8) -> String {
     Wallet::from_secret(Network::Simnet, &[seed; 32]).unwrap().address().to_string()
 }
 
+pub fn exact_terms(finality: FinalityRule) -> Terms {
+    Terms::Exact(ExactTerms { finality, mempool_max: None })
+}
+
 fn pricing(price: PriceRule) -> Pricing {
     let finality = FinalityRule { level: Finality::Accepted, depth: 0 };
     Pricing {
-        accepts: vec![Accept { scheme: Scheme::Exact, rule_id: "p".into(), price, pay_to: payee(9), finality, mempool_max: None }],
+        accepts: vec![Accept { rule_id: "p".into(), price, pay_to: payee(9), terms: exact_terms(finality) }],
         body_limit: BODY_LIMIT,
         replay_limit: REPLAY_LIMIT,
         replay_cookies: false,
@@ -94,5 +100,6 @@ pub fn policy(change: &impl Fn(&mut Pricing)) -> Policy {
         upstreams: [("api".to_owned(), Arc::new(upstream))].into(),
         cors: Cors::Any,
         encoded_slashes: false,
+        channels: None,
     }
 }

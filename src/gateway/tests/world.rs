@@ -92,7 +92,7 @@ impl World {
     }
 
     pub fn reload(&self, change: impl Fn(&mut Pricing), keys: &[(&str, u8, Option<UnixMillis>)]) {
-        self.gateway.reload(Arc::new(policy(&change)), Arc::new(offer_keys(self.store.id(), keys)));
+        self.gateway.reload(Arc::new(policy(&change)), Arc::new(offer_keys(self.store.id(), keys)), Arc::default());
     }
 
     /// The clock jumps; no timer runs.
@@ -148,8 +148,17 @@ async fn start(
     let keys = Arc::new(offer_keys(store.id(), &[("a", 7, None)]));
     let network: Arc<dyn Chain> = chain.clone();
     let metrics = Arc::new(Metrics::new());
-    let gateway =
-        Gateway::new(store.clone(), network, upstream.clone(), environment.clone(), Arc::new(policy), keys, limits.clone(), metrics);
+    let gateway = Gateway::new(
+        store.clone(),
+        network,
+        upstream.clone(),
+        environment.clone(),
+        Arc::new(policy),
+        keys,
+        Arc::default(),
+        limits.clone(),
+        metrics,
+    );
     gateway.clone().recover().await.unwrap();
     gateway
 }

@@ -2,9 +2,9 @@ use super::*;
 use crate::protocol::{
     amount::Amount,
     path::NormalPath,
-    policy::{Accept, ChargeOn, Observe, Pricing, PublicOrigin, RouteId},
+    policy::{Accept, ChargeOn, ExactTerms, Observe, Pricing, PublicOrigin, RouteId, Terms},
     price::PriceRule,
-    requirements::{Finality, FinalityRule, Scheme},
+    requirements::{Finality, FinalityRule},
 };
 use std::time::Duration;
 
@@ -39,12 +39,10 @@ fn route(text: &str, access: Access) -> Route {
 
 fn priced() -> Access {
     let accept = Accept {
-        scheme: Scheme::Exact,
         rule_id: "0".into(),
         price: PriceRule::Fixed(Amount::from_sompi(1).unwrap()),
         pay_to: String::new(),
-        finality: FinalityRule { level: Finality::Accepted, depth: 0 },
-        mempool_max: None,
+        terms: Terms::Exact(ExactTerms { finality: FinalityRule { level: Finality::Accepted, depth: 0 }, mempool_max: None }),
     };
     Access::Priced(Box::new(Pricing {
         accepts: vec![accept],

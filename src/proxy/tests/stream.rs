@@ -47,7 +47,7 @@ async fn an_event_arrives_before_the_next_one_is_made() {
         stream.read_exact(&mut chunk).await.unwrap();
         assert!(String::from_utf8_lossy(&chunk).contains(event));
     }
-    sender.send(StreamChunk::End).await.unwrap();
+    sender.send(StreamChunk::End { trailers: None }).await.unwrap();
     let mut end = [0; 5];
     stream.read_exact(&mut end).await.unwrap();
     assert_eq!(&end, b"0\r\n\r\n");
@@ -74,15 +74,15 @@ async fn only_a_stream_that_ended_looks_whole() {
     let length: &[(&str, &str)] = &[("content-length", "4")];
     for h2 in [false, true] {
         for (headers, chunks, expect) in [
-            (&[][..], vec![data("ab"), data("cd"), StreamChunk::End], Some("abcd")),
-            (&[], vec![StreamChunk::End], Some("")),
-            (&[], vec![data(""), data("ab"), StreamChunk::End], Some("ab")),
+            (&[][..], vec![data("ab"), data("cd"), StreamChunk::End { trailers: None }], Some("abcd")),
+            (&[], vec![StreamChunk::End { trailers: None }], Some("")),
+            (&[], vec![data(""), data("ab"), StreamChunk::End { trailers: None }], Some("ab")),
             (&[], vec![data("ab")], None),
             (&[], vec![], None),
-            (length, vec![data("ab"), data("cd"), StreamChunk::End], Some("abcd")),
-            (length, vec![data("ab"), StreamChunk::End], None),
+            (length, vec![data("ab"), data("cd"), StreamChunk::End { trailers: None }], Some("abcd")),
+            (length, vec![data("ab"), StreamChunk::End { trailers: None }], None),
             (length, vec![data("ab")], None),
-            (length, vec![data("ab"), data("cde"), StreamChunk::End], None),
+            (length, vec![data("ab"), data("cde"), StreamChunk::End { trailers: None }], None),
         ] {
             let told = format!("{headers:?} {chunks:?} h2 {h2}");
             let found = outcome(headers, chunks, h2).await;

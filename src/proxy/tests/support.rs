@@ -197,6 +197,7 @@ pub fn edge_with(
         upstreams: [(upstream.name.clone(), upstream.clone())].into(),
         cors: Cors::Off,
         encoded_slashes: false,
+        channels: None,
     };
     if settings.listeners.is_empty() {
         settings.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap(), tls: None }];
@@ -228,7 +229,7 @@ async fn forward(upstreams: Arc<PingoraUpstreams>, upstream: Arc<Upstream>, head
             let (chunks, body) = mpsc::channel(1);
             tokio::spawn(async move {
                 while let Ok(chunk) = reply.body.chunk().await {
-                    let (chunk, last) = chunk.map_or((StreamChunk::End, true), |data| (StreamChunk::Data(data), false));
+                    let (chunk, last) = chunk.map_or((StreamChunk::End { trailers: None }, true), |data| (StreamChunk::Data(data), false));
                     if chunks.send(chunk).await.is_err() || last {
                         break;
                     }

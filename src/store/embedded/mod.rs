@@ -60,6 +60,8 @@ impl EmbeddedStore {
     }
 }
 
+crate::no_channels_yet!(EmbeddedStore);
+
 #[async_trait]
 impl Store for EmbeddedStore {
     fn id(&self) -> StoreId {

@@ -1,0 +1,73 @@
+//! The gateway's own keys: each signs the claims of the channels that name it.
+//!
+//! Promises: a secret is never shown, logged or copied out. Made by `config`, used by `gateway`.
+
+use crate::protocol::ids::XOnlyKey;
+use secp256k1::{Keypair, Message, SECP256K1};
+
+/// One key and what it may still do.
+pub struct ServerKey {
+    keypair: Keypair,
+    claim_only: bool,
+}
+
+/// The bytes are no secret key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("these 32 bytes are no secret key")]
+pub struct NotASecretKey;
+
+impl ServerKey {
+    /// `claim_only`: an old key. Its channels are claimed to their end, and neither opened nor charged.
+    pub fn new(secret: &[u8; 32], claim_only: bool) -> Result<Self, NotASecretKey> {
+        let keypair = Keypair::from_seckey_slice(SECP256K1, secret).map_err(|_| NotASecretKey)?;
+        Ok(Self { keypair, claim_only })
+    }
+
+    pub fn public(&self) -> XOnlyKey {
+        XOnlyKey(self.keypair.x_only_public_key().0.serialize())
+    }
+
+    pub fn claim_only(&self) -> bool {
+        self.claim_only
+    }
+
+    /// BIP340 over 32 raw bytes.
+    pub fn sign(&self, digest: &[u8; 32]) -> [u8; 64] {
+        self.keypair.sign_schnorr(Message::from_digest(*digest)).serialize()
+    }
+}
+
+/// All keys of a gateway.
+#[derive(Default)]
+pub struct ServerKeys(Vec<ServerKey>);
+
+impl ServerKeys {
+    pub fn new(keys: Vec<ServerKey>) -> Self {
+        Self(keys)
+    }
+
+    pub fn find(&self, key: &XOnlyKey) -> Option<&ServerKey> {
+        self.0.iter().find(|own| own.public() == *key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &ServerKey> {
+        self.0.iter()
+    }
+
+    /// The key of new channels: the first that may do more than claim.
+    pub fn opening(&self) -> Option<&ServerKey> {
+        self.0.iter().find(|key| !key.claim_only)
+    }
+}
+
+impl std::fmt::Debug for ServerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerKey").field("public", &self.public()).field("claim_only", &self.claim_only).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ServerKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.0).finish()
+    }
+}
