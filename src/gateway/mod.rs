@@ -6,11 +6,13 @@
 //! stops nothing half-way.
 
 pub mod answer;
+mod channel;
 mod crash;
 mod deliver;
 mod depth;
 mod flight;
 mod follow;
+mod forward;
 mod purchase;
 mod quote;
 mod recover;
@@ -25,8 +27,8 @@ mod tests;
 use crate::{
     binding::escrow_v1::ServerKeys,
     chain::{Chain, Health},
-    protocol::{offer::OfferKeys, policy::Policy, time::UnixMillis},
-    store::{HolderId, Store, StoreError},
+    protocol::{ids::RequestIdentity, offer::OfferKeys, policy::Policy, time::UnixMillis},
+    store::{HolderId, PaymentKey, Store, StoreError},
     telemetry::Metrics,
 };
 use arc_swap::ArcSwap;
@@ -86,12 +88,13 @@ pub struct Gateway {
     /// Cleared by a store error, set again by the next success.
     store_usable: AtomicBool,
     /// Requests of this process that wait for the same payment.
-    flights: flight::Flights,
+    flights: flight::Flights<(PaymentKey, RequestIdentity)>,
     /// One for each payment that may be settled or served at once.
     places: Arc<Semaphore>,
     follows: follow::Follows,
     depths: depth::Depths,
     watched: recover::Watched,
+    channels: channel::Channels,
 }
 
 impl Gateway {
@@ -110,6 +113,7 @@ impl Gateway {
         let holder = HolderId((environment.random)());
         let depths = depth::Depths::new(chain.tip());
         let follows = follow::Follows::new(chain.clone());
+        let channels = channel::Channels::new(chain.network(), chain.clone());
         let places = Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)));
         metrics.store_ready.set(1);
         Arc::new(Self {
@@ -129,6 +133,7 @@ impl Gateway {
             follows,
             depths,
             watched: recover::Watched::default(),
+            channels,
         })
     }
 
