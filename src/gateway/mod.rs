@@ -6,6 +6,7 @@
 //! stops nothing half-way.
 
 pub mod answer;
+mod channel;
 mod crash;
 mod deliver;
 mod depth;
