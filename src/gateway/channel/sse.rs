@@ -257,4 +257,3 @@ mod tests {
         }
     }
 }
-pub(super) fn final_event(_: &str, _: &[u8]) -> bytes::Bytes { bytes::Bytes::new() } // STANDIN
