@@ -152,6 +152,7 @@ mod tests {
             (r#"{"usage":null}"#, None),
             (r#"{"usage":[120]}"#, None),
             (r#"{"Usage":{"total_tokens":120}}"#, None),
+            (r#"{"usage":{"Total_Tokens":9.5,"total_tokens":2.5,"total_tokens ":9.5}}"#, Some("2.5")),
             (r#"{}"#, None),
             ("[DONE]", None),
             ("", None),

@@ -3,7 +3,11 @@
 //! Promises: the same events however the bytes are cut into chunks, memory within [`METER_JSON_BYTES`], any bytes survived. Never
 //! holds back or changes what it reads. Called by the meter and by what delivers streams.
 
-use crate::protocol::limits::METER_JSON_BYTES;
+use crate::{
+    protocol::{inputs, limits::METER_JSON_BYTES},
+    wire::headers::PAYMENT_RESPONSE,
+};
+use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -12,6 +16,40 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(in crate::gateway) fn is_event_stream(headers: &HeaderMap) -> bool {
     let essence = |kind: &[u8]| kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     headers.get(CONTENT_TYPE).is_some_and(|kind| essence(kind.as_bytes()) == b"text/event-stream")
+}
+
+/// Whether [`final_event`] can be put at the end of a response with these headers: it is an event stream as it stands. Whoever does
+/// drops its `Content-Length`.
+pub(in crate::gateway) fn takes_final_event(headers: &HeaderMap) -> bool {
+    is_event_stream(headers) && inputs::plainly_coded(headers)
+}
+
+/// The event that closes a complete stream with its receipt. `last_bytes`: the last that were sent, of the last chunk at least;
+/// empty when there were none. An event they leave unfinished is ended first, as its sender should have done.
+pub(in crate::gateway) fn final_event(receipt_json: &str, last_bytes: &[u8]) -> Bytes {
+    let mut event = String::with_capacity(receipt_json.len() + 64);
+    if !between_events(last_bytes) {
+        // Two: after a carriage return the first only completes its line.
+        event.push_str("\n\n");
+    }
+    event.push_str("event: ");
+    event.push_str(PAYMENT_RESPONSE.as_str());
+    // A line break in JSON stands between its tokens, and may as well stand between two data lines.
+    for line in receipt_json.split(['\r', '\n']) {
+        event.push_str("\ndata: ");
+        event.push_str(line);
+    }
+    event.push_str("\n\n");
+    event.into()
+}
+
+/// Whether these bytes surely end with a blank line, or nothing was sent.
+fn between_events(last_bytes: &[u8]) -> bool {
+    let ended_line = |bytes: &'_ [u8]| -> Option<usize> {
+        let line = bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n")).or_else(|| bytes.strip_suffix(b"\r"))?;
+        Some(line.len())
+    };
+    last_bytes.is_empty() || ended_line(last_bytes).is_some_and(|length| ended_line(&last_bytes[..length]).is_some())
 }
 
 /// The events of a stream. One whose data is longer than [`METER_JSON_BYTES`] is skipped.
@@ -174,6 +212,7 @@ mod tests {
             (format!("data: {}\n\ndata: b\n\n", long(limit)), vec![limit, 1]),
             (format!("\u{feff}data: {}\n\ndata: b\n\n", long(limit)), vec![limit, 1]),
             (format!("data: {}\n\ndata: b\n\n", long(limit + 1)), vec![1]),
+            (format!("\u{feff}data: {}\n\ndata: b\n\n", long(limit + 1)), vec![1]),
             (format!("data:{}\n\ndata: b\n\n", long(limit + 1)), vec![1]),
             (format!("data: {}\ndata: a\n\ndata: b\n\n", long(10 * limit)), vec![1]),
             (format!("data: {0}\ndata: {0}\ndata: a\n\ndata: b\n\n", long(limit / 2)), vec![1]),
@@ -193,6 +232,51 @@ mod tests {
             reader.feed(format!("\ndata:{}", long(limit / 8)).as_bytes(), &mut |_| {});
         }
         assert!(reader.line.len() + reader.data.len() <= 2 * limit + 16, "{} bytes held", reader.data.len());
+    }
+
+    #[test]
+    fn the_final_event_never_glues_to_what_was_sent() {
+        const EVENT: &str = "event: payment-response\ndata: {\"a\":1}\n\n";
+        for (sent, between) in [
+            ("", true),
+            ("data: x\n\n", true),
+            ("data: x\r\n\r\n", true),
+            ("data: x\r\r", true),
+            ("data: x\n\r", true),
+            ("data: x\r\r\n", true),
+            (": ping\n\n", true),
+            ("data: x", false),
+            ("data: x\n", false),
+            ("data: x\r\n", false),
+            ("data: x\r", false),
+            ("event: x", false),
+            ("event: x\n", false),
+            ("\n", false),
+            ("\r\n", false),
+        ] {
+            let event = final_event("{\"a\":1}", sent.as_bytes());
+            let expect = if between { EVENT.to_owned() } else { format!("\n\n{EVENT}") };
+            assert_eq!(event, expect, "after {sent:?}");
+            let stream = [sent.as_bytes(), &event].concat();
+            let lines = String::from_utf8(stream).unwrap().replace("\r\n", "\n").replace('\r', "\n");
+            let blocks: Vec<&str> = lines.trim_end().split("\n\n").collect();
+            assert_eq!(blocks.last().map(|block| block.trim_start()), Some(EVENT.trim_end()), "after {sent:?}");
+        }
+        let event = final_event("{\n\"a\":\r\n1}", b"");
+        assert_eq!(event, "event: payment-response\ndata: {\ndata: \"a\":\ndata: \ndata: 1}\n\n");
+    }
+
+    #[test]
+    fn a_coded_stream_takes_no_final_event() {
+        for (coding, expect) in [(None, true), (Some("identity"), true), (Some("gzip"), false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, "text/event-stream".parse().unwrap());
+            if let Some(coding) = coding {
+                headers.insert(http::header::CONTENT_ENCODING, coding.parse().unwrap());
+            }
+            assert_eq!(takes_final_event(&headers), expect, "{coding:?}");
+        }
+        assert!(!takes_final_event(&HeaderMap::new()));
     }
 
     #[test]
@@ -246,6 +330,18 @@ mod tests {
         ) {
             let stream = pieces.concat();
             prop_assert_eq!(events(cut(stream.as_bytes(), &cuts)), model(&stream));
+        }
+
+        #[test]
+        fn the_final_event_is_one_more_event(
+            pieces in prop::collection::vec(prop::sample::select(vec!["\n", "\r", "\r\n", "data: ", "x", "event: a", ": c"]), 0..12),
+            known in 1_usize..8,
+        ) {
+            let stream = pieces.concat();
+            let event = final_event("{}", &stream.as_bytes()[stream.len().saturating_sub(known)..]);
+            let mut expect = events([stream.as_bytes()]);
+            expect.push(b"{}".to_vec());
+            prop_assert_eq!(events([stream.as_bytes(), &event]), expect);
         }
 
         #[test]
