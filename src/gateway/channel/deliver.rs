@@ -138,7 +138,9 @@ fn charge_of(
     status: u16,
     response: Option<StoredResponse>,
 ) -> Charge {
-    let (charged_before, claimed) = (record.parts.charged, record.parts.claimed);
+    // A stream commits to the accounts it began with, whatever the chain did meanwhile.
+    let stream = record.stream.as_ref().map(|stream| (stream.charged_before, stream.claimed));
+    let (charged_before, claimed) = stream.unwrap_or((record.parts.charged, record.parts.claimed));
     let commitment = Commitment {
         channel: record.id,
         request_hash: terms.request_hash,
@@ -239,7 +241,7 @@ impl Delivery<'_> {
         let reserved = self.reserve(&meter, status).await?;
         crash::point("stream_reserved");
         self.gateway.channels.exposure.set(&reserved);
-        let events = sse::is_event_stream(&headers);
+        let events = sse::takes_final_event(&headers);
         let kept_headers = respond::keep_headers(&headers, self.pricing.replay_cookies);
         let mut kept = Kept { headers: kept_headers, body: first.is_empty().then(BytesMut::new), limit: self.pricing.replay_limit };
         let mut head = sale.reply.paid(status, headers, &self.provisional(&reserved), Bytes::new());
@@ -331,6 +333,8 @@ impl Delivery<'_> {
         let open = OpenStream {
             terms: self.charge_terms(),
             charged_before: self.admission.record.parts.charged,
+            claimed: self.admission.record.parts.claimed,
+            funding: self.admission.record.parts.funding,
             reading: None,
             unknown: match meter.unknown() {
                 Charged::Amount(charge) => charge,

@@ -20,7 +20,9 @@ use crate::{
     chain::{Health, OutpointStatus, SubmitOutcome, Utxo},
     gateway::{Gateway, crash, respond::Refusal},
     protocol::{amount::Amount, policy::Channels as ChannelRules, refusal::Code, requirements::TemplateId},
-    store::channels::{ChannelFact, ChannelRecord, ChannelSighting, ChannelStep, Lease, Leased, Move, MoveState, Opened, Opening, Phase},
+    store::channels::{
+        Aside, ChannelFact, ChannelRecord, ChannelSighting, ChannelStep, Lease, Leased, Move, MoveState, Opened, Opening, Phase,
+    },
 };
 use kaspa_consensus_core::tx::Transaction;
 use std::{sync::Arc, time::Duration};
@@ -322,6 +324,7 @@ impl Gateway {
             reserve,
             built_at: self.now(),
             state: MoveState::Built,
+            aside: Aside::default(),
         };
         Ok((signed, step))
     }

@@ -10,8 +10,8 @@ use crate::{
         limits,
         network::Network,
         policy::{
-            Accept, Access, ChannelTerms, Channels, ChargeOn, ClaimPolicy, Cors, ExactTerms, Exposure, HostHeader, Observe, Policy, Pricing,
-            PublicOrigin, Route, RouteId, Terms, Upstream,
+            Accept, Access, ChannelTerms, Channels, ChargeOn, ClaimPolicy, Cors, ExactTerms, Exposure, HostHeader, Observe, Policy,
+            Pricing, PublicOrigin, Route, RouteId, Terms, Upstream,
         },
         price::{PriceInput, PriceRule},
         requirements::{Finality, FinalityRule},

@@ -97,6 +97,11 @@ impl World {
         Self { gateway, store, chain, upstream, payer, skipped, environment, limits, policy }
     }
 
+    /// The process reaches its store no more; the next one starts from what is durable.
+    pub fn die(&mut self) {
+        self.store = Arc::new(self.store.heir());
+    }
+
     /// Another process over the same store and network.
     pub async fn restart(&mut self) {
         self.gateway = start(&self.store, &self.chain, &self.upstream, &self.environment, (self.policy)(), &self.limits).await;
@@ -109,7 +114,6 @@ impl World {
         let keys = Arc::new(offer_keys(self.store.id(), &[("a", 7, None)]));
         self.gateway.reload(Arc::new(policy), keys, Arc::new(server_keys()));
     }
-
 
     pub fn reload(&self, change: impl Fn(&mut Pricing), keys: &[(&str, u8, Option<UnixMillis>)]) {
         self.gateway.reload(Arc::new(policy(&change)), Arc::new(offer_keys(self.store.id(), keys)), Arc::new(server_keys()));

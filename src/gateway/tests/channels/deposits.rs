@@ -10,7 +10,7 @@ use crate::{
     protocol::{charge::ChargeRule, ids::TxId, policy::Exposure, refusal::Code},
     store::channels::ChannelStore as _,
 };
-use kaspa_consensus_core::{tx::{CovenantBinding, ScriptPublicKey, TransactionOutput}};
+use kaspa_consensus_core::tx::{CovenantBinding, ScriptPublicKey, TransactionOutput};
 
 fn ask() -> Ask {
     Ask::get("/paid")
@@ -75,9 +75,17 @@ async fn a_deposit_is_refused_for_what_is_wrong_with_it() {
     let base = world.channel(&ask(), 1, DEPOSIT).await;
     for (name, channel, code) in [
         ("below the minimum", Channel::of(base.config.clone(), base.keypair, 99_999_999), Code::DepositTooSmall),
-        ("wrong script", with_output(&base, |output| output.script_public_key = ScriptPublicKey::from_vec(0, vec![0x51])), Code::FundingScript),
+        (
+            "wrong script",
+            with_output(&base, |output| output.script_public_key = ScriptPublicKey::from_vec(0, vec![0x51])),
+            Code::FundingScript,
+        ),
         ("wrong amount", with_output(&base, |output| output.value -= 1), Code::FundingAmount),
-        ("covenant-bound", with_output(&base, |output| output.covenant = Some(CovenantBinding::new(0, kaspa_hashes::Hash::from_bytes([1; 32])))), Code::DepositCovenant),
+        (
+            "covenant-bound",
+            with_output(&base, |output| output.covenant = Some(CovenantBinding::new(0, kaspa_hashes::Hash::from_bytes([1; 32])))),
+            Code::DepositCovenant,
+        ),
     ] {
         let got = world.send(&world.deposit(&channel, &ask()).await.ask()).await;
         got.refused(code);

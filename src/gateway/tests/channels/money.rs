@@ -35,7 +35,10 @@ async fn a_channel_opens_with_its_first_request_and_pays_the_next_ones() {
     assert_eq!((parts(record.parts.charged), parts(record.parts.signed), record.charges), (5 * CEILING, 5 * CEILING, 5));
     assert_eq!(parts(record.parts.funding), DEPOSIT);
     let totals = world.store.channel_totals().await.unwrap();
-    assert_eq!((totals.open, totals.charges, totals.charged_sompi, totals.active_sompi), (1, 5, 5 * u128::from(CEILING), 5 * u128::from(CEILING)));
+    assert_eq!(
+        (totals.open, totals.charges, totals.charged_sompi, totals.active_sompi),
+        (1, 5, 5 * u128::from(CEILING), 5 * u128::from(CEILING))
+    );
     assert_eq!(world.gateway.channels.exposure.total(), 5 * u128::from(CEILING));
 }
 
