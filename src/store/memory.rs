@@ -3,6 +3,8 @@
 //! What every other store is compared with: plain maps behind one lock, nothing cached, sums folded anew from its
 //! ledger each time. Loses everything with the process: tests only, never behind a gateway that sells.
 
+mod channels;
+
 use super::{
     rules::{self, Booking, ClaimStep, Effect, Entry, Next},
     *,
@@ -27,6 +29,7 @@ struct State {
     identifiers: HashMap<(Network, PaymentIdentifier), u64>,
     ledger: Vec<(Booking, Amount)>,
     checkpoint: Option<Checkpoint>,
+    channels: channels::Channels,
     /// Last ones given out.
     sequence: u64,
     fence: u64,
@@ -146,8 +149,6 @@ impl State {
     }
 }
 
-crate::no_channels_yet!(MemoryStore);
-
 #[async_trait]
 impl Store for MemoryStore {
     fn id(&self) -> StoreId {
@@ -197,8 +198,9 @@ impl Store for MemoryStore {
     }
 
     async fn prune(&self, before: UnixMillis) -> Result<u64, StoreError> {
-        let mut dropped = 0;
-        for kept in self.state().payments.values_mut() {
+        let mut state = self.state();
+        let mut dropped = state.channels.prune(before);
+        for kept in state.payments.values_mut() {
             if kept.response.is_some() && kept.entry.record.delivered_at.is_some_and(|at| at < before) {
                 kept.response = None;
                 kept.entry.response_kept = false;

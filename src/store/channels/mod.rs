@@ -6,6 +6,7 @@
 //! The rules are `binding::escrow_v1::state`, applied in [`rules`] once for every store that runs in this process.
 
 mod records;
+pub(in crate::store) mod rules;
 
 pub use records::*;
 
@@ -45,6 +46,10 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// The charges of a channel in their order, `limit` at a time, after the given [`ChargeRecord::number`].
     async fn charges(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<ChargeRecord>, StoreError>;
+
+    /// The claims and top-ups of a channel that the chain accepted, in that order, `limit` at a time, after the given
+    /// [`SettledMove::number`].
+    async fn settled_moves(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<SettledMove>, StoreError>;
 
     /// Sums over the channels, which equal the sums over the charges and moves at any moment.
     async fn channel_totals(&self) -> Result<ChannelTotals, StoreError>;
@@ -120,6 +125,14 @@ macro_rules! no_channels_yet {
                 _: u64,
                 _: u32,
             ) -> Result<Vec<$crate::store::channels::ChargeRecord>, $crate::store::StoreError> {
+                unimplemented!()
+            }
+            async fn settled_moves(
+                &self,
+                _: &$crate::protocol::ids::ChannelId,
+                _: u64,
+                _: u32,
+            ) -> Result<Vec<$crate::store::channels::SettledMove>, $crate::store::StoreError> {
                 unimplemented!()
             }
             async fn channel_totals(&self) -> Result<$crate::store::channels::ChannelTotals, $crate::store::StoreError> {
