@@ -113,7 +113,7 @@ impl Gateway {
         let holder = HolderId((environment.random)());
         let depths = depth::Depths::new(chain.tip());
         let follows = follow::Follows::new(chain.clone());
-        let channels = channel::Channels::new(chain.network(), chain.clone());
+        let channels = channel::Channels::new(chain.network());
         let places = Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)));
         metrics.store_ready.set(1);
         Arc::new(Self {
@@ -166,6 +166,14 @@ impl Gateway {
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    fn arc(&self) -> Option<Arc<Self>> {
+        self.watched.me.get().and_then(std::sync::Weak::upgrade)
+    }
+
+    fn tip(&self) -> crate::chain::Tip {
+        *self.chain.tip().borrow()
     }
 
     fn now(&self) -> UnixMillis {

@@ -27,7 +27,7 @@ const STORE_BACKOFF: Duration = Duration::from_secs(1);
 pub(super) struct Watched {
     tasks: Mutex<HashMap<PaymentKey, AbortHandle>>,
     /// The gateway itself, for the tasks; set by [`Gateway::recover`].
-    me: std::sync::OnceLock<std::sync::Weak<Gateway>>,
+    pub(super) me: std::sync::OnceLock<std::sync::Weak<Gateway>>,
 }
 
 impl Gateway {
@@ -45,6 +45,7 @@ impl Gateway {
                 self.take_up(&record);
             }
         }
+        self.recover_channels().await?;
         tokio::spawn(self.clone().keep_checkpoint());
         Ok(())
     }

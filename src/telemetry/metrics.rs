@@ -33,6 +33,29 @@ pub struct Metrics {
     pub store_ready: IntGauge,
     /// Virtual DAA score.
     pub daa_score: IntGauge,
+    pub claims: Claims,
+    pub claim_fee_sompi: IntCounter,
+    pub claims_stuck: IntGauge,
+    pub claims_uneconomic: IntGauge,
+    pub channels_closed_by_client: IntCounter,
+    pub lost_sompi: IntCounter,
+}
+
+/// Claims and top-ups by what became of them.
+pub struct Claims {
+    pub built: IntCounter,
+    pub accepted: IntCounter,
+    pub taken_back: IntCounter,
+    pub is_final: IntCounter,
+    pub dropped: IntCounter,
+}
+
+impl Claims {
+    fn of(family: &IntCounterVec) -> Self {
+        let [built, accepted, taken_back, is_final, dropped] =
+            ["built", "accepted", "taken_back", "final", "dropped"].map(|step| family.with_label_values(&[step]));
+        Self { built, accepted, taken_back, is_final, dropped }
+    }
 }
 
 /// One counter per outcome of a request, looked up once: every request counts in one.
@@ -69,6 +92,12 @@ impl Metrics {
             node_ready: gauge(&registry, "kas402_node_ready", "1 while the node is usable"),
             store_ready: gauge(&registry, "kas402_store_ready", "1 while the store takes writes"),
             daa_score: gauge(&registry, "kas402_daa_score", "Virtual DAA score of the node"),
+            claims: Claims::of(&counters(&registry, "kas402_claims_total", "Claims by step", "step")),
+            claim_fee_sompi: counter(&registry, "kas402_claim_fee_sompi_total", "Fees of final claims"),
+            claims_stuck: gauge(&registry, "kas402_claims_stuck", "Claims that are not accepted for long"),
+            claims_uneconomic: gauge(&registry, "kas402_claims_uneconomic", "Channels whose claim is not worth its fee"),
+            channels_closed_by_client: counter(&registry, "kas402_channels_closed_by_client_total", "Escrows spent by the client"),
+            lost_sompi: counter(&registry, "kas402_lost_sompi_total", "Charges that were never claimed"),
             registry,
         }
     }

@@ -101,20 +101,6 @@ impl Gateway {
         self.release_lease(&admission.lease).await;
     }
 
-    /// Posts the stream that a dead gateway left on the channel, by its last durable reading.
-    pub(in crate::gateway) async fn post_left_stream(&self, lease: Lease, record: &ChannelRecord) -> Result<Arc<ChannelRecord>, Refusal> {
-        let Some(stream) = &record.stream else {
-            self.release_lease(&lease).await;
-            return Err(Refusal::new(Code::ChannelBusy, ""));
-        };
-        let charge = stream.reading.unwrap_or(stream.unknown);
-        let requirements_hash = stream.terms.requirements_hash;
-        let charge = charge_of(record, stream.terms.clone(), requirements_hash, charge, stream.status, None);
-        let posted = self.commit(&lease, charge).await?;
-        tracing::warn!(channel = %record.id, "a stream that was left open is charged by its last reading");
-        Ok(posted)
-    }
-
     /// The durable step. Nothing is let out unless it answers.
     async fn commit(&self, lease: &Lease, charge: Charge) -> Result<Arc<ChannelRecord>, Refusal> {
         let step = self.ask(self.store.advance_channel(lease, ChannelFact::Committed(Box::new(charge)), self.now())).await;

@@ -18,7 +18,7 @@ use crate::{
         exact_v1::decode,
     },
     chain::{Health, OutpointStatus, SubmitOutcome, Utxo},
-    gateway::{Gateway, crash, respond::Refusal},
+    gateway::{Gateway, channel::watch::MoveEnd, crash, respond::Refusal},
     protocol::{amount::Amount, policy::Channels as ChannelRules, refusal::Code, requirements::TemplateId},
     store::channels::{
         Aside, ChannelFact, ChannelRecord, ChannelSighting, ChannelStep, Lease, Leased, Move, MoveState, Opened, Opening, Phase,
@@ -47,7 +47,7 @@ impl Gateway {
                 (self.joined(sale, record, &deposit, deadline).await?, deposit)
             }
         };
-        let script = self.script(&record)?;
+        let script = self.script_or_refuse(&record)?;
         let record = self.until_confirmed(sale, record, deadline).await?;
         let proven = deposit.proven(facts(&record, &script))?;
         Ok(Presented { record, script, proven, deposit: true })
@@ -135,7 +135,7 @@ impl Gateway {
             SubmitOutcome::New | SubmitOutcome::Unknown(_) => Ok(()),
             SubmitOutcome::Known => {
                 // In the mempool, or accepted: then its output may be spent already, which a search from the offer on finds.
-                let mut watch = self.channels.outputs.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.token.daa));
+                let mut watch = self.follows.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.token.daa));
                 let told = timeout_at(Instant::now() + SPEND_SEARCH, watch.status.wait_for(|status| *status != OutpointStatus::Unknown));
                 let status = match told.await {
                     Ok(Ok(status)) => status.clone(),
@@ -147,7 +147,7 @@ impl Gateway {
                 }
             }
             SubmitOutcome::Rejected(reason) => {
-                self.sighted(&record.id, ChannelSighting::NeverFunded).await;
+                self.sight(record, ChannelSighting::NeverFunded).await;
                 Err(Refusal::new(Code::FundingRejected, reason))
             }
             SubmitOutcome::Unavailable(reason) => Err(Refusal::new(Code::NodeUnavailable, reason)),
@@ -156,7 +156,7 @@ impl Gateway {
 
     /// The deposit's output as the node has it, once it has it.
     async fn unspent(&self, sale: &ChannelSale, deposit: &VerifiedDeposit, deadline: Instant) -> Result<Utxo, Refusal> {
-        let mut watch = self.channels.outputs.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.token.daa));
+        let mut watch = self.follows.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.token.daa));
         let utxo = loop {
             let status = watch.status.borrow_and_update().clone();
             match status {
@@ -209,7 +209,7 @@ impl Gateway {
             (None, Some(transaction))
                 if record.moves.iter().any(|step| transaction.inputs.iter().any(|input| step.spends == input.previous_outpoint.into())) =>
             {
-                let script = self.script(&record)?;
+                let script = self.script_or_refuse(&record)?;
                 return Err(correct::refusal(
                     Code::VoucherStaleOutpoint,
                     "the top-up spends the outpoint before the last claim",
@@ -219,12 +219,12 @@ impl Gateway {
             }
             (None, _) => return Err(Refusal::new(Code::ScriptInUse, "")),
         };
-        match timeout_at(self.settle_by(sale, deadline), self.move_settled(&record.id, txid)).await {
-            Ok(true) => {
-                let record = self.ask(self.store.channel(&record.id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
-                if known(&record) { Ok(record) } else { Err(Refusal::new(Code::DepositNotConfirmed, "")) }
-            }
-            Ok(false) => Err(Refusal::new(Code::FundingRejected, "the top-up can never be accepted")),
+        match timeout_at(self.settle_by(sale, deadline), self.wait_move(&record.id, &txid)).await {
+            Ok(Ok(MoveEnd::Accepted(_, record))) if known(&record) => Ok(record),
+            Ok(Ok(MoveEnd::Gone(Some(record)))) if known(&record) => Ok(record),
+            Ok(Ok(MoveEnd::Accepted(..))) => Err(Refusal::new(Code::DepositNotConfirmed, "")),
+            Ok(Ok(MoveEnd::Gone(_))) => Err(Refusal::new(Code::FundingRejected, "the top-up can never be accepted")),
+            Ok(Err(error)) => Err(unusable(error)),
             Err(_) => Err(Refusal::new(Code::DepositNotConfirmed, "the top-up is on its way and not accepted yet")),
         }
     }
@@ -237,7 +237,7 @@ impl Gateway {
         deposit: &VerifiedDeposit,
         transaction: &Transaction,
     ) -> Result<crate::protocol::ids::TxId, Refusal> {
-        let script = self.script(record)?;
+        let script = self.script_or_refuse(record)?;
         let presented = Presented {
             record: record.clone(),
             script: script.clone(),
@@ -349,7 +349,7 @@ impl Gateway {
         crash::point("top_up_submitted");
         match outcome {
             SubmitOutcome::Rejected(reason) => {
-                self.sighted(&record.id, ChannelSighting::MoveDropped { txid }).await;
+                self.sight(&built, ChannelSighting::MoveDropped { txid }).await;
                 Err(Refusal::new(Code::FundingRejected, reason))
             }
             SubmitOutcome::Unavailable(reason) => {
@@ -374,7 +374,6 @@ impl Gateway {
         let rules = rules(sale)?;
         let by = self.settle_by(sale, deadline);
         let mut tip = self.chain.tip();
-        let mut changes = self.channel_changes(&record.id);
         loop {
             if record.closure.is_some() {
                 return Ok(record);
@@ -387,14 +386,22 @@ impl Gateway {
                 Ok(Some(score)) => Refusal::new(Code::DepositNotConfirmed, format!("at DAA score {daa_score}, confirmed at {score}")),
                 Err(refusal) => refusal,
             };
-            let event = timeout_at(by, async {
-                tokio::select! {
-                    _ = tip.changed() => {}
-                    () = changes.changed() => {}
+            let mut stored = self.channel_stored(&record.id);
+            // Between the look above and the subscription something may have been stored.
+            let latest = self.ask(self.store.channel(&record.id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+            if *latest == *record {
+                let event = timeout_at(by, async {
+                    tokio::select! {
+                        _ = tip.changed() => {}
+                        () = async { match &mut stored {
+                            Some(stored) => drop(stored.changed().await),
+                            None => std::future::pending().await,
+                        } } => {}
+                    }
+                });
+                if event.await.is_err() {
+                    return Err(waiting);
                 }
-            });
-            if event.await.is_err() {
-                return Err(waiting);
             }
             record = self.ask(self.store.channel(&record.id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
         }

@@ -120,7 +120,7 @@ impl Gateway {
         match found.await {
             Err(_) => reply.refuse(&Refusal::new(Code::StoreUnavailable, "")),
             Ok(None) => reply.refuse(&Refusal::new(Code::NoRoute, "no charge of this channel has this identifier yet")),
-            Ok(Some((charge, record))) => match self.script(&record) {
+            Ok(Some((charge, record))) => match self.script_or_refuse(&record) {
                 Ok(script) => reply.receipt(&ChargeFacts::of(&charge, &script).message(network, None)),
                 Err(refusal) => reply.refuse(&refusal),
             },

@@ -1,33 +1,74 @@
-//! Redeem scripts of channels, derived once: a client key is decompressed once per channel, not once per voucher.
+//! The escrow script of each channel in use, derived once.
 
 use crate::{
-    binding::escrow_v1::{ConfigError, EscrowScript},
+    binding::escrow_v1::{EscrowScript, config::ConfigError},
     protocol::ids::ChannelId,
     store::channels::ChannelRecord,
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    mem,
+    sync::{Arc, RwLock},
 };
 
-/// Kept scripts; at this many they are forgotten and derived again as they are needed.
-const KEPT: usize = 50_000;
+/// Scripts of one generation; there are two. About 1 KB each.
+const GENERATION: usize = 16_384;
+
+/// A bounded cache. What was used since the last generation began stays; the rest is derived again when it is needed.
+#[derive(Default)]
+pub(in crate::gateway) struct Scripts(RwLock<Generations>);
 
 #[derive(Default)]
-pub(super) struct Scripts(Mutex<HashMap<ChannelId, Arc<EscrowScript>>>);
+struct Generations {
+    young: HashMap<ChannelId, Arc<EscrowScript>>,
+    old: HashMap<ChannelId, Arc<EscrowScript>>,
+}
 
 impl Scripts {
-    /// The script of a stored channel. Fails for a damaged record alone: nothing else was ever opened.
+    /// Fails only on a record whose configuration no opening would have taken.
     pub fn of(&self, record: &ChannelRecord) -> Result<Arc<EscrowScript>, ConfigError> {
-        let mut kept = self.0.lock().expect("no panic while the map is locked");
-        if let Some(script) = kept.get(&record.id) {
-            return Ok(script.clone());
+        let hit = self.0.read().expect("no panic while the cache is locked").young.get(&record.id).cloned();
+        if let Some(script) = hit {
+            return Ok(script);
         }
-        let script = Arc::new(EscrowScript::of(&record.config)?);
-        if kept.len() >= KEPT {
-            kept.clear();
-        }
-        kept.insert(record.id, script.clone());
+        // Derived outside the lock: two at once do the same work, and nobody waits.
+        let aged = self.0.read().expect("no panic while the cache is locked").old.get(&record.id).cloned();
+        let script = match aged {
+            Some(script) => script,
+            None => Arc::new(EscrowScript::of(&record.config)?),
+        };
+        self.0.write().expect("no panic while the cache is locked").put(record.id, script.clone());
         Ok(script)
+    }
+}
+
+impl Generations {
+    fn put(&mut self, id: ChannelId, script: Arc<EscrowScript>) {
+        if self.young.len() >= GENERATION {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(id, script);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_keeps_what_is_used_and_never_more_than_two_generations() {
+        let script = Arc::new(EscrowScript::of(&crate::gateway::tests::channels::config(1, 1)).unwrap());
+        let id = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&u64::try_from(number).unwrap().to_be_bytes());
+            ChannelId(bytes)
+        };
+        let mut cache = Generations::default();
+        for number in 0..3 * GENERATION {
+            cache.put(id(number), script.clone());
+            assert!(cache.young.len() <= GENERATION && cache.old.len() <= GENERATION);
+        }
+        assert!(cache.young.contains_key(&id(3 * GENERATION - 1)));
+        assert!(!cache.young.contains_key(&id(0)) && !cache.old.contains_key(&id(0)));
     }
 }

@@ -107,7 +107,7 @@ impl Gateway {
     /// Sells one request. Returns when there is something to say; the task goes on by itself.
     pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: ChannelSale) -> Result<Served, Refusal> {
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
-        let mut presented = match &sale.payload {
+        let presented = match &sale.payload {
             RoutePayload::Voucher(voucher) => self.known_channel(voucher).await?,
             RoutePayload::Deposit(deposit) => self.deposited(&sale, deposit, deadline).await?,
         };
@@ -137,7 +137,7 @@ impl Gateway {
             };
             if record.stream.is_some() && record.closure.is_none() {
                 // A gateway died in its middle: its lease is over, and so is the stream.
-                presented.record = self.post_left_stream(lease, &record).await?;
+                self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
             let voucher = match self.judge(&sale, &record, &presented) {
@@ -158,16 +158,9 @@ impl Gateway {
 
     async fn known_channel(&self, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
         let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
-        let script = self.script(&record)?;
+        let script = self.script_or_refuse(&record)?;
         let proven = prove(voucher, facts(&record, &script))?;
         Ok(Presented { record, script, proven, deposit: false })
-    }
-
-    pub(super) fn script(&self, record: &ChannelRecord) -> Result<Arc<EscrowScript>, Refusal> {
-        self.channels.scripts.of(record).map_err(|error| {
-            tracing::error!(channel = %record.id, %error, "a stored channel has no script");
-            Refusal::new(Code::StoreUnavailable, "")
-        })
     }
 
     pub(super) async fn lease_for(&self, sale: &ChannelSale, presented: &Presented) -> Result<Leased, Refusal> {
@@ -240,9 +233,10 @@ impl Gateway {
                 None
             }
         };
-        self.channels.exposure.set(after.as_ref().unwrap_or(&admission.record));
-        if let Some(after) = after {
-            self.channel_charged(&after);
+        match after {
+            Some(after) => self.channel_changed(&after),
+            // Nothing was charged, and the reservation of the ceiling ends.
+            None => self.channels.exposure.set(&admission.record),
         }
         self.metrics.waiting.dec();
     }
