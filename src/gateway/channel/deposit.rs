@@ -17,7 +17,7 @@ use crate::{
         },
         exact_v1::decode,
     },
-    chain::{Health, OutpointStatus, SubmitOutcome, Utxo},
+    chain::{Health, OutpointStatus, Sighting, SubmitOutcome, Utxo},
     gateway::{Gateway, channel::watch::MoveEnd, crash, respond::Refusal},
     protocol::{amount::Amount, policy::Channels as ChannelRules, refusal::Code, requirements::TemplateId},
     store::channels::{
@@ -82,8 +82,13 @@ impl Gateway {
         if self.server_keys.load().find(&key).is_none_or(|key| key.claim_only()) {
             return Err(Refusal::new(Code::EscrowServerKey, "no channel is opened under this key any more"));
         }
-        if sale.token.accepted_until() < self.now() {
-            return Err(Refusal::new(Code::OfferExpired, "the channel is not open yet: deposit again under a fresh offer"));
+        // Money that lies in the escrow already is not locked up for the age of an offer: its channel opens, and the request
+        // is asked for a fresh one.
+        if sale.token.accepted_until() < self.now()
+            && let Some(transaction) = deposit.transaction()
+            && matches!(self.chain.sighting(transaction).await, Ok(Sighting::NotSeen))
+        {
+            return Err(Refusal::new(Code::OfferExpired, "the channel is not open yet: deposit under a fresh offer"));
         }
         if let Health { ready: false, reason, .. } = &*self.chain.health().borrow() {
             return Err(Refusal::new(Code::NodeUnavailable, reason.clone().unwrap_or_default()));

@@ -177,7 +177,7 @@ impl Gateway {
         let script = &presented.script;
         let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script);
         if sale.token.accepted_until() < self.now() {
-            return Err(Refusal::new(Code::OfferExpired, ""));
+            return Err(corrected(Code::OfferExpired, "the channel is open, the offer is over"));
         }
         match record.phase() {
             Phase::Idle => {}

@@ -48,13 +48,13 @@ fn pricing(price: PriceRule) -> Pricing {
     }
 }
 
-/// Deposits count ten scores after their acceptance; refunds are far away; nothing is claimed by itself.
+/// Deposits count as soon as they are accepted; refunds are far away; nothing is claimed by itself.
 pub fn channel_rules() -> Channels {
     Channels {
         refund_horizon_daa: 100_000,
         refund_epoch_daa: 1_000,
         refund_lead_daa: 5_000,
-        confirmations: 10,
+        confirmations: 0,
         exposure: Exposure::default(),
         claims: ClaimPolicy {
             automatic: false,

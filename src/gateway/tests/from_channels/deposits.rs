@@ -3,14 +3,11 @@
 use super::buyer::{CEILING, Channel, DEPOSIT, Paying, amount_of, new_identifier, parts};
 use crate::{
     chain::{SubmitOutcome, Utxo, sim::OnSubmit},
-    gateway::tests::{
-        shop::channel_rules,
-        world::{Ask, SETTLE_WAIT, World, sompi},
-    },
+    gateway::tests::world::{Ask, SETTLE_WAIT, World, sompi},
     protocol::{charge::ChargeRule, ids::TxId, policy::Exposure, refusal::Code},
     store::channels::ChannelStore as _,
 };
-use kaspa_consensus_core::tx::{CovenantBinding, ScriptPublicKey, TransactionOutput};
+use kaspa_consensus_core::tx::{ComputeCommit, CovenantBinding, ScriptPublicKey, TransactionOutput};
 
 fn ask() -> Ask {
     Ask::get("/paid")
@@ -59,11 +56,12 @@ async fn what_the_node_says_of_a_deposit_counts_and_nothing_else() {
     ] {
         let world = world().await;
         let channel = world.channel(&ask(), 1, DEPOSIT).await;
+        let paying = sent_by_client(&world, &channel).await;
         let mut funded = utxo(&channel);
         change(&mut funded);
         world.chain.fund(funded);
         world.chain.advance(100);
-        world.send(&sent_by_client(&world, &channel).await.ask()).await.refused(code);
+        world.send(&paying.ask()).await.refused(code);
         assert!(world.store.channel(&channel.id()).await.unwrap().is_none(), "{code}");
         assert_eq!(world.upstream.count(), 0);
     }
@@ -99,6 +97,7 @@ fn with_output(channel: &Channel, change: impl FnOnce(&mut TransactionOutput)) -
     change(&mut changed.deposit.outputs[0]);
     if changed.deposit.outputs[0].covenant.is_some() {
         changed.deposit.version = 1;
+        changed.deposit.inputs[0].compute_commit = ComputeCommit::ComputeBudget(10.into());
     }
     changed.deposit.finalize();
     changed.outpoint.txid = changed.deposit.id().into();
@@ -108,13 +107,14 @@ fn with_output(channel: &Channel, change: impl FnOnce(&mut TransactionOutput)) -
 #[tokio::test(start_paused = true)]
 async fn a_deposit_waits_for_its_confirmations() {
     let world = world().await;
+    world.reload_channels(|rules| rules.confirmations = 10);
     world.chain.accept_at_once(false);
     let mut channel = world.channel(&ask(), 1, DEPOSIT).await;
     let paying = world.deposit(&channel, &ask()).await.ask();
     let waiting = world.spawn(&paying);
     world.until_submitted(1).await;
     world.chain.accept(channel.outpoint.txid);
-    world.chain.advance(channel_rules().confirmations - 1);
+    world.chain.advance(9);
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
@@ -280,4 +280,23 @@ async fn unconfirmed_deposits_are_served_up_to_their_limit() {
     world.reload_channels(|_| {});
     world.chain.advance(100);
     world.buy(&mut other, &ask()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposit_that_is_there_opens_its_channel_although_the_offer_is_over() {
+    let world = world().await;
+    world.chain.accept_at_once(false);
+    for on_chain in [true, false] {
+        let mut channel = world.channel(&ask(), 1 + u8::from(on_chain), DEPOSIT).await;
+        let paying = if on_chain { sent_by_client(&world, &channel).await } else { world.deposit(&channel, &ask()).await };
+        if on_chain {
+            world.chain.fund(utxo(&channel));
+        }
+        world.skip(3_600);
+        world.send(&paying.ask()).await.refused(Code::OfferExpired);
+        assert_eq!(world.store.channel(&channel.id()).await.unwrap().is_some(), on_chain);
+        if on_chain {
+            world.buy(&mut channel, &ask()).await;
+        }
+    }
 }
