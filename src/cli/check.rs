@@ -1,7 +1,7 @@
 //! `kas402 check`: every problem of a configuration at once, or what one request would be offered.
 
-use super::{explain, paint::Paint, say};
-use crate::config::{self, Compiled, Environment, Problem, Problems, Severity};
+use super::{explain, keys, paint::Paint, say};
+use crate::config::{self, Compiled, Environment, Problem, Problems, Severity, words};
 use serde_json::json;
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -91,12 +91,25 @@ fn summary(file: &str, compiled: &Result<Compiled, Problems>, paint: Paint) -> S
             let priced = routes.iter().filter(|route| matches!(route.access, crate::protocol::policy::Access::Priced(_))).count();
             let warnings = count(&compiled.warnings, false);
             let network = compiled.policy.network;
-            format!("{} {file}: {network}, {} routes, {priced} priced, {warnings} warnings", paint.green("ok"), routes.len())
+            let summary = format!("{} {file}: {network}, {} routes, {priced} priced, {warnings} warnings", paint.green("ok"), routes.len());
+            [Some(summary), channels(compiled)].into_iter().flatten().collect::<Vec<_>>().join("\n")
         }
         Err(problems) => {
             format!("{} {file}: {} errors, {} warnings", paint.red("failed"), count(problems, true), count(problems, false))
         }
     }
+}
+
+/// What holds for every channel, and the keys that claim them.
+fn channels(compiled: &Compiled) -> Option<String> {
+    let channels = compiled.policy.channels.as_ref()?;
+    let (refund, lead) = (words::daa(channels.refund_horizon_daa), words::daa(channels.refund_lead_daa));
+    let mut text = format!("channels: refund after {refund} or a little more, served until {lead} before that");
+    let _ = write!(text, "\nchannels: claimed {}", words::claims(&channels.claims));
+    for key in compiled.server_keys.iter() {
+        let _ = write!(text, "\nserver key: {}", keys::describe(key));
+    }
+    Some(text)
 }
 
 fn to_json(file: &str, compiled: &Result<Compiled, Problems>) -> serde_json::Value {

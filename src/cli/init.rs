@@ -97,6 +97,12 @@ routes:                             # the most specific route wins, whatever the
   #     by: {{json: /model}}
   #     table: {{small: "0.25 KAS", large: "2 KAS"}}
   #   finality: {{confirmed: 10}}     # default: accepted
+  # - path: /v1/tokens              # many small charges over one deposit; not on mainnet
+  #   scheme: batch-settlement
+  #   price: "0.01 KAS"             # the most one request can cost
+  #   min_deposit: "2 KAS"
+  #   charge: {{json: /usage/total_tokens, unit_price: "500 sompi"}}
+# keys: {{server: {{file: server.keys}}}} # signs the claims: kas402 keys new --server
 "#,
         origin = quoted(&args.public_origin),
         pay_to = quoted(&args.pay_to),
