@@ -149,4 +149,26 @@ mod tests {
         let problems = Problems::from(Problem::new(Code::FileUnreadable, Pos { line: 9, column: 1 }, "gone"));
         assert_eq!(excerpts("f", "", &problems, Paint::PLAIN).lines().count(), 3);
     }
+
+    #[test]
+    fn a_summary_says_what_holds_for_channels_and_which_keys_claim_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = include_str!("../../tests/config_cases/channels.yaml");
+        let offer = config::secrets::key_line("o", &[3; 32]);
+        let compile = |secrets: bool| {
+            let environment = Environment { var: &|name| (name == "KAS402_OFFER_KEYS").then(|| offer.trim().to_owned()), secrets };
+            summary("f", &config::compile_text(text, folder.path(), &environment), Paint::PLAIN)
+        };
+        assert_eq!(
+            compile(false),
+            "ok f: kaspa:testnet-10, 4 routes, 4 priced, 0 warnings\n\
+             channels: refund after 7 days or a little more, served until 1 hour before that\n\
+             channels: claimed from 10 KAS on, after 1 day, and 2 hours before the refund timeout"
+        );
+        keys::create_server(&folder.path().join("server.keys"), Some("first")).unwrap();
+        let said = compile(true);
+        let secret = std::fs::read_to_string(folder.path().join("server.keys")).unwrap();
+        assert!(said.contains("\nserver key: opens channels and claims, public key "), "{said}");
+        assert!(!said.contains(&secret.trim()["first:".len()..]));
+    }
 }

@@ -194,6 +194,21 @@ mod tests {
             assert_eq!(got["accepts"][0]["price"].as_str(), price, "{got}");
             assert!(to_text(&got).contains(answer));
         }
+        let got = explain(&parse("POST /v1/tokens", &[], vec![], &compiled.policy).unwrap(), &compiled.policy);
+        for line in [
+            "identifier required",
+            "offer      0.01 KAS to kaspatest:",
+            "scheme: batch-settlement",
+            "minDeposit: 1 KAS",
+            "charge: 0.000005 KAS for every 1 of json /usage/total_tokens, at least 0 KAS; an answer without a count costs the whole price",
+            "refund: of a new channel at least 7 days after its offer",
+            "claims: from 10 KAS on, after 1 day, and 2 hours before the refund timeout",
+        ] {
+            assert!(to_text(&got).contains(line), "{line}\n{}", to_text(&got));
+        }
+        let got = explain(&parse("POST /v1/archive", &[], vec![], &compiled.policy).unwrap(), &compiled.policy);
+        assert!(to_text(&got).contains("finality: confirmed 100"), "{}", to_text(&got));
+        assert!(!to_text(&got).contains("null"), "{}", to_text(&got));
         assert!(parse("GET /a%2Fb", &[], vec![], &compiled.policy).unwrap_err().starts_with("400"));
     }
 }

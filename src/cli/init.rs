@@ -157,4 +157,17 @@ mod tests {
             assert!(!args.output.exists() && !folder.path().join("offer.keys").exists());
         }
     }
+
+    #[test]
+    fn what_is_commented_out_is_right_too() {
+        for network in [Network::Testnet10, Network::Simnet] {
+            let folder = tempfile::tempdir().unwrap();
+            let text = compose(&args(folder.path(), network), network);
+            let told = text.replace("\n  # ", "\n  ").replace("\n# keys:", "\nkeys:");
+            let environment = Environment { var: &|_| None, secrets: false };
+            let compiled = config::compile_text(&told, folder.path(), &environment).map_err(|problems| problems.to_string()).unwrap();
+            assert_eq!(compiled.policy.router.routes().len(), 4);
+            assert!(compiled.policy.channels.is_some() && compiled.warnings.is_empty(), "{}", compiled.warnings);
+        }
+    }
 }

@@ -5,7 +5,8 @@ use crate::protocol::{limits::DAA_PER_SECOND, policy::ClaimPolicy};
 /// `7 days`, `90 minutes`, `61 seconds`: the largest unit that divides it.
 pub fn seconds(seconds: u64) -> String {
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let (length, unit) = units.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0).unwrap_or((1, "second"));
+    let (length, unit) =
+        units.into_iter().find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length)).unwrap_or((1, "second"));
     let count = seconds / length;
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

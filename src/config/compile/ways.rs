@@ -163,7 +163,11 @@ impl Ways<'_> {
         };
         let shown = deposit.to_kas();
         let Some(reserve) = self.sample.reserve(deposit) else {
-            cx.problem(Code::DepositInvalid, at, format!("no claim is possible from a deposit of {shown}: ask for 0.2 KAS or more"));
+            cx.problem(
+                Code::DepositInvalid,
+                at,
+                format!("the network takes no claim from a deposit of {shown}, whatever it claims: ask for more"),
+            );
             return None;
         };
         // Neither voucher nor claim can touch the reserve.

@@ -66,7 +66,7 @@ section! {
         above: String = "10 KAS",
         /// A channel is claimed when its oldest unclaimed charge is this old.
         after_seconds: u64 = 86_400u64,
-        /// A channel is claimed, whatever it owes, when its refund timeout is nearer than this. Default: twice `refund_lead_seconds`, at most halfway from there to the horizon.
+        /// A channel is claimed, whatever it owes, when its refund timeout is nearer than this. Default: twice `refund_lead_seconds`, but no more than halfway between it and `refund_horizon_seconds`.
         before_refund_seconds: u64,
         /// The most of a claim that may go into its fee, in per cent. Dearer claims wait, and are reported.
         max_fee_percent: u64 = 10u64,
