@@ -32,7 +32,7 @@ enum Command {
     Check(check::Args),
     /// Write a commented configuration to start from
     Init(init::Args),
-    /// Make and check offer keys
+    /// Make and check the keys that sign offers, and those that claim channels
     #[command(subcommand)]
     Keys(keys::Command),
     /// Ask a running gateway whether it is alive, or ready

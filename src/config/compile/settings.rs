@@ -2,10 +2,11 @@
 
 use super::{Context, is_loopback};
 use crate::{
+    binding::escrow_v1::ServerKeys,
     config::{
         problem::{Code, Pos, Problems},
         raw::{self, Root, StoreKind},
-        secrets,
+        secrets, server_keys,
         settings::*,
         shape::At,
     },
@@ -245,6 +246,19 @@ pub fn offer_keys(root: &Root, cx: &mut Context<'_>) -> Option<Vec<OfferKey>> {
     }
     let keys = secrets::parse_offer_keys(&secret);
     cx.secret_found(keys, at)
+}
+
+/// None without `keys.server`, and when secrets are not read.
+pub fn server_keys(root: &Root, cx: &mut Context<'_>) -> Option<ServerKeys> {
+    let Some(raw) = root.keys.as_ref().and_then(|keys| keys.value.server.as_ref()) else {
+        return Some(ServerKeys::default());
+    };
+    let secret = cx.secret(raw)?;
+    if !cx.environment.secrets {
+        return Some(ServerKeys::default());
+    }
+    let keys = server_keys::parse(&secret).map(server_keys::server_keys);
+    cx.secret_found(keys, raw.at)
 }
 
 fn store_path(root: &Root, cx: &Context<'_>) -> PathBuf {
