@@ -1,6 +1,9 @@
 //! What every forward of a paid request shares, whatever paid for it.
 
-use super::upstream::{ReplyBody, UpstreamFailure, UpstreamRequest};
+use super::{
+    channel::sse,
+    upstream::{ReplyBody, UpstreamFailure, UpstreamRequest},
+};
 use crate::{
     protocol::{amount::Amount, policy::Route, request::Request},
     store::StoredResponse,
@@ -9,7 +12,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST},
 };
 
 /// Chunks of a streamed body that may wait for a slow client; beyond it the upstream is slowed down.
@@ -70,8 +73,7 @@ fn forwarded_headers(client: &HeaderMap) -> HeaderMap {
 
 /// Reads a body to its end, or up to the limit. An event stream is never held back.
 pub(super) async fn collect(headers: &HeaderMap, body: &mut dyn ReplyBody, limit: usize) -> Result<Collected, UpstreamFailure> {
-    let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-    if events {
+    if sse::is_event_stream(headers) {
         return Ok(Collected::Streaming(Bytes::new()));
     }
     let mut collected = BytesMut::new();

@@ -8,7 +8,8 @@ pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-requir
 /// A payment, base64 of canonical JSON.
 pub const PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
 /// A receipt, base64 of canonical JSON.
-pub const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("payment-response");
+pub const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static(PAYMENT_RESPONSE_NAME);
+pub const PAYMENT_RESPONSE_NAME: &str = "payment-response";
 
 /// Names one request in the logs, the response and the upstream's logs.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

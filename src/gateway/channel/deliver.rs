@@ -37,7 +37,10 @@ use crate::{
     wire::{header, headers, messages::SettlementResponse},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header::ACCEPT_ENCODING};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{ACCEPT_ENCODING, TRAILER},
+};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -231,6 +234,8 @@ impl Delivery<'_> {
         let kept_headers = respond::keep_headers(&headers, self.pricing.replay_cookies);
         let mut kept = Kept { headers: kept_headers, body: first.is_empty().then(BytesMut::new), limit: self.pricing.replay_limit };
         let mut head = sale.reply.paid(status, headers, &self.provisional(&reserved), Bytes::new());
+        // Where the client's protocol has trailers.
+        head.headers.insert(TRAILER, HeaderValue::from_static(headers::PAYMENT_RESPONSE_NAME));
         if events {
             // One event more than the upstream counted.
             head.headers.remove(http::header::CONTENT_LENGTH);
@@ -239,12 +244,8 @@ impl Delivery<'_> {
         say(reply, Ok(Served::Stream { head, body: receiver }));
         let (ending, tail) = self.pump(&mut meter, &mut kept, first, body, &sender).await;
         crash::point("stream_ended");
-        let floor = meter_floor(&self.terms.charge, ceiling);
-        let charge = match meter.finish(ending) {
-            Charged::Amount(charge) => charge,
-            // It is out already.
-            Charged::Refused => floor,
-        };
+        let unknown = meter.unknown_in_stream();
+        let charge = meter.finish(ending).amount_or(unknown);
         let response = if ending == Ending::Complete { kept.response(status) } else { None };
         let (record, facts) = match self.charge(charge, status, response, &reserved).await {
             Ok(charged) => charged,
@@ -315,17 +316,13 @@ impl Delivery<'_> {
 
     async fn reserve(&self, meter: &MeterReader, status: u16) -> Result<Arc<ChannelRecord>, Refusal> {
         let gateway = self.gateway;
-        let ceiling = self.admission.sale.accepted.amount;
         let open = OpenStream {
             terms: self.charge_terms(),
             charged_before: self.admission.record.parts.charged,
             claimed: self.admission.record.parts.claimed,
             funding: self.admission.record.parts.funding,
             reading: None,
-            unknown: match meter.unknown() {
-                Charged::Amount(charge) => charge,
-                Charged::Refused => meter_floor(&self.terms.charge, ceiling),
-            },
+            unknown: meter.unknown_in_stream(),
             status,
             began_at: gateway.now(),
         };
@@ -423,14 +420,6 @@ impl Delivery<'_> {
         let state = correct::state(&admission.record, &admission.script);
         let receipt = receipts::not_charged(admission.sale.policy.network, refusal.code, &state);
         refusal.receipted(receipt)
-    }
-}
-
-/// What a stream costs at least once it is out.
-fn meter_floor(rule: &ChargeRule, ceiling: Amount) -> Amount {
-    match rule {
-        ChargeRule::Fixed => ceiling,
-        ChargeRule::Metered(meter) => meter.floor.min(ceiling),
     }
 }
 

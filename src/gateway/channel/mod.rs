@@ -20,7 +20,7 @@ mod meter;
 mod receipts;
 mod scripts;
 pub(super) mod serve;
-mod sse;
+pub(super) mod sse;
 pub(super) mod watch;
 
 pub(in crate::gateway) use receipts::{ReceiptOf, asked};
