@@ -51,6 +51,10 @@ impl Gateway {
         gateway.configure(yaml);
         let made = gateway.command().args(["keys", "new", "offer.keys"]).output().await.unwrap();
         assert!(made.status.success(), "{made:?}");
+        if yaml.contains("batch-settlement") {
+            let made = gateway.command().args(["keys", "new", "--server", "server.keys"]).output().await.unwrap();
+            assert!(made.status.success(), "{made:?}");
+        }
         gateway
     }
 
