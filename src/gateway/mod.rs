@@ -6,6 +6,7 @@
 //! stops nothing half-way.
 
 pub mod answer;
+pub mod channel;
 mod crash;
 mod deliver;
 mod depth;
@@ -24,7 +25,7 @@ mod tests;
 
 use crate::{
     binding::escrow_v1::ServerKeys,
-    chain::{Chain, Health},
+    chain::{Chain, Health, Tip},
     protocol::{offer::OfferKeys, policy::Policy, time::UnixMillis},
     store::{HolderId, Store, StoreError},
     telemetry::Metrics,
@@ -92,6 +93,7 @@ pub struct Gateway {
     follows: follow::Follows,
     depths: depth::Depths,
     watched: recover::Watched,
+    channels: channel::Channels,
 }
 
 impl Gateway {
@@ -129,6 +131,7 @@ impl Gateway {
             follows,
             depths,
             watched: recover::Watched::default(),
+            channels: channel::Channels::default(),
         })
     }
 
@@ -138,6 +141,10 @@ impl Gateway {
         self.policy.store(policy);
         self.keys.store(keys);
         self.server_keys.store(server_keys);
+        if let Some(gateway) = self.arc() {
+            // A store that fails is known to `ask`; what was not considered is when it changes.
+            tokio::spawn(async move { drop(gateway.reconsider_channels().await) });
+        }
     }
 
     /// Whether priced routes can be sold now, and why not.
@@ -161,6 +168,11 @@ impl Gateway {
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Scores of the virtual chain now; zero until the node was asked.
+    fn tip(&self) -> Tip {
+        self.depths.tip()
     }
 
     fn now(&self) -> UnixMillis {
