@@ -12,7 +12,8 @@ use support::{
     pay::Ask,
 };
 
-const ROUTES: &str = "  - {path: \"/paid/{*rest}\", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}\n  - {path: \"/{*rest}\", free: true}";
+const ROUTES: &str =
+    "  - {path: \"/paid/{*rest}\", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}\n  - {path: \"/{*rest}\", free: true}";
 const CEILING: u64 = KAS / 100;
 
 async fn world() -> World {

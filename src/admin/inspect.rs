@@ -4,7 +4,7 @@ use crate::{
     chain::{Health, Tip},
     gateway::Gateway,
     protocol::network::Network,
-    store::{StoreError, Totals},
+    store::{StoreError, Totals, channels::ChannelTotals},
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ pub struct Status {
     pub node: Health,
     pub tip: Tip,
     pub totals: Result<Totals, StoreError>,
+    pub channels: Result<ChannelTotals, StoreError>,
 }
 
 impl Status {
@@ -59,6 +60,19 @@ impl Status {
                 }),
                 Err(error) => json!({ "error": error.to_string() }),
             },
+            "channels": match &self.channels {
+                Ok(totals) => json!({
+                    "open": totals.open,
+                    "closed": totals.closed,
+                    "charges": totals.charges,
+                    "chargedSompi": totals.charged_sompi.to_string(),
+                    "claimedSompi": totals.claimed_sompi.to_string(),
+                    "activeSompi": totals.active_sompi.to_string(),
+                    "lostSompi": totals.lost_sompi.to_string(),
+                    "fundedSompi": totals.funded_sompi.to_string(),
+                }),
+                Err(error) => json!({ "error": error.to_string() }),
+            },
         })
     }
 }
@@ -77,6 +91,7 @@ impl Inspect for Gateway {
         let chain = self.chain();
         let node = chain.health().borrow().clone();
         let tip = *chain.tip().borrow();
-        Status { network: chain.network(), readiness: Gateway::readiness(self), node, tip, totals: self.store().totals().await }
+        let (totals, channels) = (self.store().totals().await, self.store().channel_totals().await);
+        Status { network: chain.network(), readiness: Gateway::readiness(self), node, tip, totals, channels }
     }
 }

@@ -6,7 +6,7 @@
 //! stops nothing half-way.
 
 pub mod answer;
-mod channel;
+pub mod channel;
 mod crash;
 mod deliver;
 mod depth;
@@ -26,7 +26,7 @@ mod tests;
 
 use crate::{
     binding::escrow_v1::ServerKeys,
-    chain::{Chain, Health},
+    chain::{Chain, Health, Tip},
     protocol::{ids::RequestIdentity, offer::OfferKeys, policy::Policy, time::UnixMillis},
     store::{HolderId, PaymentKey, Store, StoreError},
     telemetry::Metrics,
@@ -143,6 +143,10 @@ impl Gateway {
         self.policy.store(policy);
         self.keys.store(keys);
         self.server_keys.store(server_keys);
+        if let Some(gateway) = self.arc() {
+            // A store that fails is known to `ask`; what was not considered is when it changes.
+            tokio::spawn(async move { drop(gateway.reconsider_channels().await) });
+        }
     }
 
     /// Whether priced routes can be sold now, and why not.
@@ -168,12 +172,9 @@ impl Gateway {
         &self.store
     }
 
-    fn arc(&self) -> Option<Arc<Self>> {
-        self.watched.me.get().and_then(std::sync::Weak::upgrade)
-    }
-
-    fn tip(&self) -> crate::chain::Tip {
-        *self.chain.tip().borrow()
+    /// Scores of the virtual chain now; zero until the node was asked.
+    fn tip(&self) -> Tip {
+        self.depths.tip()
     }
 
     fn now(&self) -> UnixMillis {

@@ -50,6 +50,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// The gateway itself, for tasks; `None` before [`Gateway::recover`].
+    pub(super) fn arc(&self) -> Option<Arc<Gateway>> {
+        self.watched.me.get().and_then(std::sync::Weak::upgrade)
+    }
+
     fn take_up(&self, record: &PaymentRecord) {
         match decode::read_stored(&record.transaction) {
             // What was perhaps never sent is not sent on the presenter's behalf: the client's
@@ -61,7 +66,7 @@ impl Gateway {
 
     /// Follows a payment until it is final; once per payment.
     pub(super) fn watch(&self, key: PaymentKey, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) {
-        let Some(gateway) = self.watched.me.get().and_then(std::sync::Weak::upgrade) else {
+        let Some(gateway) = self.arc() else {
             // Before `recover` there is no traffic and nothing to follow.
             return;
         };
@@ -199,6 +204,7 @@ impl Gateway {
                     }
                 })
                 .await;
+            self.count_channels().await;
         }
     }
 }

@@ -84,7 +84,7 @@ pub fn batch_of(answer: &Answer) -> Value {
 /// One channel and the client's books.
 #[derive(Clone)]
 pub struct Channel {
-    keypair: Keypair,
+    pub keypair: Keypair,
     pub config: ChannelConfig,
     pub script: EscrowScript,
     pub deposit: Transaction,

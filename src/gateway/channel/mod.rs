@@ -11,13 +11,14 @@
 //! [`receipts`] answers for charges that are over. [`watch`] follows outputs and moves and is the only caller of
 //! `observe_channel`; [`claim`] claims.
 
-pub(super) mod claim;
+pub mod claim;
 mod correct;
 mod deliver;
 mod deposit;
 pub(super) mod exposure;
 mod meter;
 mod receipts;
+pub mod report;
 mod scripts;
 pub(super) mod serve;
 pub(super) mod sse;
@@ -91,10 +92,35 @@ impl Gateway {
             for record in page {
                 self.take_up_channel(&record);
                 self.channel_changed(&record);
+                if record.stream.is_some() {
+                    let (gateway, id) = (self.clone(), record.id);
+                    tokio::spawn(async move { gateway.post_stream_left_behind(&id).await });
+                }
             }
         }
         tokio::spawn(self.clone().claim_when_due());
         Ok(())
+    }
+
+    /// Another policy, or other keys: what was not to be claimed may be now.
+    pub(super) async fn reconsider_channels(self: Arc<Self>) -> Result<(), StoreError> {
+        self.hesitate_no_longer();
+        let mut after = 0;
+        loop {
+            let query = ChannelQuery { selection: ChannelSelection::Open, after, limit: PAGE };
+            let page = self.ask(self.store.channels(&query)).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.sequence;
+            page.iter().for_each(|record| self.channel_changed(record));
+        }
+    }
+
+    /// Keeps the gauges current. The error is logged and remembered.
+    pub(super) async fn count_channels(&self) {
+        if let Ok(totals) = self.ask(self.store.channel_totals()).await {
+            self.metrics.channels_open.set(i64::try_from(totals.open).unwrap_or(i64::MAX));
+            self.metrics.unclaimed_sompi.set(i64::try_from(totals.active_sompi).unwrap_or(i64::MAX));
+        }
     }
 
     /// Something of a channel was stored. Cheap: called after every charge.

@@ -6,7 +6,11 @@
 use super::{Judgement, Unclaimed, Wanted, judge};
 use crate::{
     gateway::Gateway,
-    protocol::{amount::Amount, ids::ChannelId, time::UnixMillis},
+    protocol::{
+        amount::Amount,
+        ids::{ChannelId, TxId},
+        time::UnixMillis,
+    },
     store::channels::ChannelRecord,
 };
 use std::{
@@ -14,10 +18,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
-/// Claims built at the same time.
-const AT_ONCE: usize = 16;
 /// The system's clock may jump, and timers do not notice: the time is read at least so often.
 const CLOCK: Duration = Duration::from_secs(60);
 /// After a failure that time may heal.
@@ -69,6 +71,30 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// Somebody who waits for the end of a request.
+pub(super) struct Waiting<'a> {
+    claimer: &'a Claimer,
+    channel: ChannelId,
+    charged: Arc<Notify>,
+}
+
+impl Waiting<'_> {
+    /// Ends with the next charge, or with one since the last call.
+    pub async fn charged(&self) {
+        self.charged.notified().await;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut agenda = self.claimer.lock();
+        // The map's share and this one.
+        if Arc::strong_count(&self.charged) <= 2 {
+            agenda.waiting.remove(&self.channel);
+        }
+    }
+}
+
 impl Claimer {
     fn lock(&self) -> MutexGuard<'_, Agenda> {
         self.agenda.lock().expect("no panic while the agenda is locked")
@@ -78,9 +104,9 @@ impl Claimer {
         self.lock().turns.insert(channel).then_some(Turn { claimer: self, channel })
     }
 
-    /// Notified when the channel's next charge is made, at the latest.
-    pub(super) fn wait_for(&self, channel: ChannelId) -> Arc<Notify> {
-        self.lock().waiting.entry(channel).or_default().clone()
+    pub(super) fn wait_for(&self, channel: ChannelId) -> Waiting<'_> {
+        let charged = self.lock().waiting.entry(channel).or_default().clone();
+        Waiting { claimer: self, channel, charged }
     }
 }
 
@@ -127,8 +153,8 @@ impl Agenda {
 impl Gateway {
     /// Decides when this channel is looked at next. Cheap: called after every charge.
     pub(in crate::gateway::channel) fn consider_claim(&self, record: &ChannelRecord) {
-        let now = self.now();
-        let (judgement, look) = judge(record, self.tip().daa_score, now, &self.claim_policy());
+        let (now, policy) = (self.now(), self.claim_policy());
+        let (judgement, look) = judge(record, self.tip().daa_score, now, &policy);
         let claimer = &self.channels.claimer;
         let mut agenda = claimer.lock();
         if let Some(waiting) = agenda.waiting.get(&record.id) {
@@ -137,17 +163,15 @@ impl Gateway {
         let owed = record.active();
         if agenda.hesitates.get(&record.id).is_some_and(|hesitation| owed.is_zero() || owed >= hesitation.until_owed) {
             agenda.hesitates.remove(&record.id);
+            self.count_uneconomic(&agenda);
         }
-        let stuck = matches!(judgement, Judgement::Sent { stuck: true, .. });
-        let news = if stuck { agenda.stuck.insert(record.id) } else { agenda.stuck.remove(&record.id) };
-        if news {
-            self.metrics.claims_stuck.set(i64::try_from(agenda.stuck.len()).unwrap_or(i64::MAX));
-            if let Judgement::Sent { txid, .. } = judgement {
-                tracing::error!(channel = %record.id, %txid, "a claim is not accepted for a long time");
-            }
-        }
+        let sent = if let Judgement::Sent { txid, stuck: true } = judgement { Some(txid) } else { None };
+        self.count_stuck(&mut agenda, record.id, sent);
         let entry = match judgement {
-            Judgement::Due(_) if agenda.hesitates.contains_key(&record.id) => Entry::default(),
+            // Whoever has the turn looks again.
+            Judgement::Due(_) if !policy.automatic || agenda.hesitates.contains_key(&record.id) || agenda.turns.contains(&record.id) => {
+                Entry::default()
+            }
             Judgement::Due(_) => Entry { at: Some(now), daa_score: None },
             _ => Entry { at: look.at, daa_score: look.daa_score },
         };
@@ -156,10 +180,16 @@ impl Gateway {
         }
     }
 
+    /// What the policy or the keys forbade may be allowed now.
+    pub(in crate::gateway::channel) fn hesitate_no_longer(&self) {
+        let mut agenda = self.channels.claimer.lock();
+        agenda.hesitates.clear();
+        self.count_uneconomic(&agenda);
+    }
+
     /// Looks at channels when it is time, for ever.
     pub(in crate::gateway::channel) async fn claim_when_due(self: Arc<Self>) {
         let mut tip = self.chain.tip();
-        let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let (now, daa_score) = (self.now(), tip.borrow_and_update().daa_score);
             let (due, next) = {
@@ -167,12 +197,9 @@ impl Gateway {
                 (agenda.take_due(now, daa_score), agenda.by_time.first().map(|(at, _)| at.millis_since(now)))
             };
             for id in due {
-                let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
                 let gateway = self.clone();
-                tokio::spawn(async move {
-                    gateway.look_at(&id).await;
-                    drop(place);
-                });
+                // One that waits for the end of a request keeps no other waiting.
+                tokio::spawn(async move { gateway.look_at(&id).await });
             }
             let pause = next.map_or(CLOCK, |millis| Duration::from_millis(millis).min(CLOCK));
             tokio::select! {
@@ -186,25 +213,17 @@ impl Gateway {
     }
 
     async fn look_at(self: &Arc<Self>, id: &ChannelId) {
-        let record = match self.ask(self.store.channel(id)).await {
-            Ok(Some(record)) => record,
-            Ok(None) => return,
-            Err(_) => return self.look_again(id),
-        };
-        let policy = self.claim_policy();
-        let (judgement, _) = judge(&record, self.tip().daa_score, self.now(), &policy);
-        if !policy.automatic || !matches!(judgement, Judgement::Due(_)) {
-            // What is due stays so until somebody claims it or it changes.
-            if !matches!(judgement, Judgement::Due(_)) {
-                self.consider_claim(&record);
+        if self.claim_policy().automatic {
+            match self.claim_channel(id, Wanted::Due).await {
+                Err(Unclaimed::Busy | Unclaimed::Store(_)) => return self.look_again(id),
+                Ok(_) | Err(Unclaimed::Sent(_) | Unclaimed::Unknown | Unclaimed::Closed | Unclaimed::Nothing | Unclaimed::NotYet) => {}
+                Err(error) => self.give_up_for_now(id, &error).await,
             }
-            return;
         }
-        match self.claim_channel(id, Wanted::Due).await {
-            // The facts to come decide when it is looked at again.
-            Ok(_) | Err(Unclaimed::Sent(_) | Unclaimed::Unknown | Unclaimed::Closed | Unclaimed::Nothing | Unclaimed::NotYet) => {}
-            Err(Unclaimed::Busy | Unclaimed::Store(_)) => self.look_again(id),
-            Err(error) => self.give_up_for_now(&record, &error),
+        match self.ask(self.store.channel(id)).await {
+            Ok(Some(record)) => self.consider_claim(&record),
+            Ok(None) => {}
+            Err(_) => self.look_again(id),
         }
     }
 
@@ -214,20 +233,32 @@ impl Gateway {
         self.channels.claimer.woken.notify_one();
     }
 
-    fn give_up_for_now(&self, record: &ChannelRecord, error: &Unclaimed) {
-        let (channel, owed) = (record.id, record.active().sompi());
+    async fn give_up_for_now(&self, id: &ChannelId, error: &Unclaimed) {
+        let Ok(Some(record)) = self.ask(self.store.channel(id)).await else { return };
+        let owed = record.active().sompi();
         let uneconomic = matches!(error, Unclaimed::Uneconomic(_));
         if uneconomic {
-            tracing::warn!(%channel, owed_sompi = owed, %error, "a channel is not claimed");
+            tracing::warn!(channel = %id, owed_sompi = owed, %error, "a channel is not claimed");
         } else {
-            tracing::error!(%channel, owed_sompi = owed, %error, "a channel cannot be claimed");
+            tracing::error!(channel = %id, owed_sompi = owed, %error, "a channel cannot be claimed");
         }
-        self.channels.claimer.lock().hesitate(record, uneconomic);
-        self.count_uneconomic();
+        let mut agenda = self.channels.claimer.lock();
+        agenda.hesitate(&record, uneconomic);
+        self.count_uneconomic(&agenda);
     }
 
-    fn count_uneconomic(&self) {
-        let count = self.channels.claimer.lock().hesitates.values().filter(|hesitation| hesitation.uneconomic).count();
+    fn count_uneconomic(&self, agenda: &Agenda) {
+        let count = agenda.hesitates.values().filter(|hesitation| hesitation.uneconomic).count();
         self.metrics.claims_uneconomic.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    fn count_stuck(&self, agenda: &mut Agenda, channel: ChannelId, sent: Option<TxId>) {
+        let news = if sent.is_some() { agenda.stuck.insert(channel) } else { agenda.stuck.remove(&channel) };
+        if news {
+            self.metrics.claims_stuck.set(i64::try_from(agenda.stuck.len()).unwrap_or(i64::MAX));
+        }
+        if let Some(txid) = sent.filter(|_| news) {
+            tracing::error!(%channel, %txid, "a claim is not accepted for a long time");
+        }
     }
 }

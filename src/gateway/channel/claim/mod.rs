@@ -10,7 +10,7 @@ mod stream;
 
 pub(super) use automatic::Claimer;
 pub use plan::{Cause, Uneconomic};
-use plan::{Judgement, judge, plan};
+pub(super) use plan::{Judgement, judge, plan};
 
 use super::super::{Gateway, crash};
 use crate::{
@@ -130,10 +130,10 @@ impl Gateway {
     /// Claims all that a channel owes, and sends the claim; its acceptance is not waited for. A caller that goes away stops nothing half-way.
     pub async fn claim_channel(self: &Arc<Self>, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
         let (gateway, id) = (self.clone(), *id);
-        tokio::spawn(async move { gateway.claim_in_turn(&id, wanted).await }).await.unwrap_or(Err(Unclaimed::Refused))
+        tokio::spawn(async move { gateway.claim_alone(&id, wanted).await }).await.unwrap_or(Err(Unclaimed::Refused))
     }
 
-    async fn claim_in_turn(&self, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
+    async fn claim_alone(&self, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
         let Some(_turn) = self.channels.claimer.turn(*id) else { return Err(Unclaimed::Busy) };
         let record = self.ask(self.store.channel(id)).await?.ok_or(Unclaimed::Unknown)?;
         if record.stream.is_none() {
@@ -160,8 +160,8 @@ impl Gateway {
     /// Waits for the end of the request that the channel serves, as long as a hold lasts.
     pub(in crate::gateway) async fn lease_for_upkeep(&self, id: &ChannelId) -> Result<(Lease, Arc<ChannelRecord>), Unclaimed> {
         let deadline = Instant::now() + self.limits.hold;
+        let waiting = self.channels.claimer.wait_for(*id);
         loop {
-            let freed = self.channels.claimer.wait_for(*id);
             let ask = LeaseAsk { channel: *id, purpose: Purpose::Upkeep, holder: self.holder, hold_millis: self.limits.hold_millis() };
             match self.ask(self.store.lease(&ask, self.now())).await? {
                 Leased::Held(lease, record) => return Ok((lease, record)),
@@ -171,7 +171,7 @@ impl Gateway {
                 Leased::Replay(_) | Leased::IdentifierReused | Leased::NonceReused => return Err(Unclaimed::Refused),
                 Leased::Busy { .. } => {
                     // why: a lease that is released without a charge, or expires, tells nobody
-                    let _ = timeout_at(deadline.min(Instant::now() + LEASE_RETRY), freed.notified()).await;
+                    let _ = timeout_at(deadline.min(Instant::now() + LEASE_RETRY), waiting.charged()).await;
                 }
             }
         }

@@ -34,7 +34,7 @@ pub enum Cause {
 
 /// What is to be done with a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(in crate::gateway::channel) enum Judgement {
     /// The escrow is gone.
     Closed,
     /// Everything that was charged is claimed.
@@ -51,13 +51,18 @@ pub(super) enum Judgement {
 
 /// When a judgement may change although nothing happens to the channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(in crate::gateway::channel) struct Look {
     pub at: Option<UnixMillis>,
     pub daa_score: Option<u64>,
 }
 
 /// Judges a channel.
-pub(super) fn judge(record: &ChannelRecord, daa_score: u64, now: UnixMillis, policy: &ClaimPolicy) -> (Judgement, Look) {
+pub(in crate::gateway::channel) fn judge(
+    record: &ChannelRecord,
+    daa_score: u64,
+    now: UnixMillis,
+    policy: &ClaimPolicy,
+) -> (Judgement, Look) {
     let window = record.config.refund_timeout_daa.saturating_sub(policy.before_refund_daa);
     let near = daa_score >= window;
     match record.phase() {
@@ -128,7 +133,7 @@ pub enum Uneconomic {
 }
 
 /// The claim of all that is owed. A fee over the least that is relayed is offered where it is worth it.
-pub(super) fn plan(
+pub(in crate::gateway::channel) fn plan(
     record: &ChannelRecord,
     script: &EscrowScript,
     network: Network,

@@ -4,20 +4,36 @@ use super::{super::super::Gateway, Unclaimed};
 use crate::{
     binding::escrow_v1::hashes::Commitment,
     protocol::ids::ChannelId,
-    store::channels::{ChannelFact, ChannelRecord, ChannelStep, Charge, Lease, OpenStream},
+    store::{
+        StoreError,
+        channels::{ChannelFact, ChannelRecord, ChannelStep, Charge, Lease, OpenStream},
+    },
 };
+use std::time::Duration;
+
+/// How long a store that failed is left alone.
+const STORE_BACKOFF: Duration = Duration::from_secs(1);
 
 impl Gateway {
-    /// Posts the stream of a channel that nobody serves any more. Harmless when there is none.
-    pub(in crate::gateway) async fn post_stream(&self, id: &ChannelId) -> Result<(), Unclaimed> {
+    /// Posts the stream of a channel that nobody serves any more, whatever the store does meanwhile. Harmless when there is none.
+    pub(in crate::gateway) async fn post_stream_left_behind(&self, id: &ChannelId) {
         loop {
-            let (lease, record) = self.lease_for_upkeep(id).await?;
-            if record.stream.is_none() {
-                self.ask(self.store.advance_channel(&lease, ChannelFact::Released, self.now())).await?;
-                return Ok(());
+            match self.post_stream(id).await {
+                // Whoever holds it now posts it, or leaves it to the next claim.
+                Ok(()) | Err(Unclaimed::Unknown | Unclaimed::Busy) => return,
+                Err(Unclaimed::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(error) => return tracing::error!(channel = %id, %error, "a stream that was left behind cannot be posted"),
             }
-            self.post_left_behind(lease, &record).await?;
         }
+    }
+
+    async fn post_stream(&self, id: &ChannelId) -> Result<(), Unclaimed> {
+        let (lease, record) = self.lease_for_upkeep(id).await?;
+        if record.stream.is_some() {
+            return self.post_left_behind(lease, &record).await;
+        }
+        self.ask(self.store.advance_channel(&lease, ChannelFact::Released, self.now())).await?;
+        Ok(())
     }
 
     /// Ends the lease. The caller holds the channel, so nobody runs the stream any more.

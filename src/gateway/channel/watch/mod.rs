@@ -23,11 +23,11 @@ use crate::{
 use kaspa_consensus_core::tx::Transaction;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep_until},
 };
 use view::View;
@@ -35,9 +35,26 @@ use view::View;
 /// How long a store that failed is left alone before a fact of the chain is offered again.
 const STORE_BACKOFF: Duration = Duration::from_secs(1);
 
+/// Transactions of channels that are sent at the same time: after a restart there may be many.
+const SUBMITS: usize = 32;
+
 /// The channels that this process watches.
-#[derive(Default)]
-pub(in crate::gateway) struct Watchers(Mutex<HashMap<ChannelId, Watcher>>);
+pub(in crate::gateway) struct Watchers {
+    tasks: Mutex<HashMap<ChannelId, Watcher>>,
+    submits: Semaphore,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Self { tasks: Mutex::default(), submits: Semaphore::new(SUBMITS) }
+    }
+}
+
+impl Watchers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelId, Watcher>> {
+        self.tasks.lock().expect("no panic while the map is locked")
+    }
+}
 
 struct Watcher {
     /// The record changed: the task looks again.
@@ -78,7 +95,7 @@ impl Gateway {
         // Before `recover` there is no traffic and nothing to watch.
         let Some(gateway) = self.arc() else { return };
         let id = record.id;
-        let mut watchers = self.channels.watchers.0.lock().expect("no panic while the map is locked");
+        let mut watchers = self.channels.watchers.lock();
         if let Some(watcher) = watchers.get(&id) {
             watcher.pokes.send_replace(());
             return;
@@ -93,7 +110,7 @@ impl Gateway {
     pub(in crate::gateway) async fn wait_move(&self, id: &ChannelId, txid: &TxId) -> Result<MoveEnd, StoreError> {
         loop {
             let stored = {
-                let watchers = self.channels.watchers.0.lock().expect("no panic while the map is locked");
+                let watchers = self.channels.watchers.lock();
                 watchers.get(id).map(|watcher| watcher.stored.subscribe())
             };
             let record = self.ask(self.store.channel(id)).await?;
@@ -111,7 +128,7 @@ impl Gateway {
 
     /// Tells of the next fact that is stored of a watched channel.
     pub(super) fn channel_stored(&self, id: &ChannelId) -> Option<watch::Receiver<()>> {
-        let watchers = self.channels.watchers.0.lock().expect("no panic while the map is locked");
+        let watchers = self.channels.watchers.tasks.lock().expect("no panic while the map is locked");
         watchers.get(id).map(|watcher| watcher.stored.subscribe())
     }
 
@@ -129,7 +146,7 @@ impl Gateway {
                 }
                 Some(next) => Box::pin(self.wait(&mut view, &mut pokes, next)).await,
                 None => {
-                    let mut watchers = self.channels.watchers.0.lock().expect("no panic while the map is locked");
+                    let mut watchers = self.channels.watchers.lock();
                     // A channel that never was may have been opened again meanwhile.
                     if !pokes.has_changed().unwrap_or(false) {
                         watchers.remove(&id);
@@ -214,7 +231,7 @@ impl Gateway {
             if let Some(after) = &after {
                 self.channel_changed(after);
             }
-            let watchers = self.channels.watchers.0.lock().expect("no panic while the map is locked");
+            let watchers = self.channels.watchers.lock();
             if let Some(watcher) = watchers.get(&record.id) {
                 watcher.stored.send_replace(());
             }
@@ -225,7 +242,9 @@ impl Gateway {
     /// Sends a move, or the deposit, of this channel. The network's proof that it can never be valid ends it: our own bytes do not change, so
     /// the proof holds whether or not they were sent before.
     pub(in crate::gateway) async fn submit_of(&self, record: &ChannelRecord, txid: &TxId, transaction: &Transaction) -> SubmitOutcome {
+        let place = self.channels.watchers.submits.acquire().await;
         let outcome = self.chain.submit(transaction).await;
+        drop(place);
         match &outcome {
             SubmitOutcome::New | SubmitOutcome::Known => tracing::debug!(channel = %record.id, %txid, ?outcome, "sent"),
             SubmitOutcome::Unknown(reason) | SubmitOutcome::Unavailable(reason) => {

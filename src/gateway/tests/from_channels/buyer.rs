@@ -33,7 +33,6 @@ use std::sync::{
 
 pub const DEPOSIT: u64 = 2_000_000_000;
 pub const CEILING: u64 = 1_000_000;
-pub const SERVER: [u8; 32] = [42; 32];
 
 static DRAWN: AtomicU64 = AtomicU64::new(1);
 
