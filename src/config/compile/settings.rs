@@ -66,6 +66,7 @@ pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
         final_depth: limits.final_depth(),
         waiting_payments,
         retention_seconds: limits.retention_seconds(),
+        server_keys_file: server_keys_file(root, cx),
     })
 }
 
@@ -246,6 +247,11 @@ pub fn offer_keys(root: &Root, cx: &mut Context<'_>) -> Option<Vec<OfferKey>> {
     }
     let keys = secrets::parse_offer_keys(&secret);
     cx.secret_found(keys, at)
+}
+
+fn server_keys_file(root: &Root, cx: &Context<'_>) -> Option<PathBuf> {
+    let secret = root.keys.as_ref()?.value.server.as_ref()?;
+    secret.value.file.as_ref().map(|file| cx.path(&file.value))
 }
 
 /// None without `keys.server`, and when secrets are not read.
