@@ -12,7 +12,6 @@ use super::super::Gateway;
 use crate::{
     chain::SubmitOutcome,
     protocol::{
-        acceptance::Acceptance,
         ids::{ChannelId, TxId},
     },
     store::{
