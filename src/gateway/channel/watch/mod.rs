@@ -11,9 +11,7 @@ mod view;
 use super::super::Gateway;
 use crate::{
     chain::SubmitOutcome,
-    protocol::{
-        ids::{ChannelId, TxId},
-    },
+    protocol::ids::{ChannelId, TxId},
     store::{
         Observed, StoreError,
         channels::{ChannelRecord, ChannelSighting, MoveState},

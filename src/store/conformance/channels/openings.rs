@@ -14,7 +14,7 @@ pub(in crate::store) async fn every_opening_has_its_outcome<S: Subject>() {
         parts: Parts { funding, ..Parts::default() },
         voucher: None,
         reserve,
-        deposit: Deposit { outpoint: deposit, funding, transaction, funded_daa: None },
+        deposit: Deposit { outpoint: deposit, funding, transaction, taken_back: false, funded_daa: None },
         moves: vec![],
         stream: None,
         closure: None,
