@@ -12,7 +12,10 @@ pub(super) mod watch;
 use super::Gateway;
 use crate::{
     binding::escrow_v1::{EscrowScript, config::ConfigError},
-    store::{StoreError, channels::{ChannelQuery, ChannelRecord, ChannelSelection}},
+    store::{
+        StoreError,
+        channels::{ChannelQuery, ChannelRecord, ChannelSelection},
+    },
 };
 use std::sync::Arc;
 

@@ -6,7 +6,11 @@
 use super::{Judgement, Unclaimed, Wanted, judge};
 use crate::{
     gateway::Gateway,
-    protocol::{amount::Amount, ids::{ChannelId, TxId}, time::UnixMillis},
+    protocol::{
+        amount::Amount,
+        ids::{ChannelId, TxId},
+        time::UnixMillis,
+    },
     store::channels::ChannelRecord,
 };
 use std::{
@@ -97,7 +101,7 @@ impl Claimer {
     }
 
     pub(super) fn turn(&self, channel: ChannelId) -> Option<Turn<'_>> {
-        self.lock().turns.insert(channel).then_some(Turn { claimer: self, channel })
+        self.lock().turns.insert(channel).then(|| Turn { claimer: self, channel })
     }
 
     pub(super) fn wait_for(&self, channel: ChannelId) -> Waiting<'_> {
@@ -140,7 +144,8 @@ impl Agenda {
     fn hesitate(&mut self, record: &ChannelRecord, uneconomic: bool) {
         let owed = record.active();
         // A quarter more; what cannot be more is never tried again.
-        let until_owed = Amount::from_sompi(owed.sompi().saturating_add(owed.sompi() / 4).saturating_add(1)).unwrap_or(record.parts.funding);
+        let until_owed =
+            Amount::from_sompi(owed.sompi().saturating_add(owed.sompi() / 4).saturating_add(1)).unwrap_or(record.parts.funding);
         self.hesitates.insert(record.id, Hesitation { until_owed, uneconomic });
     }
 }

@@ -7,8 +7,6 @@
 mod automatic;
 mod plan;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 pub(super) use automatic::Claimer;
 pub use plan::{Cause, Uneconomic};

@@ -43,7 +43,10 @@ pub(in crate::gateway::channel) enum Judgement {
     NotYet,
     Due(Cause),
     /// A claim is on its way.
-    Sent { txid: TxId, stuck: bool },
+    Sent {
+        txid: TxId,
+        stuck: bool,
+    },
 }
 
 /// When a judgement may change although nothing happens to the channel.
@@ -54,7 +57,12 @@ pub(in crate::gateway::channel) struct Look {
 }
 
 /// Judges a channel.
-pub(in crate::gateway::channel) fn judge(record: &ChannelRecord, daa_score: u64, now: UnixMillis, policy: &ClaimPolicy) -> (Judgement, Look) {
+pub(in crate::gateway::channel) fn judge(
+    record: &ChannelRecord,
+    daa_score: u64,
+    now: UnixMillis,
+    policy: &ClaimPolicy,
+) -> (Judgement, Look) {
     let window = record.config.refund_timeout_daa.saturating_sub(policy.before_refund_daa);
     let near = daa_score >= window;
     match record.phase() {

@@ -12,7 +12,9 @@ pub(super) fn note(metrics: &Metrics, before: &ChannelRecord, after: Option<&Cha
     let step = |txid: &TxId| before.moves.iter().find(|step| step.txid == *txid);
     let takes = |txid: &TxId| step(txid).map_or(Amount::ZERO, |step: &Move| step.takes).sompi();
     match fact {
-        ChannelSighting::Funded { daa_score } => tracing::info!(%channel, daa_score, outpoint = %before.deposit.outpoint, "deposit accepted"),
+        ChannelSighting::Funded { daa_score } => {
+            tracing::info!(%channel, daa_score, outpoint = %before.deposit.outpoint, "deposit accepted")
+        }
         ChannelSighting::Unfunded => tracing::warn!(%channel, outpoint = %before.deposit.outpoint, "a reorg took the deposit: not served"),
         ChannelSighting::DepositFinal => tracing::debug!(%channel, "deposit final"),
         ChannelSighting::NeverFunded => tracing::warn!(%channel, "the deposit will never be: the channel is forgotten"),
