@@ -8,7 +8,7 @@ use std::sync::Arc;
 use support::{
     channel::{Channel, SETTINGS, batch_of, message, new_identifier, number, settings, until_answered},
     devnet::{Devnet, KAS, Wallet},
-    gateway::{Gateway, World},
+    gateway::{Gateway, World, yaml},
     pay::Ask,
 };
 
@@ -92,6 +92,59 @@ async fn one_outpoint_is_one_channel_under_many_salts() {
     let accepted = batch_of(&ask.send(&url, None).await);
     let answer = ask.send(&url, Some(&second.depositing(&accepted))).await;
     assert!(matches!(answer.code().as_str(), "script_in_use" | "invalid_kaspa_escrow_refund_timeout"), "{answer:?} {}", answer.text());
+}
+
+/// Two gateways over one store: whichever is asked, an outpoint is one channel, and a channel is charged by one at a time.
+#[tokio::test]
+async fn two_gateways_on_one_store_are_one_seller() {
+    let world = world().await;
+    let yaml = yaml(&world.devnet.wrpc[..1], &world.seller, &world.upstream.url(), ROUTES, SETTINGS);
+    let other = world.gateway.sibling("other", &yaml).await;
+    let (ask, wallet, urls) = (Ask::get("/paid/two"), Wallet::new(7), [world.gateway.url(), other.url()]);
+    let (base, accepted) = Channel::prepare(&world.devnet, &ask, &urls[0], &wallet, 5 * KAS).await;
+    let sent: Vec<_> = (0..16u8)
+        .map(|salt| {
+            let mut channel = base.clone();
+            channel.config.salt.0[31] = salt;
+            let (ask, url, header) = (ask.clone(), urls[usize::from(salt % 2)].clone(), channel.depositing(&accepted));
+            tokio::spawn(async move { (channel, ask.send(&url, Some(&header)).await) })
+        })
+        .collect();
+    let mut opened = Vec::new();
+    for sent in sent {
+        let (channel, answer) = sent.await.unwrap();
+        match answer.status {
+            200 => opened.push((channel, answer)),
+            409 => assert_eq!(answer.code(), "outpoint_in_use"),
+            _ => panic!("{answer:?} {}", answer.text()),
+        }
+    }
+    assert_eq!((opened.len(), world.upstream.count("/paid/two")), (1, 1));
+    let (mut channel, answer) = opened.pop().unwrap();
+    channel.served(&answer);
+
+    // The other one finds the channel, its charges and its answers: at worst it is told by its first step that somebody
+    // else was there, charges nothing, and answers the same header the next time.
+    let gateways = [&world.gateway, &other];
+    channel.renewed = None;
+    for turn in 0..6 {
+        let accepted = channel.offer(&ask, &urls[turn % 2]).await;
+        let header = channel.paying(&accepted);
+        let answer = until_answered(&ask, gateways[turn % 2], &header).await;
+        channel.served(&answer);
+        let again = until_answered(&ask, gateways[(turn + 1) % 2], &header).await;
+        assert_eq!((again.status, again.body), (200, answer.body));
+    }
+    // The same voucher at both at once, for two requests: one is charged.
+    let accepted = batch_of(&ask.send(&urls[0], None).await);
+    let second = batch_of(&ask.send(&urls[0], None).await);
+    let (first, second) = (channel.paying(&accepted), channel.paying(&second));
+    let (at_one, at_other) = tokio::join!(ask.send(&urls[0], Some(&first)), ask.send(&urls[1], Some(&second)));
+    let served: Vec<_> = [at_one, at_other].into_iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(served.len(), 1);
+    channel.served(&served[0]);
+    let totals = totals(&other).await;
+    assert_eq!((totals["charges"].as_u64(), number(&totals["chargedSompi"])), (Some(8), channel.charged), "{totals}");
 }
 
 #[tokio::test]
