@@ -12,8 +12,9 @@ use support::{
     pay::Ask,
 };
 
-const ROUTES: &str =
-    "  - {path: \"/paid/{*rest}\", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}\n  - {path: \"/{*rest}\", free: true}";
+const ROUTES: &str = r#"  - {path: "/paid/{*rest}", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}
+  - {path: "/events/{*rest}", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS, charge: {bytes: true, unit_price: 1000 sompi}}
+  - {path: "/{*rest}", free: true}"#;
 const CEILING: u64 = KAS / 100;
 
 async fn world() -> World {
@@ -163,6 +164,31 @@ async fn a_claim_moves_what_was_charged_and_the_channel_goes_on() {
     assert_eq!((channel.claimed, channel.active(), channel.funding), (owed, CEILING, 10 * KAS - owed));
     let paid = support::patience::balance(&world.devnet, &world.seller).await;
     assert!(paid > 0 && paid < owed, "{paid} of {owed} after the fee");
+}
+
+/// The head says what is reserved; the end says what it cost, and so does the receipt's own address.
+#[tokio::test]
+async fn an_event_stream_is_charged_at_its_end_and_says_so() {
+    let world = world().await;
+    let url = world.gateway.url();
+    let mut channel = Channel::open(&world.devnet, &Ask::get("/paid/first"), &world.gateway, &Wallet::new(8), 5 * KAS).await;
+    let ask = Ask::get("/events/3");
+    let accepted = batch_of(&ask.send(&url, None).await);
+    let header = channel.paying(&accepted);
+    let streamed = ask.send(&url, Some(&header)).await;
+    let head = streamed.receipt().unwrap();
+    assert_eq!((&head["transaction"], &head["extensions"]["kaspa"]["status"]), (&"".into(), &"provisional".into()), "{head}");
+    let text = streamed.text();
+    let (events, last) = text.split_once("event: payment-response\ndata: ").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(events, "data: 0\n\ndata: 1\n\ndata: 2\n\n");
+    let receipt: Value = serde_json::from_str(last.trim_end()).unwrap();
+    assert_eq!(channel.read(&receipt), 1_000 * u64::try_from(events.len()).unwrap());
+    let place = head["extensions"]["kaspa"]["receiptUrl"].as_str().unwrap().strip_prefix("http://paid.test").unwrap();
+    let later = Ask::get(place).send(&url, None).await;
+    let later: Value = serde_json::from_slice(&later.body).unwrap();
+    assert_eq!((&later["transaction"], &later["amount"]), (&receipt["transaction"], &receipt["amount"]));
+    assert_eq!(Ask::get(&place.replace("identifier-", "identifieR-")).send(&url, None).await.status, 404);
+    channel.buy(&Ask::get("/paid/next"), &url).await;
 }
 
 #[tokio::test]
