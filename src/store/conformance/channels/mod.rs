@@ -21,19 +21,19 @@ use crate::{
     store::channels::*,
 };
 
-pub(super) const FUNDING: u64 = 1_000_000;
-pub(super) const RESERVE: u64 = 1_000;
+pub(in crate::store) const FUNDING: u64 = 1_000_000;
+pub(in crate::store) const RESERVE: u64 = 1_000;
 
-pub(super) fn sompi(amount: u64) -> Amount {
+pub(in crate::store) fn sompi(amount: u64) -> Amount {
     Amount::from_sompi(amount).unwrap()
 }
 
-pub(super) fn outpoint(n: u64) -> Outpoint {
+pub(in crate::store) fn outpoint(n: u64) -> Outpoint {
     Outpoint { txid: TxId(wide(n)), index: 0 }
 }
 
 /// The configuration of a client of its own.
-pub(super) fn config(n: u64) -> ChannelConfig {
+pub(in crate::store) fn config(n: u64) -> ChannelConfig {
     ChannelConfig {
         network: Network::Simnet,
         asset: Asset::Kas,
@@ -48,11 +48,11 @@ pub(super) fn config(n: u64) -> ChannelConfig {
 }
 
 /// Channel `n`: its own script, its own outpoint.
-pub(super) fn opening(n: u64) -> Opening {
+pub(in crate::store) fn opening(n: u64) -> Opening {
     opening_of(config(n), n)
 }
 
-pub(super) fn opening_of(config: ChannelConfig, n: u64) -> Opening {
+pub(in crate::store) fn opening_of(config: ChannelConfig, n: u64) -> Opening {
     Opening {
         id: config.channel_id(),
         config,
@@ -65,41 +65,41 @@ pub(super) fn opening_of(config: ChannelConfig, n: u64) -> Opening {
 }
 
 /// Channel `n` with another salt: the same script.
-pub(super) fn salted(n: u64, salt: u8) -> ChannelConfig {
+pub(in crate::store) fn salted(n: u64, salt: u8) -> ChannelConfig {
     ChannelConfig { salt: Salt([salt; 32]), ..config(n) }
 }
 
-pub(super) fn id(n: u64) -> ChannelId {
+pub(in crate::store) fn id(n: u64) -> ChannelId {
     config(n).channel_id()
 }
 
-pub(super) fn named(k: u64) -> PaymentIdentifier {
+pub(in crate::store) fn named(k: u64) -> PaymentIdentifier {
     identifier(k).unwrap()
 }
 
-pub(super) fn nonce(k: u64) -> [u8; 16] {
+pub(in crate::store) fn nonce(k: u64) -> [u8; 16] {
     let mut nonce = [0; 16];
     nonce[8..].copy_from_slice(&k.to_be_bytes());
     nonce
 }
 
 /// Request `k`: its own identifier, offer and identity.
-pub(super) fn request(k: u64) -> Purpose {
+pub(in crate::store) fn request(k: u64) -> Purpose {
     Purpose::Request { identifier: named(k), nonce: nonce(k), identity: identity(k) }
 }
 
-pub(super) fn ask(n: u64, purpose: Purpose) -> LeaseAsk {
+pub(in crate::store) fn ask(n: u64, purpose: Purpose) -> LeaseAsk {
     LeaseAsk { channel: id(n), purpose, holder: HolderId([7; 16]), hold_millis: HOLD_MILLIS }
 }
 
-pub(super) fn voucher(amount: Amount, seed: u64) -> SignedVoucher {
+pub(in crate::store) fn voucher(amount: Amount, seed: u64) -> SignedVoucher {
     let mut signature = [0x51; 64];
     signature[..8].copy_from_slice(&seed.to_be_bytes());
     SignedVoucher { amount, signature: SchnorrSignature(signature) }
 }
 
 /// Request `k` as the channel's client would pay for it.
-pub(super) fn terms(record: &ChannelRecord, k: u64, ceiling: u64) -> ChargeTerms {
+pub(in crate::store) fn terms(record: &ChannelRecord, k: u64, ceiling: u64) -> ChargeTerms {
     let due = record.active().checked_add(sompi(ceiling)).unwrap().max(record.parts.signed);
     ChargeTerms {
         identifier: named(k),
@@ -115,7 +115,7 @@ pub(super) fn terms(record: &ChannelRecord, k: u64, ceiling: u64) -> ChargeTerms
     }
 }
 
-pub(super) fn charge(record: &ChannelRecord, k: u64, ceiling: u64, charge: u64) -> Charge {
+pub(in crate::store) fn charge(record: &ChannelRecord, k: u64, ceiling: u64, charge: u64) -> Charge {
     Charge {
         terms: terms(record, k, ceiling),
         charge: sompi(charge),
@@ -127,11 +127,11 @@ pub(super) fn charge(record: &ChannelRecord, k: u64, ceiling: u64, charge: u64) 
     }
 }
 
-pub(super) fn committed(record: &ChannelRecord, k: u64, ceiling: u64, amount: u64) -> ChannelFact {
+pub(in crate::store) fn committed(record: &ChannelRecord, k: u64, ceiling: u64, amount: u64) -> ChannelFact {
     ChannelFact::Committed(Box::new(charge(record, k, ceiling, amount)))
 }
 
-pub(super) fn stream(record: &ChannelRecord, k: u64, ceiling: u64) -> OpenStream {
+pub(in crate::store) fn stream(record: &ChannelRecord, k: u64, ceiling: u64) -> OpenStream {
     OpenStream {
         terms: terms(record, k, ceiling),
         charged_before: record.parts.charged,
@@ -144,12 +144,12 @@ pub(super) fn stream(record: &ChannelRecord, k: u64, ceiling: u64) -> OpenStream
     }
 }
 
-pub(super) fn reserved(stream: &OpenStream) -> ChannelFact {
+pub(in crate::store) fn reserved(stream: &OpenStream) -> ChannelFact {
     ChannelFact::Reserved(Box::new(stream.clone()))
 }
 
 /// The end of a stream.
-pub(super) fn posted(stream: &OpenStream, amount: u64) -> Charge {
+pub(in crate::store) fn posted(stream: &OpenStream, amount: u64) -> Charge {
     Charge {
         terms: stream.terms.clone(),
         charge: sompi(amount),
@@ -162,7 +162,7 @@ pub(super) fn posted(stream: &OpenStream, amount: u64) -> Charge {
 }
 
 /// Transaction `m`: a claim of all that is active, or with `added` a top-up.
-pub(super) fn step(record: &ChannelRecord, m: u64, added: u64) -> Move {
+pub(in crate::store) fn step(record: &ChannelRecord, m: u64, added: u64) -> Move {
     let txid = TxId(wide(m));
     let (takes, parts) = (record.active(), record.parts);
     let rest = parts.funding.checked_sub(takes).unwrap();
@@ -185,51 +185,51 @@ pub(super) fn step(record: &ChannelRecord, m: u64, added: u64) -> Move {
     }
 }
 
-pub(super) fn built(step: &Move) -> ChannelFact {
+pub(in crate::store) fn built(step: &Move) -> ChannelFact {
     ChannelFact::MoveBuilt(Box::new(step.clone()))
 }
 
-pub(super) fn tx(m: u64) -> TxId {
+pub(in crate::store) fn tx(m: u64) -> TxId {
     TxId(wide(m))
 }
 
-pub(super) fn accepted(m: u64) -> ChannelSighting {
+pub(in crate::store) fn accepted(m: u64) -> ChannelSighting {
     ChannelSighting::MoveAccepted { txid: tx(m), acceptance: acceptance(m) }
 }
 
-pub(super) fn taken_back(m: u64) -> ChannelSighting {
+pub(in crate::store) fn taken_back(m: u64) -> ChannelSighting {
     ChannelSighting::MoveTakenBack { txid: tx(m) }
 }
 
-pub(super) fn is_final(m: u64) -> ChannelSighting {
+pub(in crate::store) fn is_final(m: u64) -> ChannelSighting {
     ChannelSighting::MoveFinal { txid: tx(m) }
 }
 
-pub(super) fn dropped(m: u64) -> ChannelSighting {
+pub(in crate::store) fn dropped(m: u64) -> ChannelSighting {
     ChannelSighting::MoveDropped { txid: tx(m) }
 }
 
 /// The client's refund of an outpoint.
-pub(super) fn refund(outpoint: Outpoint) -> Closure {
+pub(in crate::store) fn refund(outpoint: Outpoint) -> Closure {
     Closure { outpoint, by: tx(999), acceptance: acceptance(9), is_final: false }
 }
 
-pub(super) fn closed(outpoint: Outpoint) -> ChannelSighting {
+pub(in crate::store) fn closed(outpoint: Outpoint) -> ChannelSighting {
     ChannelSighting::Closed(refund(outpoint))
 }
 
-pub(super) fn closed_for_good(outpoint: Outpoint) -> ChannelSighting {
+pub(in crate::store) fn closed_for_good(outpoint: Outpoint) -> ChannelSighting {
     ChannelSighting::Closed(Closure { is_final: true, ..refund(outpoint) })
 }
 
 /// The variant's name, for tables.
-pub(super) fn name(value: &impl std::fmt::Debug) -> String {
+pub(in crate::store) fn name(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
 }
 
 /// A store whose books are audited after every verb.
-pub(super) struct Books<S: Subject>(pub S);
+pub(in crate::store) struct Books<S: Subject>(pub S);
 
 impl<S: Subject> Books<S> {
     pub async fn create() -> Self {
