@@ -48,19 +48,25 @@ pub enum Fault {
 }
 
 pub struct FaultStore {
-    model: MemoryStore,
+    model: Arc<MemoryStore>,
     faults: Mutex<VecDeque<(Verb, Fault)>>,
     down: AtomicBool,
 }
 
 impl FaultStore {
     pub fn new(id: StoreId) -> Self {
-        Self { model: MemoryStore::new(id), faults: Mutex::default(), down: AtomicBool::new(false) }
+        Self { model: Arc::new(MemoryStore::new(id)), faults: Mutex::default(), down: AtomicBool::new(false) }
     }
 
     /// What happens to the next use of the verb.
     pub fn fail(&self, verb: Verb, fault: Fault) {
         self.faults.lock().unwrap().push_back((verb, fault));
+    }
+
+    /// The same records, for another process; this one's is down.
+    pub fn heir(&self) -> Self {
+        self.down(true);
+        Self { model: self.model.clone(), faults: Mutex::default(), down: AtomicBool::new(false) }
     }
 
     /// Every verb fails before it does anything.

@@ -81,6 +81,8 @@ pub struct Deposit {
     pub funding: Amount,
     /// Borsh, to be sent again; `None` when the client sent it itself, and once it is final.
     pub transaction: Option<Vec<u8>>,
+    /// A reorg took it after it was accepted, and it has not come back.
+    pub taken_back: bool,
     /// DAA score of the output as the node last told it; `None` while it never did, or after a reorg took it.
     pub funded_daa: Option<u64>,
 }

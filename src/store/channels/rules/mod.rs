@@ -75,7 +75,7 @@ fn opened(opening: &Opening, sequence: u64, now: UnixMillis) -> ChannelRecord {
         parts: Parts { funding, ..Parts::default() },
         voucher: None,
         reserve,
-        deposit: Deposit { outpoint, funding, transaction, funded_daa },
+        deposit: Deposit { outpoint, funding, transaction, taken_back: false, funded_daa },
         moves: Vec::new(),
         stream: None,
         closure: None,

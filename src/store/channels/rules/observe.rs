@@ -44,8 +44,12 @@ pub(in crate::store) fn observe(record: &ChannelRecord, sighting: &ChannelSighti
 /// Notes what was seen; what follows from it is [`follow`]'s.
 fn mark(record: &mut ChannelRecord, sighting: &ChannelSighting) {
     match sighting {
-        ChannelSighting::Funded { daa_score } => record.deposit.funded_daa = Some(*daa_score),
-        ChannelSighting::Unfunded => record.deposit.funded_daa = None,
+        ChannelSighting::Funded { daa_score } => {
+            (record.deposit.funded_daa, record.deposit.taken_back) = (Some(*daa_score), false);
+        }
+        ChannelSighting::Unfunded => {
+            record.deposit.taken_back |= record.deposit.funded_daa.take().is_some();
+        }
         ChannelSighting::DepositFinal => record.deposit.transaction = None,
         ChannelSighting::MoveAccepted { txid, acceptance } => accepted(record, *txid, *acceptance),
         ChannelSighting::MoveTakenBack { txid } => record.moves.iter_mut().filter(|step| step.txid == *txid).for_each(take_back),

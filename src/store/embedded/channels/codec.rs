@@ -113,6 +113,7 @@ struct Chain {
     deposit: OutpointFields,
     deposit_funding: u64,
     deposit_transaction: Option<Vec<u8>>,
+    taken_back: bool,
     funded_daa: Option<u64>,
     moves: Vec<Step>,
     closure: Option<(OutpointFields, [u8; 32], AcceptanceFields, bool)>,
@@ -337,13 +338,14 @@ impl Request {
 }
 
 pub(super) fn encode_chain(record: &ChannelRecord) -> Vec<u8> {
-    let Deposit { outpoint, funding, transaction, funded_daa } = &record.deposit;
+    let Deposit { outpoint, funding, transaction, taken_back, funded_daa } = &record.deposit;
     let closure =
         |closure: Closure| (outpoint_fields(closure.outpoint), closure.by.0, acceptance_fields(closure.acceptance), closure.is_final);
     let chain = Chain {
         deposit: outpoint_fields(*outpoint),
         deposit_funding: funding.sompi(),
         deposit_transaction: transaction.clone(),
+        taken_back: *taken_back,
         funded_daa: *funded_daa,
         moves: record.moves.iter().map(Step::of).collect(),
         closure: record.closure.map(closure),
@@ -440,6 +442,7 @@ fn channel(sequence: u64, id: ChannelId, terms: Terms, accounts: Accounts, chain
             outpoint: outpoint_from(chain.deposit),
             funding: amount(chain.deposit_funding)?,
             transaction: chain.deposit_transaction,
+            taken_back: chain.taken_back,
             funded_daa: chain.funded_daa,
         },
         moves: chain.moves.into_iter().map(Step::read).collect::<Read<_>>()?,

@@ -45,6 +45,28 @@ async fn a_full_disk_refuses_and_later_serves_again() {
     subject.restart().await;
 }
 
+#[tokio::test]
+async fn a_full_disk_charges_nothing_and_its_lease_may_try_again() {
+    let books = Books(Embedded::create().await);
+    let store = books.store();
+    books.open(1).await;
+    let before = books.charge(1, 1, 20, 10).await;
+    room(store, 0).await;
+    let (lease, record) = books.lease(1, request(2), NOW).await;
+    let large = Charge { response: Some(response(&"large ".repeat(4_000))), ..charge(&record, 2, 20, 10) };
+    let fact = ChannelFact::Committed(Box::new(large));
+    for _ in 0..2 {
+        let refused = store.advance_channel(&lease, fact.clone(), NOW).await;
+        assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("full")), "{refused:?}");
+        assert_eq!(books.record(1).await, before);
+        assert!(matches!(books.try_lease(&ask(1, request(2)), NOW).await, Leased::Busy { same: true, .. }));
+    }
+    books.audit().await;
+    room(store, 1_000_000).await;
+    assert_eq!(books.done(&lease, fact, NOW).await.charges, 2);
+    books.restart().await;
+}
+
 /// Where a limit on the size of files can be set from outside: the log then cannot grow, and COMMIT itself fails.
 #[test]
 fn a_commit_that_fails_is_in_doubt_and_the_writer_recovers() {
