@@ -11,6 +11,8 @@ mod crashes;
 mod lies;
 #[path = "channel_buyer/openings.rs"]
 mod openings;
+#[path = "channel_buyer/random.rs"]
+mod random;
 #[path = "channel_buyer/shop.rs"]
 mod shop;
 #[path = "channel_buyer/till.rs"]

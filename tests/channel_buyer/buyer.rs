@@ -85,6 +85,15 @@ impl Buyer {
         Self::of(setup, chain, counter, Arc::new(tempfile::tempdir().unwrap()), "http://shop.test".into(), None)
     }
 
+    /// Without sockets and without a file.
+    pub fn light(setup: Setup) -> Self {
+        let chain = chain();
+        let counter = Counter::new(Till::new(chain.clone(), TIMEOUT));
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let journal = Arc::new(Journal::in_memory().unwrap());
+        Self::with(journal, setup, chain, counter, folder, "http://shop.test".into(), None)
+    }
+
     /// Over HTTP.
     pub async fn over_http(setup: Setup) -> Self {
         let chain = chain();
@@ -102,7 +111,18 @@ impl Buyer {
         base: String,
         transport: Option<Arc<dyn Transport>>,
     ) -> Self {
-        let journal = Arc::new(open(folder.path()));
+        Self::with(Arc::new(open(folder.path())), setup, chain, counter, folder, base, transport)
+    }
+
+    fn with(
+        journal: Arc<Journal>,
+        setup: Setup,
+        chain: Arc<SimChain>,
+        counter: Counter,
+        folder: Arc<tempfile::TempDir>,
+        base: String,
+        transport: Option<Arc<dyn Transport>>,
+    ) -> Self {
         let node = setup.node.then(|| chain.clone() as Arc<dyn Chain>);
         let channels = Channels::new(Arc::new(wallet()), journal.clone(), node, CoinRules::of(Network::Simnet), patience(&setup));
         let policy = SpendingPolicy {
@@ -127,6 +147,12 @@ impl Buyer {
     /// The same wallet in a new process: only the file is left.
     pub fn restarted(&self, setup: Setup) -> Self {
         Self::of(setup, self.chain.clone(), self.counter.clone(), self.folder.clone(), self.base.clone(), None)
+    }
+
+    /// Another client over the same journal.
+    pub fn again(&self, setup: Setup) -> Self {
+        let (journal, chain, counter, folder) = (self.journal.clone(), self.chain.clone(), self.counter.clone(), self.folder.clone());
+        Self::with(journal, setup, chain, counter, folder, self.base.clone(), None)
     }
 
     pub fn request(&self, target: &str) -> PaidRequest {

@@ -57,6 +57,13 @@ async fn a_receipt_that_is_consistent_and_wrong_is_reported_too() {
         }));
     });
     disputed(&buyer, name, |lie| matches!(lie, Lie::AboveCeiling { .. })).await;
+
+    for shift in [1, 500_000, 998_000, -1] {
+        let buyer = Buyer::new(Setup::default());
+        buyer.pay("/pay/1000000/1000").await;
+        buyer.counter.till.mood(|mood| mood.shift = shift);
+        disputed(&buyer, "charges that were never made", |lie| matches!(lie, Lie::Charged { .. })).await;
+    }
 }
 
 async fn disputed(buyer: &Buyer, name: &str, expect: Expect) {

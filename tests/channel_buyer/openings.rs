@@ -69,7 +69,8 @@ async fn two_requests_at_once_open_one_channel() {
         let buyer = if number % 2 == 0 { buyer.clone() } else { other.clone() };
         tokio::spawn(async move { buyer.pay(&format!("/pay/1000000/{number}")).await })
     });
-    futures::future::join_all(tasks).await.into_iter().for_each(|cost| drop(cost.unwrap()));
+    let costs = futures::future::join_all(tasks).await;
+    assert_eq!(costs.into_iter().map(Result::unwrap).sum::<u64>(), 15);
     buyer.agrees().await;
     assert_eq!(buyer.chain.submits().len(), 1, "one deposit");
 }

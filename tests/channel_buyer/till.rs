@@ -120,6 +120,8 @@ pub struct Mood {
     pub misjudge: bool,
     /// Refuse every payment with this code.
     pub refuse: Option<Code>,
+    /// Receipts, commitment included, say that so much more was charged before.
+    pub shift: i64,
     /// Answer paid requests without a receipt.
     pub mute: bool,
     pub timeout_daa: u64,
@@ -216,6 +218,33 @@ impl Till {
         let signed = self.spend(channel, voucher.amount, voucher);
         self.accepted(&signed.transaction).await;
         (channel.previous, channel.outpoint, channel.voucher) = (Some(channel.outpoint), signed.continuation, None);
+    }
+
+    /// Claims if there is enough to claim and nobody was there before.
+    pub async fn try_claim(&self, id: &ChannelId) {
+        let inside = self.inside.lock().await;
+        let possible = self.spendable(&inside.channels[id]).await;
+        let held = inside.channels[id].voucher.is_some();
+        let active = inside.channels[id].idle.as_ref().unwrap().accounts().active();
+        drop(inside);
+        if possible && held && active.sompi() > 4_000_000 {
+            self.claim(id).await;
+        }
+    }
+
+    pub async fn try_steal(&self, id: &ChannelId) {
+        let inside = self.inside.lock().await;
+        let possible = self.spendable(&inside.channels[id]).await;
+        let signed = inside.channels[id].voucher.map_or(0, |voucher| voucher.amount.sompi());
+        drop(inside);
+        if possible && signed > 4_000_000 {
+            self.steal(id).await;
+        }
+    }
+
+    async fn spendable(&self, channel: &Channel) -> bool {
+        let utxos = self.chain.utxos(&channel.script.address().to_string()).await.unwrap();
+        utxos.iter().any(|utxo| utxo.outpoint == channel.outpoint)
     }
 
     fn spend(&self, channel: &Channel, takes: Amount, voucher: SignedVoucher) -> SignedClaim {
@@ -386,6 +415,8 @@ impl Till {
         let charged = channel.idle.clone().unwrap().charge(verified.authorised(), sompi(charge)).unwrap();
         let after = charged.accounts().parts();
         let origin = self.origin.lock().unwrap().clone();
+        let shift = self.mood.lock().unwrap().shift;
+        let shifted = |amount: Amount| sompi(amount.sompi().saturating_add_signed(shift));
         let commitment = Commitment {
             channel: channel_id,
             request_hash: fingerprint::request_hash(method, &format!("{origin}{target}"), body, &envelope.accepted),
@@ -393,13 +424,14 @@ impl Till {
             outpoint: channel.outpoint,
             voucher: presented,
             charge: sompi(charge),
-            charged_before: before.charged,
-            charged_after: after.charged,
+            charged_before: shifted(before.charged),
+            charged_after: shifted(after.charged),
             claimed: after.claimed,
         };
         (channel.idle, channel.voucher) = (Some(charged), Some(presented));
         let commitment = commitment.id();
-        let said = state(channel);
+        let mut said = state(channel);
+        said["chargedCumulativeAmount"] = json!(shifted(after.charged));
         inside.ledger.push(Charged { channel: channel_id, identifier: id.clone(), charge });
         let stingy = self.mood.lock().unwrap().stingy;
         let offer = if stingy { Value::Null } else { self.requirements(inside, target, ceiling, None) };
@@ -491,7 +523,8 @@ impl Till {
         let escrow = Escrow { script: &channel.script, outpoint: channel.outpoint, funding: parts.funding };
         let checked = check_top_up(transaction, escrow, takes, None, &self.rules).map_err(|fault| Refusal(fault.code, about))?;
         let added = checked.added();
-        let signed = checked.sign(escrow, &channel.voucher.unwrap(), |digest| self.key.sign(digest)).unwrap();
+        let voucher = channel.voucher.ok_or(Refusal(Code::TopUpNothingToClaim, about))?;
+        let signed = checked.sign(escrow, &voucher, |digest| self.key.sign(digest)).unwrap();
         self.accepted(&signed.transaction).await;
         let idle = channel.idle.clone().unwrap().top_up(added).unwrap().accepted().0;
         self.moved(channel, &signed, idle);
