@@ -78,7 +78,7 @@ impl Status {
                     "charges": totals.charges,
                     "chargedSompi": totals.charged_sompi.to_string(),
                     "claimedSompi": totals.claimed_sompi.to_string(),
-                    "activeSompi": totals.active_sompi.to_string(),
+                    "unclaimedSompi": totals.active_sompi.to_string(),
                     "lostSompi": totals.lost_sompi.to_string(),
                     "fundedSompi": totals.funded_sompi.to_string(),
                 }),

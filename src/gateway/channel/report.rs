@@ -331,7 +331,7 @@ pub mod samples {
             parts: Parts { funding: amount(1_000_000_000), charged: amount(owed), signed: amount(owed), ..Parts::default() },
             voucher,
             reserve: amount(2_000_000),
-            deposit: Deposit { outpoint, funding: amount(1_000_000_000), transaction: None, funded_daa: Some(7) },
+            deposit: Deposit { outpoint, funding: amount(1_000_000_000), transaction: None, taken_back: false, funded_daa: Some(7) },
             moves: Vec::new(),
             stream: None,
             closure: None,

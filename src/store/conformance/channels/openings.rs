@@ -103,8 +103,9 @@ pub(in crate::store) async fn a_deposit_is_followed<S: Subject>() {
     assert_eq!(books.sees(1, Funded { daa_score: 5 }).await.deposit.funded_daa, Some(5));
     books.knows(1, Funded { daa_score: 5 }).await;
     assert_eq!(books.sees(1, Funded { daa_score: 6 }).await.deposit.funded_daa, Some(6));
-    assert_eq!(*books.sees(1, Unfunded).await, *first);
-    books.sees(1, Funded { daa_score: 7 }).await;
+    let gone = books.sees(1, Unfunded).await;
+    assert_eq!(gone.deposit, Deposit { taken_back: true, ..first.deposit.clone() });
+    assert!(!books.sees(1, Funded { daa_score: 7 }).await.deposit.taken_back);
     let kept = books.sees(1, DepositFinal).await.deposit.clone();
     assert_eq!(kept, Deposit { transaction: None, funded_daa: Some(7), ..first.deposit.clone() });
     books.knows(1, DepositFinal).await;
