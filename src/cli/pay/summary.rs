@@ -248,6 +248,7 @@ pub(super) fn verdict(error: &FetchError) -> (Exit, &'static str) {
             ChannelError::InFlight { .. } => {
                 (Exit::Undecided, "The request may have been charged. The same command again resumes it; it will not be charged twice.")
             }
+            ChannelError::NotDelivered { .. } => (Exit::Undelivered, "The same command again asks for it; --new pays for it again."),
             ChannelError::NotAccepted { .. } => (Exit::Undecided, "The same command again resumes it."),
             ChannelError::BelowMinimum { .. } | ChannelError::LockedTooMuch { .. } | ChannelError::Timeout { .. } => {
                 (Exit::Refused, "Nothing was paid or locked. --deposit, --max-locked and --max-lock-days set what may be locked.")

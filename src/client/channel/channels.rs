@@ -88,8 +88,7 @@ impl Channels {
     /// What is known of a channel without asking anybody.
     pub fn standing(&self, channel: Channel) -> Result<Standing, ChannelError> {
         let reserve = reserve(&channel.script(), channel.account.funding, &self.spend_rules);
-        let usable = matches!(channel.phase, Phase::Opening | Phase::Open);
-        let spendable = reserve.filter(|_| usable).and_then(|reserve| channel.account.left().checked_sub(reserve));
+        let spendable = reserve.filter(|_| channel.phase.pays()).and_then(|reserve| channel.account.left().checked_sub(reserve));
         let left = self.chain.as_ref().filter(|chain| chain.health().borrow().ready).map(|chain| {
             let now_daa = chain.tip().borrow().daa_score;
             self.time_left(channel.config.refund_timeout_daa, now_daa)
@@ -160,16 +159,16 @@ impl Channels {
         }
     }
 
-    /// Nothing is signed for the channel any more; its rest comes back after the timeout.
-    pub(super) fn retire(&self, channel: &mut Channel, why: String, edge: &Edge<'_>) -> Result<(), ChannelError> {
-        channel.phase = Phase::Retired;
+    /// The channel is of no more use to pay with; its rest comes back after the timeout.
+    pub(super) fn retire(&self, channel: &mut Channel, phase: Phase, why: String, edge: &Edge<'_>) -> Result<(), ChannelError> {
+        channel.phase = phase;
         channel.why = Some(why.clone());
         self.save(channel, Some(why), edge)
     }
 
-    /// Retires the channel of a server that said what cannot be true.
+    /// The server said what cannot be true.
     pub(super) fn dispute(&self, channel: &mut Channel, lie: Lie, edge: &Edge<'_>) -> ChannelError {
-        match self.retire(channel, format!("the server is wrong: {lie}"), edge) {
+        match self.retire(channel, Phase::Disputed, lie.to_string(), edge) {
             Ok(()) => ChannelError::Wrong { channel: channel.id, lie },
             Err(error) => error,
         }

@@ -85,6 +85,11 @@ impl<'a> Course<'a> {
         }
     }
 
+    fn undelivered(&self, why: &str) -> ChannelError {
+        let amount = self.flight.charge.unwrap_or(Amount::ZERO);
+        ChannelError::NotDelivered { channel: self.channel.id, amount, words: why.to_owned() }
+    }
+
     fn undecided(&self, why: String) -> ChannelError {
         ChannelError::InFlight { channel: self.channel.id, why }
     }
@@ -106,6 +111,11 @@ impl<'a> Course<'a> {
                     Next::Disputed(lie) => return self.disputed(reply, lie, edge),
                     Next::Resend(after) => (format!("the server answers {}", reply.status), after),
                     Next::Busy(after) => ("the channel serves another request".to_owned(), after),
+                    // Nothing is signed for what was charged already.
+                    Next::Correct(code) | Next::Reoffer(code) | Next::Refused(code) if self.flight.state == FlightState::Undelivered => {
+                        return Err(self.undelivered(code.as_str()));
+                    }
+                    Next::Stop(stop) if self.flight.state == FlightState::Undelivered => return Err(self.undelivered(&stop.to_string())),
                     Next::Correct(code) => {
                         let signed = self.correct(&reply, code, edge).await;
                         signed.map_err(|error| self.not_charged(error))?;
@@ -134,7 +144,7 @@ impl<'a> Course<'a> {
     /// The answer is here: the receipt decides what it cost.
     fn charged(&mut self, reply: Reply, receipt: Box<ChannelReceipt>, edge: &mut Edge<'_>) -> Result<Fetched, ChannelError> {
         let renewed = self.renewed(&receipt, (edge.now)());
-        match self.payer.settle(&mut self.channel, &mut self.flight, &receipt, renewed.as_ref(), edge) {
+        match self.payer.settle(&mut self.channel, &mut self.flight, &receipt, FlightState::Charged, renewed.as_ref(), edge) {
             Ok(Err(lie)) => return self.disputed(reply, lie, edge),
             // The answer is here: a journal that fails now must not take it away. The request then stays open, and a repetition
             // is answered from the server's memory.
@@ -198,6 +208,13 @@ impl<'a> Course<'a> {
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
+        if self.flight.state == FlightState::Undelivered {
+            let (Some(amount), Some(text)) = (self.flight.charge, &self.flight.receipt) else { return Err(self.undelivered("nothing")) };
+            let Some(Told::Settled(receipt)) = Told::text(text.as_bytes()) else { return Err(self.undelivered("nothing")) };
+            self.flight.state = FlightState::Charged;
+            let _ = self.payer.note(&mut self.channel, &self.flight, None, None);
+            return Ok(self.fetched(reply, Cost::Charged { amount, receipt }));
+        }
         self.channel.account = self.channel.account.given_up(self.flight.attempt.ceiling);
         self.flight.state = FlightState::Unreceipted;
         let words = format!("{} {} was answered without a receipt", self.flight.method, self.flight.url);
@@ -217,7 +234,7 @@ impl<'a> Course<'a> {
         let error = ChannelError::Refused { channel: self.channel.id, code, words };
         if ends_channel(code) && self.channel.phase == Phase::Open {
             let why = format!("the server answers {code}");
-            if let Err(error) = self.payer.channels.retire(&mut self.channel, why, edge) {
+            if let Err(error) = self.payer.channels.retire(&mut self.channel, Phase::Retired, why, edge) {
                 return error;
             }
         }
@@ -327,7 +344,7 @@ impl<'a> Course<'a> {
         let chain = channels.ready().await?;
         if chain.sighting(&transaction).await? != Sighting::NotSeen {
             let why = format!("its deposit is on the network, but the server answers {code}");
-            channels.retire(&mut self.channel, why, edge)?;
+            channels.retire(&mut self.channel, Phase::Retired, why, edge)?;
             return Err(self.payer.unusable(&self.channel));
         }
         let deposit = self.channel.account.funding;

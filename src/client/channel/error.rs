@@ -69,6 +69,9 @@ pub enum ChannelError {
     /// A voucher is with the server and its request may have been charged.
     #[error("the request from channel {channel} is not decided: {why}")]
     InFlight { channel: ChannelId, why: String },
+    /// The receipt is there, the answer is not. Never paid for again but on request.
+    #[error("{} were charged to channel {channel} for this request, but the server answers {words} instead", .amount.to_kas())]
+    NotDelivered { channel: ChannelId, amount: Amount, words: String },
     #[error(
         "the rest of channel {channel} comes back in blocks after DAA score {timeout_daa}; it is {now_daa} now: {left_daa} to go, about {}",
         span(*.left)
@@ -86,7 +89,7 @@ impl ChannelError {
     /// What of the buyer's money is where.
     pub fn money(&self) -> Money {
         match self {
-            Self::InFlight { channel, .. } => Money::Promised(*channel),
+            Self::InFlight { channel, .. } | Self::NotDelivered { channel, .. } => Money::Promised(*channel),
             Self::NotAccepted { txid, .. } => Money::Undecided(*txid),
             _ => Money::Unspent,
         }

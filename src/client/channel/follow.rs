@@ -213,7 +213,7 @@ impl Channels {
                 if let Err(lie @ Lie::TookTooMuch { .. }) = judged {
                     // The money is where it is: the refund needs to know. But nothing more is signed.
                     channel.account = before.overtaken(to);
-                    channel.phase = Phase::Retired;
+                    channel.phase = Phase::Disputed;
                     channel.why = Some(lie.to_string());
                     self.moved(channel, before.outpoint, by, &format!("{words}: {lie}"), edge)?;
                     return Err(ChannelError::Wrong { channel: channel.id, lie });

@@ -132,11 +132,9 @@ impl ChannelPayer {
         let held = self.channels.lock(&open.channel).await?;
         // Whoever held the lock may have finished it.
         let flight = self.channels.journal.flight(&open.channel, &open.identifier)?;
-        let Some(mut flight) = flight.filter(|flight| matches!(flight.state, FlightState::Sent | FlightState::GivenUp)) else {
-            return Ok(None);
-        };
+        let Some(mut flight) = flight.filter(|flight| flight.state.is_open()) else { return Ok(None) };
         let mut channel = self.channels.get(&flight.channel)?;
-        if !matches!(channel.phase, Phase::Opening | Phase::Open) {
+        if !channel.phase.pays() {
             return Ok(None);
         }
         if flight.state == FlightState::GivenUp {
@@ -190,7 +188,7 @@ impl ChannelPayer {
                     let held = self.channels.lock(&id).await?;
                     let channel = self.channels.get(&id)?;
                     // Whoever held it may have ended it.
-                    if matches!(channel.phase, Phase::Opening | Phase::Open) {
+                    if channel.phase.pays() {
                         return self.begin(request, quote, channel, held, want, edge).await;
                     }
                 }
@@ -216,8 +214,7 @@ impl ChannelPayer {
 
     /// Channels that pay this server: open ones before those that are being opened, newest first.
     fn candidates(&self, offer: &ChannelOffer) -> Result<Vec<Channel>, ChannelError> {
-        let usable =
-            |channel: &Channel| matches!(channel.phase, Phase::Opening | Phase::Open) && self.allowed(channel) && channel.serves(offer);
+        let usable = |channel: &Channel| channel.phase.pays() && self.allowed(channel) && channel.serves(offer);
         let mut found: Vec<Channel> = self.channels.list()?.into_iter().filter(usable).collect();
         found.reverse();
         found.sort_by_key(|channel| channel.phase != Phase::Open);
@@ -230,6 +227,11 @@ impl ChannelPayer {
 
     fn pick(&self, offer: &ChannelOffer, want: Want) -> Result<Pick, ChannelError> {
         let candidates = self.candidates(offer)?;
+        let disputed = |channel: &&Channel| channel.phase == Phase::Disputed && channel.serves(offer);
+        let insists = matches!(want, Want::Open { another: true, .. });
+        if !insists && let Some(disputed) = self.channels.list()?.iter().find(disputed) {
+            return Err(self.unusable(disputed));
+        }
         let opening = candidates.iter().find(|channel| channel.phase == Phase::Opening).map(|channel| channel.id);
         let open = candidates.iter().find(|channel| channel.phase == Phase::Open).map(|channel| channel.id);
         match (want, opening, open) {
@@ -330,7 +332,7 @@ impl ChannelPayer {
     async fn leave_behind(&self, channel: &mut Channel, edge: &mut Edge<'_>) -> Result<(), ChannelError> {
         let Some(mut left) = self.channels.journal.in_flight(&channel.id)? else { return Ok(()) };
         if let Some(receipt) = receipt_url::ask(self.transport.as_ref(), &left, None).await {
-            return match self.settle(channel, &mut left, &receipt, None, edge)? {
+            return match self.settle(channel, &mut left, &receipt, FlightState::Undelivered, None, edge)? {
                 Ok(()) => Ok(()),
                 Err(lie) => Err(self.disputed(channel, &mut left, lie, edge)?),
             };
@@ -347,6 +349,7 @@ impl ChannelPayer {
         channel: &mut Channel,
         flight: &mut Flight,
         receipt: &ChannelReceipt,
+        state: FlightState,
         renewed: Option<&Renewed>,
         edge: &Edge<'_>,
     ) -> Result<Result<(), Lie>, ChannelError> {
@@ -357,7 +360,7 @@ impl ChannelPayer {
         let from = channel.account.outpoint;
         channel.account = account;
         channel.phase = Phase::Open;
-        (flight.state, flight.charge, flight.receipt) = (FlightState::Charged, Some(receipt.charge), Some(receipt.text.clone()));
+        (flight.state, flight.charge, flight.receipt) = (state, Some(receipt.charge), Some(receipt.text.clone()));
         if let Kind::TopUp { txid, .. } = flight.attempt.kind
             && from != account.outpoint
         {
@@ -392,9 +395,9 @@ impl ChannelPayer {
         lie: Lie,
         edge: &Edge<'_>,
     ) -> Result<ChannelError, ChannelError> {
-        let why = format!("the server's receipt is wrong: {lie}");
+        let why = format!("the receipt of {} {} is wrong: {lie}", flight.method, flight.url);
         channel.account = channel.account.given_up(flight.attempt.ceiling);
-        channel.phase = Phase::Retired;
+        channel.phase = Phase::Disputed;
         channel.why = Some(why.clone());
         flight.state = FlightState::Disputed;
         self.note(channel, flight, None, Some(&Event { at: (edge.now)(), words: why }))?;

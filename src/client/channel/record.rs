@@ -19,8 +19,10 @@ pub enum Phase {
     /// The funding transaction is signed and perhaps sent; the server has not served a request yet.
     Opening,
     Open,
-    /// Nothing is signed for it any more; the rest comes back after the timeout.
+    /// Of no more use to pay with; the rest comes back after the timeout.
     Retired,
+    /// Its server said what cannot be true, or took too much: nothing is signed for it any more.
+    Disputed,
     /// A refund is signed and perhaps sent.
     Refunding,
     /// The escrow is gone.
@@ -30,17 +32,23 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Self; 6] = [Self::Opening, Self::Open, Self::Retired, Self::Refunding, Self::Closed, Self::Replaced];
+    pub const ALL: [Self; 7] = [Self::Opening, Self::Open, Self::Retired, Self::Disputed, Self::Refunding, Self::Closed, Self::Replaced];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Opening => "opening",
             Self::Open => "open",
             Self::Retired => "retired",
+            Self::Disputed => "disputed",
             Self::Refunding => "refunding",
             Self::Closed => "closed",
             Self::Replaced => "replaced",
         }
+    }
+
+    /// Whether requests may be paid from it.
+    pub const fn pays(self) -> bool {
+        matches!(self, Self::Opening | Self::Open)
     }
 
     /// Whether money of the buyer may lie in the escrow.
@@ -59,7 +67,7 @@ pub struct Channel {
     /// Scheme, host and port of the server it was opened at, for people.
     pub server: String,
     pub phase: Phase,
-    /// Why it is retired, or what closed it.
+    /// Why it pays no more, or what closed it.
     pub why: Option<String>,
     pub account: Account,
     /// A DAA score at which the active outpoint was not spent: where a search for its spend may begin.
@@ -134,14 +142,22 @@ pub enum FlightState {
     Unreceipted,
     /// The answer's receipt cannot be true.
     Disputed,
-    /// Charged by a verified receipt.
+    /// Charged by a verified receipt, and the answer was never received. Resumed by the same request.
+    Undelivered,
+    /// Charged by a verified receipt, and answered.
     Charged,
     /// The server said that nothing was charged.
     Refused,
 }
 
 impl FlightState {
-    pub const ALL: [Self; 6] = [Self::Sent, Self::GivenUp, Self::Unreceipted, Self::Disputed, Self::Charged, Self::Refused];
+    pub const ALL: [Self; 7] =
+        [Self::Sent, Self::GivenUp, Self::Unreceipted, Self::Disputed, Self::Undelivered, Self::Charged, Self::Refused];
+
+    /// Whether the same request takes it up again instead of paying anew.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Sent | Self::GivenUp | Self::Undelivered)
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -149,6 +165,7 @@ impl FlightState {
             Self::GivenUp => "given-up",
             Self::Unreceipted => "unreceipted",
             Self::Disputed => "disputed",
+            Self::Undelivered => "undelivered",
             Self::Charged => "charged",
             Self::Refused => "refused",
         }

@@ -52,7 +52,7 @@ impl Channels {
                 Ok(Place::NotSeen) => return Err(ChannelError::NothingThere(*id)),
                 Ok(Place::Gone) => return self.gone(channel),
                 // Whatever was taken, the rest is ours.
-                Err(ChannelError::Wrong { .. }) if channel.phase == Phase::Retired => {}
+                Err(ChannelError::Wrong { .. }) if channel.phase == Phase::Disputed => {}
                 Err(error) => return Err(error),
             }
             self.matured(&channel, chain.as_ref())?;

@@ -284,10 +284,10 @@ impl Journal {
         Ok(connection.query_row(&sql, [id.to_string()], flight).optional()?)
     }
 
-    /// The newest payment of this request whose fate is open.
+    /// The newest payment of this request that is to be taken up again.
     pub fn open_flight(&self, key: &RequestKey) -> Result<Option<Flight>, JournalError> {
         let connection = self.lock();
-        let sql = format!("{FLIGHT} WHERE key = ?1 AND state IN ('sent', 'given-up') ORDER BY rowid DESC LIMIT 1");
+        let sql = format!("{FLIGHT} WHERE key = ?1 AND state IN ('sent', 'given-up', 'undelivered') ORDER BY rowid DESC LIMIT 1");
         Ok(connection.query_row(&sql, params![key.0], flight).optional()?)
     }
 
