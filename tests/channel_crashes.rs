@@ -56,7 +56,7 @@ impl Shop {
     async fn agrees(&self, channel: &Channel, what: &str) {
         let sums = self.gateway.status().await["channels"].clone();
         let [charged, claimed, active, funded] =
-            ["chargedSompi", "claimedSompi", "activeSompi", "fundedSompi"].map(|name| number(&sums[name]));
+            ["chargedSompi", "claimedSompi", "unclaimedSompi", "fundedSompi"].map(|name| number(&sums[name]));
         assert_eq!((charged, claimed, active), (channel.charged, channel.claimed, channel.active()), "{what}: {sums}");
         assert_eq!(funded, channel.funding, "{what}: {sums}");
         let held = self.devnet.get(&format!("/address/{}/utxos?node=0", channel.script.address())).await;
@@ -69,7 +69,7 @@ impl Shop {
     }
 
     async fn claimed(&self) {
-        self.gateway.until("claimed", async || number(&self.gateway.status().await["channels"]["activeSompi"]) == 0).await;
+        self.gateway.until("claimed", async || number(&self.gateway.status().await["channels"]["unclaimedSompi"]) == 0).await;
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use support::{
     channel::{Channel, SETTINGS, batch_of, message, new_identifier, number, settings, until_answered},
     devnet::{Devnet, KAS, Wallet},
-    gateway::{Gateway, World},
+    gateway::{Gateway, World, yaml},
     pay::Ask,
 };
 
-const ROUTES: &str =
-    "  - {path: \"/paid/{*rest}\", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}\n  - {path: \"/{*rest}\", free: true}";
+const ROUTES: &str = r#"  - {path: "/paid/{*rest}", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}
+  - {path: "/events/{*rest}", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS, charge: {bytes: true, unit_price: 1000 sompi}}
+  - {path: "/{*rest}", free: true}"#;
 const CEILING: u64 = KAS / 100;
 
 async fn world() -> World {
@@ -94,6 +95,59 @@ async fn one_outpoint_is_one_channel_under_many_salts() {
     assert!(matches!(answer.code().as_str(), "script_in_use" | "invalid_kaspa_escrow_refund_timeout"), "{answer:?} {}", answer.text());
 }
 
+/// Two gateways over one store: whichever is asked, an outpoint is one channel, and a channel is charged by one at a time.
+#[tokio::test]
+async fn two_gateways_on_one_store_are_one_seller() {
+    let world = world().await;
+    let yaml = yaml(&world.devnet.wrpc[..1], &world.seller, &world.upstream.url(), ROUTES, SETTINGS);
+    let other = world.gateway.sibling("other", &yaml).await;
+    let (ask, wallet, urls) = (Ask::get("/paid/two"), Wallet::new(7), [world.gateway.url(), other.url()]);
+    let (base, accepted) = Channel::prepare(&world.devnet, &ask, &urls[0], &wallet, 5 * KAS).await;
+    let sent: Vec<_> = (0..16u8)
+        .map(|salt| {
+            let mut channel = base.clone();
+            channel.config.salt.0[31] = salt;
+            let (ask, url, header) = (ask.clone(), urls[usize::from(salt % 2)].clone(), channel.depositing(&accepted));
+            tokio::spawn(async move { (channel, ask.send(&url, Some(&header)).await) })
+        })
+        .collect();
+    let mut opened = Vec::new();
+    for sent in sent {
+        let (channel, answer) = sent.await.unwrap();
+        match answer.status {
+            200 => opened.push((channel, answer)),
+            409 => assert_eq!(answer.code(), "outpoint_in_use"),
+            _ => panic!("{answer:?} {}", answer.text()),
+        }
+    }
+    assert_eq!((opened.len(), world.upstream.count("/paid/two")), (1, 1));
+    let (mut channel, answer) = opened.pop().unwrap();
+    channel.served(&answer);
+
+    // The other one finds the channel, its charges and its answers: at worst it is told by its first step that somebody
+    // else was there, charges nothing, and answers the same header the next time.
+    let gateways = [&world.gateway, &other];
+    channel.renewed = None;
+    for turn in 0..6 {
+        let accepted = channel.offer(&ask, &urls[turn % 2]).await;
+        let header = channel.paying(&accepted);
+        let answer = until_answered(&ask, gateways[turn % 2], &header).await;
+        channel.served(&answer);
+        let again = until_answered(&ask, gateways[(turn + 1) % 2], &header).await;
+        assert_eq!((again.status, again.body), (200, answer.body));
+    }
+    // The same voucher at both at once, for two requests: one is charged.
+    let accepted = batch_of(&ask.send(&urls[0], None).await);
+    let second = batch_of(&ask.send(&urls[0], None).await);
+    let (first, second) = (channel.paying(&accepted), channel.paying(&second));
+    let (at_one, at_other) = tokio::join!(ask.send(&urls[0], Some(&first)), ask.send(&urls[1], Some(&second)));
+    let served: Vec<_> = [at_one, at_other].into_iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(served.len(), 1);
+    channel.served(&served[0]);
+    let totals = totals(&other).await;
+    assert_eq!((totals["charges"].as_u64(), number(&totals["chargedSompi"])), (Some(8), channel.charged), "{totals}");
+}
+
 #[tokio::test]
 async fn a_claim_moves_what_was_charged_and_the_channel_goes_on() {
     let world = world().await;
@@ -110,6 +164,33 @@ async fn a_claim_moves_what_was_charged_and_the_channel_goes_on() {
     assert_eq!((channel.claimed, channel.active(), channel.funding), (owed, CEILING, 10 * KAS - owed));
     let paid = support::patience::balance(&world.devnet, &world.seller).await;
     assert!(paid > 0 && paid < owed, "{paid} of {owed} after the fee");
+}
+
+/// The head says what is reserved; the end says what it cost, and so does the receipt's own address.
+#[tokio::test]
+async fn an_event_stream_is_charged_at_its_end_and_says_so() {
+    let world = world().await;
+    let url = world.gateway.url();
+    let mut channel = Channel::open(&world.devnet, &Ask::get("/paid/first"), &world.gateway, &Wallet::new(8), 5 * KAS).await;
+    let ask = Ask::get("/events/3");
+    let accepted = batch_of(&ask.send(&url, None).await);
+    let header = channel.paying(&accepted);
+    let streamed = ask.send(&url, Some(&header)).await;
+    let head = streamed.receipt().unwrap();
+    assert_eq!((&head["transaction"], &head["extensions"]["kaspa"]["status"]), (&"".into(), &"provisional".into()), "{head}");
+    let text = streamed.text();
+    let (events, last) = text.split_once("event: payment-response\ndata: ").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(events, "data: 0\n\ndata: 1\n\ndata: 2\n\n");
+    let receipt: Value = serde_json::from_str(last.trim_end()).unwrap();
+    assert_eq!(channel.read(&receipt), 1_000 * u64::try_from(events.len()).unwrap());
+    let place = head["extensions"]["kaspa"]["receiptUrl"].as_str().unwrap().strip_prefix("http://paid.test").unwrap();
+    let later = Ask::get(place).send(&url, None).await;
+    let later: Value = serde_json::from_slice(&later.body).unwrap();
+    assert_eq!((&later["transaction"], &later["amount"]), (&receipt["transaction"], &receipt["amount"]));
+    assert_eq!(Ask::get(&place.replace("identifier-", "identifieR-")).send(&url, None).await.status, 404);
+    // The renewed offer is for the route of its receipt.
+    channel.renewed = None;
+    channel.buy(&Ask::get("/paid/next"), &url).await;
 }
 
 #[tokio::test]
@@ -194,7 +275,7 @@ async fn two_hundred_channels_of_fifty_requests_add_up_while_claims_run() {
     }
     assert_eq!(charged, u64::from(CHANNELS) * REQUESTS * CEILING);
     let totals = totals(&world.gateway).await;
-    let [all, claimed, active, lost] = ["chargedSompi", "claimedSompi", "activeSompi", "lostSompi"].map(|name| number(&totals[name]));
+    let [all, claimed, active, lost] = ["chargedSompi", "claimedSompi", "unclaimedSompi", "lostSompi"].map(|name| number(&totals[name]));
     assert_eq!((all, lost), (charged, 0), "{totals}");
     assert_eq!(claimed + active, charged, "{totals}");
     assert!(claimed > 0, "claims ran: {totals}");

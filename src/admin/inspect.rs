@@ -2,14 +2,17 @@
 
 use crate::{
     chain::{Health, Tip},
-    gateway::Gateway,
-    protocol::network::Network,
+    gateway::{
+        Gateway,
+        channel::report::{ChannelView, Outcome},
+    },
+    protocol::{ids::ChannelId, network::Network},
     store::{StoreError, Totals, channels::ChannelTotals},
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-/// The inspected gateway. Reads only.
+/// The inspected gateway. Reads only, but for [`Inspect::claim`].
 #[async_trait]
 pub trait Inspect: Send + Sync + 'static {
     /// Whether priced routes can be sold now, and why not; cheap, never waits.
@@ -19,6 +22,14 @@ pub trait Inspect: Send + Sync + 'static {
     fn metrics(&self) -> String;
 
     async fn status(&self) -> Status;
+
+    /// Channels in the order of their openings, `limit` at a time, after a sequence.
+    async fn channels(&self, open_only: bool, after: u64, limit: u32) -> Result<Vec<ChannelView>, StoreError>;
+
+    async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelView>, StoreError>;
+
+    /// Claims what a channel owes, for an operator.
+    async fn claim(&self, id: &ChannelId, any_fee: bool) -> Outcome;
 }
 
 /// What `/status` says.
@@ -67,7 +78,7 @@ impl Status {
                     "charges": totals.charges,
                     "chargedSompi": totals.charged_sompi.to_string(),
                     "claimedSompi": totals.claimed_sompi.to_string(),
-                    "activeSompi": totals.active_sompi.to_string(),
+                    "unclaimedSompi": totals.active_sompi.to_string(),
                     "lostSompi": totals.lost_sompi.to_string(),
                     "fundedSompi": totals.funded_sompi.to_string(),
                 }),
@@ -93,5 +104,17 @@ impl Inspect for Gateway {
         let tip = *chain.tip().borrow();
         let (totals, channels) = (self.store().totals().await, self.store().channel_totals().await);
         Status { network: chain.network(), readiness: Gateway::readiness(self), node, tip, totals, channels }
+    }
+
+    async fn channels(&self, open_only: bool, after: u64, limit: u32) -> Result<Vec<ChannelView>, StoreError> {
+        self.channel_views(open_only, after, limit).await
+    }
+
+    async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelView>, StoreError> {
+        self.channel_view(id).await
+    }
+
+    async fn claim(&self, id: &ChannelId, any_fee: bool) -> Outcome {
+        self.claim_by_hand(id, any_fee).await
     }
 }

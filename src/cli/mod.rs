@@ -3,11 +3,15 @@
 //! A subcommand's file holds its arguments and its `run`; this one only dispatches. What a program
 //! reads goes to stdout, failures to stderr; colour only through [`paint`].
 
+pub mod channel;
+pub mod channels;
 pub mod check;
+pub mod claim;
 pub mod explain;
 pub mod health;
 pub mod init;
 pub mod keys;
+mod operator;
 pub mod paint;
 pub mod pay;
 pub mod run;
@@ -37,10 +41,18 @@ enum Command {
     Keys(keys::Command),
     /// Ask a running gateway whether it is alive, or ready
     Health(health::Args),
+    /// Show channels: deposits, charges, claims
+    #[command(subcommand)]
+    Channels(channels::Command),
+    /// Claim what clients owe on their channels
+    Claim(claim::Args),
     /// Make a wallet, show its address, balance and payments
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
     Pay(Box<pay::Args>),
+    /// Open, top up, show and refund channels of a wallet
+    #[command(subcommand)]
+    Channel(channel::Command),
 }
 
 /// Entry point of the binary.
@@ -51,8 +63,11 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Keys(command) => keys::run(&command),
         Command::Health(args) => health::run(args),
+        Command::Channels(command) => channels::run(command),
+        Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
+        Command::Channel(command) => asynchronously(channel::run(command)),
     }
 }
 

@@ -63,7 +63,7 @@ fn every_way_to_pay_becomes_the_terms_that_were_written() {
         ("/fixed", "1 KAS", ChargeRule::Fixed),
         ("/tokens", "1 KAS", meter(json, "10 sompi", 1000, "5 sompi", OnUnknown::Ceiling)),
         ("/either", "60 KAS", meter(MeterSource::Bytes, "1 sompi", 1, "0 sompi", OnUnknown::Ceiling)),
-        ("/units", "0.2 KAS", meter(header, "1000 sompi", 1, "0 sompi", OnUnknown::Refuse)),
+        ("/units", "0.2 KAS", meter(header, "0.05 KAS", 50_000, "0 sompi", OnUnknown::Refuse)),
     ] {
         let terms = terms(pricing(&compiled, path));
         assert_eq!((terms.min_deposit, &terms.charge, &terms.claim_policy), (kas(min_deposit), &charge, &None), "{path}");

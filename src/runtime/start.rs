@@ -95,11 +95,14 @@ impl Running {
         self.edge.addresses()
     }
 
-    /// Takes over routes, prices, upstreams and offer keys. Listeners, store, node and logging stay
+    /// Takes over routes, prices, upstreams, offer keys and server keys. Listeners, store, node and logging stay
     /// as they are until the next start.
-    pub fn reload(&self, compiled: Compiled) {
+    pub async fn reload(&self, compiled: Compiled) -> Result<(), ServerKeysError> {
+        let file = compiled.settings.server_keys_file.as_deref();
+        server_keys::bind(self.gateway.store().as_ref(), &compiled.server_keys, file).await?;
         let keys = OfferKeys::derive(&compiled.offer_keys, self.store_id);
         self.gateway.reload(Arc::new(compiled.policy), Arc::new(keys), Arc::new(compiled.server_keys));
+        Ok(())
     }
 
     /// Ends only when the edge broke.

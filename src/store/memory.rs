@@ -46,6 +46,12 @@ impl MemoryStore {
         Self { id, state: Mutex::default() }
     }
 
+    /// What a restart does to the leases of channels.
+    #[cfg(test)]
+    pub(in crate::store) fn end_leases(&self) {
+        self.state().channels.end_leases();
+    }
+
     /// A panic elsewhere leaves no half step behind: every verb writes after it decided.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -214,7 +220,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::{Subject, conformance};
+    use crate::store::conformance::{Subject, channel_conformance, conformance};
     use std::sync::Arc;
 
     struct Memory(Arc<MemoryStore>);
@@ -233,9 +239,11 @@ mod tests {
 
         /// The model outlives its users; what survives is what the others must keep.
         async fn restart(self) -> Self {
+            self.0.end_leases();
             self
         }
     }
 
     conformance!(Memory);
+    channel_conformance!(Memory);
 }

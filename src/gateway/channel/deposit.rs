@@ -225,7 +225,7 @@ impl Gateway {
             (None, _) => return Err(Refusal::new(Code::ScriptInUse, "")),
         };
         match timeout_at(self.settle_by(sale, deadline), self.wait_move(&record.id, &txid)).await {
-            Ok(Ok(MoveEnd::Accepted(_, record))) if known(&record) => Ok(record),
+            Ok(Ok(MoveEnd::Accepted(record))) if known(&record) => Ok(record),
             Ok(Ok(MoveEnd::Gone(Some(record)))) if known(&record) => Ok(record),
             Ok(Ok(MoveEnd::Accepted(..))) => Err(Refusal::new(Code::DepositNotConfirmed, "")),
             Ok(Ok(MoveEnd::Gone(_))) => Err(Refusal::new(Code::FundingRejected, "the top-up can never be accepted")),

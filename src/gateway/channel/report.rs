@@ -19,7 +19,6 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// One channel. Amounts are decimal strings of sompi, as on the wire; times milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,11 +270,111 @@ impl Gateway {
     }
 
     /// One claim by an operator.
-    pub async fn claim_by_hand(self: &Arc<Self>, id: &ChannelId, any_fee: bool) -> Outcome {
+    pub async fn claim_by_hand(&self, id: &ChannelId, any_fee: bool) -> Outcome {
         let wanted = if any_fee { Wanted::AnyFee } else { Wanted::Asked };
         match self.claim_channel(id, wanted).await {
             Ok(claim) => Outcome { channel: *id, claim: Some(claim), unclaimed: None },
             Err(error) => Outcome { channel: *id, claim: None, unclaimed: Some((error.code().to_owned(), error.to_string())) },
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod samples {
+    //! Records that no store holds.
+
+    use super::*;
+    use crate::{
+        binding::escrow_v1::{ChannelConfig, SignedVoucher, TemplateId, state::Parts},
+        client::wallet::Wallet,
+        protocol::{
+            ids::{Salt, SchnorrSignature},
+            network::Network,
+            requirements::Asset,
+        },
+        store::channels::Deposit,
+    };
+    use std::time::Duration;
+
+    pub const BY_AMOUNT: ClaimPolicy = ClaimPolicy {
+        automatic: true,
+        above: Amount::ZERO,
+        after: Duration::from_secs(60),
+        before_refund_daa: 1_000,
+        max_fee_percent: 20,
+        priority_sompi_per_gram: 0,
+    };
+
+    /// An open channel of 10 KAS in which `owed` was charged; its timeout is at 100,000.
+    pub fn record(sequence: u64, owed: u64) -> ChannelRecord {
+        let seed = u8::try_from(sequence).expect("a small number");
+        let wallet = Wallet::from_secret(Network::Simnet, &[seed; 32]).expect("a small number is a key");
+        let amount = |sompi| Amount::from_sompi(sompi).expect("a small amount");
+        let config = ChannelConfig {
+            network: Network::Simnet,
+            asset: Asset::Kas,
+            template_id: TemplateId::EscrowV1,
+            client_public_key: wallet.public_key(),
+            server_public_key: Wallet::from_secret(Network::Simnet, &[240; 32]).expect("a key").public_key(),
+            pay_to: wallet.address().to_string(),
+            refund_address: wallet.address().to_string(),
+            refund_timeout_daa: 100_000,
+            salt: Salt([seed; 32]),
+        };
+        let outpoint = Outpoint { txid: TxId([seed; 32]), index: 0 };
+        let voucher = (owed > 0).then_some(SignedVoucher { amount: amount(owed), signature: SchnorrSignature([1; 64]) });
+        ChannelRecord {
+            sequence,
+            id: config.channel_id(),
+            config,
+            outpoint,
+            parts: Parts { funding: amount(1_000_000_000), charged: amount(owed), signed: amount(owed), ..Parts::default() },
+            voucher,
+            reserve: amount(2_000_000),
+            deposit: Deposit { outpoint, funding: amount(1_000_000_000), transaction: None, taken_back: false, funded_daa: Some(7) },
+            moves: Vec::new(),
+            stream: None,
+            closure: None,
+            opened_at: UnixMillis(1_000),
+            charges: u64::from(owed > 0),
+            unclaimed_since: (owed > 0).then_some(UnixMillis(2_000)),
+            last_charge_at: (owed > 0).then_some(UnixMillis(2_000)),
+        }
+    }
+
+    pub fn view(sequence: u64, owed: u64, daa_score: Option<u64>) -> ChannelView {
+        ChannelView::of(&record(sequence, owed), &Beside { daa_score, now: UnixMillis(3_000), policy: BY_AMOUNT, keys: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{samples::*, *};
+
+    #[test]
+    fn a_view_says_what_a_claim_would_be_and_why_there_is_none() {
+        let later = ClaimPolicy { above: Amount::from_sompi(900_000_000).unwrap(), ..BY_AMOUNT };
+        let none = ServerKeys::default();
+        let check = |owed: u64, policy: ClaimPolicy, keys: Option<&ServerKeys>, daa_score: u64, expect: (&str, bool)| {
+            let beside = Beside { daa_score: Some(daa_score), now: UnixMillis(3_000), policy, keys };
+            let claim = ChannelView::of(&record(1, owed), &beside).claim;
+            assert_eq!((claim.state.as_str(), claim.payout.is_some()), expect, "{owed} {claim:?}");
+            assert_eq!(claim.reason.is_none(), claim.payout.is_some());
+        };
+        check(0, BY_AMOUNT, None, 5, ("nothing_to_claim", false));
+        check(300_000_000, BY_AMOUNT, None, 5, ("due", true));
+        check(300_000_000, later, None, 5, ("possible", true));
+        check(300_000_000, later, None, 99_000, ("due", true));
+        check(1_000_000, BY_AMOUNT, None, 5, ("uneconomic", false));
+        check(300_000_000, BY_AMOUNT, Some(&none), 5, ("server_key_missing", false));
+    }
+
+    #[test]
+    fn a_view_survives_json_and_counts_down_to_the_refund() {
+        for (daa_score, expect) in [(None, None), (Some(5), Some(99_996)), (Some(100_000), Some(1)), (Some(100_001), Some(0))] {
+            let view = view(2, 7, daa_score);
+            assert_eq!(view.until_refund(), expect);
+            assert_eq!(serde_json::from_value::<ChannelView>(serde_json::to_value(&view).unwrap()).unwrap(), view);
         }
     }
 }

@@ -50,3 +50,25 @@ impl Generations {
         self.young.insert(id, script);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_keeps_what_is_used_and_never_more_than_two_generations() {
+        let script = Arc::new(EscrowScript::of(&crate::gateway::tests::channels::config(1, 1)).unwrap());
+        let id = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&u64::try_from(number).unwrap().to_be_bytes());
+            ChannelId(bytes)
+        };
+        let mut cache = Generations::default();
+        for number in 0..3 * GENERATION {
+            cache.put(id(number), script.clone());
+            assert!(cache.young.len() <= GENERATION && cache.old.len() <= GENERATION);
+        }
+        assert!(cache.young.contains_key(&id(3 * GENERATION - 1)));
+        assert!(!cache.young.contains_key(&id(0)) && !cache.old.contains_key(&id(0)));
+    }
+}

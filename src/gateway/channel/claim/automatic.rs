@@ -101,7 +101,7 @@ impl Claimer {
     }
 
     pub(super) fn turn(&self, channel: ChannelId) -> Option<Turn<'_>> {
-        self.lock().turns.insert(channel).then_some(Turn { claimer: self, channel })
+        self.lock().turns.insert(channel).then(|| Turn { claimer: self, channel })
     }
 
     pub(super) fn wait_for(&self, channel: ChannelId) -> Waiting<'_> {

@@ -128,8 +128,8 @@ const BY_HAND: ClaimPolicy = ClaimPolicy {
 
 impl Gateway {
     /// Claims all that a channel owes, and sends the claim; its acceptance is not waited for. A caller that goes away stops nothing half-way.
-    pub async fn claim_channel(self: &Arc<Self>, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
-        let (gateway, id) = (self.clone(), *id);
+    pub async fn claim_channel(&self, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
+        let (Some(gateway), id) = (self.arc(), *id) else { return Err(Unclaimed::Refused) };
         tokio::spawn(async move { gateway.claim_alone(&id, wanted).await }).await.unwrap_or(Err(Unclaimed::Refused))
     }
 

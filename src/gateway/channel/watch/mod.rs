@@ -11,10 +11,7 @@ mod view;
 use super::super::Gateway;
 use crate::{
     chain::SubmitOutcome,
-    protocol::{
-        acceptance::Acceptance,
-        ids::{ChannelId, TxId},
-    },
+    protocol::ids::{ChannelId, TxId},
     store::{
         Observed, StoreError,
         channels::{ChannelRecord, ChannelSighting, MoveState},
@@ -67,7 +64,7 @@ struct Watcher {
 #[derive(Debug)]
 pub(in crate::gateway) enum MoveEnd {
     /// Its continuation is the active outpoint.
-    Accepted(Acceptance, Arc<ChannelRecord>),
+    Accepted(Arc<ChannelRecord>),
     /// It cannot be accepted any more, as far as is known: dropped, or another spend of the escrow was faster.
     Gone(Option<Arc<ChannelRecord>>),
 }
@@ -116,8 +113,8 @@ impl Gateway {
             let record = self.ask(self.store.channel(id)).await?;
             let step = record.as_ref().and_then(|record| record.moves.iter().find(|step| step.txid == *txid));
             match (step.map(|step| step.state), stored) {
-                (Some(MoveState::Accepted(acceptance)), _) => {
-                    return Ok(MoveEnd::Accepted(acceptance, record.expect("its move was just read")));
+                (Some(MoveState::Accepted(_)), _) => {
+                    return Ok(MoveEnd::Accepted(record.expect("its move was just read")));
                 }
                 (None, _) | (Some(_), None) => return Ok(MoveEnd::Gone(record)),
                 // A watcher that ended has stored its last fact: read once more.

@@ -10,6 +10,7 @@ use crate::{
     gateway::tests::world::{Ask, Got, World, sompi},
     protocol::{
         amount::Amount,
+        charge::ChargeRule,
         ids::{ChannelId, Outpoint, Salt, TxId, XOnlyKey},
         network::Network,
         requirements::Asset,
@@ -55,6 +56,17 @@ pub fn x_only(keypair: &Keypair) -> XOnlyKey {
 
 pub fn sign(keypair: &Keypair, digest: &[u8; 32]) -> [u8; 64] {
     SECP256K1.sign_schnorr_no_aux_rand(&Message::from_digest(*digest), keypair).serialize()
+}
+
+pub fn ask() -> Ask {
+    Ask::get("/paid")
+}
+
+/// A shop of one price, and an open channel that has paid once.
+pub async fn opened() -> (World, Channel) {
+    let world = World::channels(CEILING, ChargeRule::Fixed).await;
+    let channel = world.open(&ask(), 1).await;
+    (world, channel)
 }
 
 /// One channel and what its client knows of it.

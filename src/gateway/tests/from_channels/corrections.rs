@@ -1,16 +1,12 @@
 //! What who is told when a voucher does not fit.
 
-use super::buyer::{CEILING, Channel, DEPOSIT, amount_of, batch_of, keypair, sign};
+use super::buyer::{CEILING, Channel, DEPOSIT, amount_of, ask, batch_of, keypair, sign};
 use crate::{
     binding::escrow_v1::SignedVoucher,
-    gateway::tests::world::{Ask, Got, World, sompi},
+    gateway::tests::world::{Got, World, sompi},
     protocol::{charge::ChargeRule, refusal::Code},
 };
 use serde_json::{Value, json};
-
-fn ask() -> Ask {
-    Ask::get("/paid")
-}
 
 async fn opened() -> (World, Channel) {
     let world = World::channels(CEILING, ChargeRule::Fixed).await;

@@ -1,17 +1,13 @@
 //! Opening and topping up: whose money counts, and when.
 
-use super::buyer::{CEILING, Channel, DEPOSIT, Paying, amount_of, new_identifier, parts};
+use super::buyer::{CEILING, Channel, DEPOSIT, Paying, amount_of, ask, new_identifier, parts};
 use crate::{
     chain::{SubmitOutcome, Utxo, sim::OnSubmit},
-    gateway::tests::world::{Ask, SETTLE_WAIT, World, sompi},
+    gateway::tests::world::{SETTLE_WAIT, World, sompi},
     protocol::{charge::ChargeRule, ids::TxId, policy::Exposure, refusal::Code},
     store::channels::ChannelStore as _,
 };
 use kaspa_consensus_core::tx::{ComputeCommit, CovenantBinding, ScriptPublicKey, TransactionOutput};
-
-fn ask() -> Ask {
-    Ask::get("/paid")
-}
 
 async fn world() -> World {
     World::channels(CEILING, ChargeRule::Fixed).await

@@ -1,6 +1,6 @@
 //! What a channel is charged, and what sending things twice does.
 
-use super::buyer::{CEILING, Channel, DEPOSIT, batch_of, parts};
+use super::buyer::{CEILING, DEPOSIT, ask, batch_of, opened, parts};
 use crate::{
     gateway::{
         tests::{
@@ -12,16 +12,6 @@ use crate::{
     protocol::{charge::ChargeRule, refusal::Code},
     store::channels::ChannelStore as _,
 };
-
-fn ask() -> Ask {
-    Ask::get("/paid")
-}
-
-async fn opened() -> (World, Channel) {
-    let world = World::channels(CEILING, ChargeRule::Fixed).await;
-    let channel = world.open(&ask(), 1).await;
-    (world, channel)
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_channel_opens_with_its_first_request_and_pays_the_next_ones() {

@@ -1,6 +1,6 @@
 //! Metered answers, held and streamed: what they cost however they end.
 
-use super::buyer::{Channel, parts};
+use super::buyer::{Channel, ask, parts};
 use crate::{
     gateway::{
         answer::StreamChunk,
@@ -22,10 +22,6 @@ use serde_json::{Value, json};
 
 const CEILING: u64 = 1_000_000;
 const FLOOR: u64 = 1_000;
-
-fn ask() -> Ask {
-    Ask::get("/paid")
-}
 
 fn metered(source: MeterSource, on_unknown: OnUnknown) -> ChargeRule {
     ChargeRule::Metered(Meter { source, price: UnitPrice { price: sompi(100), units: 1 }, floor: sompi(FLOOR), on_unknown })

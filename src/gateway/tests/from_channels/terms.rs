@@ -1,23 +1,13 @@
 //! Which requests a channel pays for at all: offers, keys, recipients, windows, limits.
 
-use super::buyer::{CEILING, Channel, batch_of};
+use super::buyer::{CEILING, ask, batch_of, opened};
 use crate::{
     gateway::tests::{
         shop::channel_rules,
-        world::{Ask, OFFER_SECONDS, World, sompi},
+        world::{Ask, OFFER_SECONDS, sompi},
     },
-    protocol::{charge::ChargeRule, policy::Exposure, refusal::Code},
+    protocol::{policy::Exposure, refusal::Code},
 };
-
-fn ask() -> Ask {
-    Ask::get("/paid")
-}
-
-async fn opened() -> (World, Channel) {
-    let world = World::channels(CEILING, ChargeRule::Fixed).await;
-    let channel = world.open(&ask(), 1).await;
-    (world, channel)
-}
 
 #[tokio::test(start_paused = true)]
 async fn an_identifier_is_required() {

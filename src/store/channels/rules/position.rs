@@ -44,6 +44,8 @@ pub(super) fn follow(record: &mut ChannelRecord) -> Result<(), StateError> {
     while let Some(place) = record.moves.iter().position(|step| step.spends == record.outpoint && step.is_accepted()) {
         apply(record, place)?;
     }
+    // Charges over a continuation that lost to another are still owed, and nothing tells when the oldest of them was made.
+    record.unclaimed_since = if record.active().is_zero() { None } else { record.unclaimed_since.or(record.last_charge_at) };
     Ok(())
 }
 
