@@ -104,7 +104,7 @@ const RULES: &[Rule] = &[
     Rule {
         folder: "",
         forbidden: &["rusqlite", "redis"],
-        except: &["store", "client/journal.rs"],
+        except: &["store", "client/journal"],
         why: "databases stay in store and in the buyer's journal",
     },
     Rule { folder: "", forbidden: &["axum"], except: &["admin", "facilitator"], why: "axum stays with the small listeners" },

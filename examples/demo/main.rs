@@ -5,6 +5,11 @@
 //! add up, 130 interrupted before the end of the story. Whatever happens, nothing it started outlives it.
 
 mod buyer;
+mod channel_buyer;
+mod channel_facts;
+mod channel_ledger;
+mod channel_story;
+mod channel_traffic;
 mod ledger;
 mod node;
 mod parts;
@@ -14,6 +19,8 @@ mod story;
 mod weather;
 
 use buyer::{Buyer, new_wallet};
+use channel_buyer::ChannelBuyer;
+use channel_story::ChannelStory;
 use clap::Parser;
 use kas402::{client::wallet::Wallet, protocol::amount::Amount};
 use node::Node;
@@ -29,7 +36,7 @@ use std::{
 use story::Story;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
-use weather::Weather;
+use weather::{Paid, Weather};
 
 /// What the buyer gets from the faucet: several coins, so that payments in a row need not wait for change.
 const COIN: &str = "20 KAS";
@@ -98,8 +105,9 @@ async fn play(
             () = &mut told => return Ok(ExitCode::SUCCESS),
             failure = parts.died() => return Err(failure),
             Some(call) = stage.weather.calls.recv() => screen.note(&match call.paid {
-                Some((amount, txid)) => format!("the API answers {}, paid {} by {txid}", call.path, amount.to_kas()),
-                None => format!("the API answers {}, free", call.path),
+                Paid::By(amount, txid) => format!("the API answers {}, paid {} by {txid}", call.path, amount.to_kas()),
+                Paid::From(ceiling, channel) => format!("the API answers {}, at most {} from channel {channel}", call.path, ceiling.to_kas()),
+                Paid::Free => format!("the API answers {}, free", call.path),
             }),
         }
     }
@@ -130,6 +138,10 @@ async fn act(screen: &Screen, parts: &mut Processes, folder: &Path, began: Insta
     screen.quoted(&yaml);
 
     Story { screen, node: &node, shop: &shop, weather: &mut weather, buyer: &buyer, seller: &seller }.tell().await?;
+    let patron = ChannelBuyer::new(&buyer, &node, buyer::amount(channel_story::MOST)?)?;
+    ChannelStory { screen, node: &node, shop: &shop, weather: &mut weather, buyer: &patron, wallet: &buyer.wallet, seller: &seller }
+        .tell()
+        .await?;
     screen.note(&format!("started and told in {}.{} s", began.elapsed().as_secs(), began.elapsed().subsec_millis() / 100));
     Ok(Stage { node, shop, weather, buyer, seller })
 }

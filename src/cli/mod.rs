@@ -3,6 +3,7 @@
 //! A subcommand's file holds its arguments and its `run`; this one only dispatches. What a program
 //! reads goes to stdout, failures to stderr; colour only through [`paint`].
 
+pub mod channel;
 pub mod channels;
 pub mod check;
 pub mod claim;
@@ -49,6 +50,9 @@ enum Command {
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
     Pay(Box<pay::Args>),
+    /// Open, top up, show and refund channels of a wallet
+    #[command(subcommand)]
+    Channel(channel::Command),
 }
 
 /// Entry point of the binary.
@@ -63,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
+        Command::Channel(command) => asynchronously(channel::run(command)),
     }
 }
 

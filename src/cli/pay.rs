@@ -1,4 +1,4 @@
-//! `kas402 pay URL`: fetch something that costs KAS.
+//! `kas402 pay URL`: fetch something that costs KAS, by a transaction or from a channel.
 //!
 //! The body of the answer goes to standard output (or `-o`), everything else to standard error.
 //! Exit codes:
@@ -7,23 +7,26 @@
 //! moved: run the same command again, it resumes; 5 paid for certain, but the server does not deliver:
 //! run it again, unless it says that the time is over; 6 an answer came back whose status is 400 or more.
 
-use super::wallet::{WalletArg, connect};
+mod summary;
+
+use super::wallet::{WalletArg, amount, connect};
 use crate::{
     chain::Chain,
     client::{
+        channel::{ChannelPayer, ChannelPolicy, Channels, Want},
         coins::CoinRules,
-        error::{FetchError, Money, Unpaid},
+        error::FetchError,
         exchange::{PaidRequest, Reply},
-        paid::{Edge, Fetched, PaidClient, Quote, Step},
+        paid::{Edge, Fetched, PaidClient, Rail, Step},
         policy::{Patience, SpendingPolicy},
     },
-    protocol::{amount::Amount, network::Network, time::UnixMillis},
+    protocol::{amount::Amount, ids::ChannelId, network::Network},
     runtime::clock,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rand::rngs::OsRng;
-use serde_json::{Value, json};
 use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use summary::Summary;
 
 /// The process's answer to its caller; the numbers are documented above and in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +56,29 @@ pub struct Args {
     #[arg(short = 'd', long, value_name = "BODY|@FILE")]
     data: Option<String>,
     /// The most this request may cost, without the network fee: "0.5 KAS". Without it nothing is paid
-    #[arg(long, value_parser = Amount::parse_price, value_name = "AMOUNT")]
+    #[arg(long, value_parser = amount, value_name = "AMOUNT")]
     max: Option<Amount>,
     /// The most the network fee may be
-    #[arg(long, value_parser = Amount::parse_price, value_name = "AMOUNT", default_value = "0.05 KAS")]
+    #[arg(long, value_parser = amount, value_name = "AMOUNT", default_value = "0.05 KAS")]
     max_fee: Amount,
     /// Pay only these addresses; repeatable
     #[arg(long, value_name = "ADDRESS")]
     recipient: Vec<String>,
+    /// Pay from a channel of this wallet, not by a transaction
+    #[arg(long)]
+    channel: bool,
+    /// Lock this much in a channel: a new one when no channel pays this server. Comes back after the channel's timeout, less what was charged
+    #[arg(long, value_parser = amount, value_name = "AMOUNT")]
+    deposit: Option<Amount>,
+    /// The most that all channels of the wallet may hold together
+    #[arg(long, value_parser = amount, value_name = "AMOUNT")]
+    max_locked: Option<Amount>,
+    /// The longest time a deposit may be locked, days
+    #[arg(long, default_value_t = 30, value_name = "DAYS")]
+    max_lock_days: u32,
+    /// Pay from this channel and no other
+    #[arg(long, value_name = "CHANNEL")]
+    only: Option<ChannelId>,
     /// Only show the price
     #[arg(long)]
     dry_run: bool,
@@ -94,17 +112,29 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub async fn run(args: Args) -> ExitCode {
-    let exit = match prepare(&args) {
+    execute(args, None).await
+}
+
+/// Runs it, or with `wanted` opens or tops up a channel with the request as its first payment; `true` opens another.
+pub(super) async fn execute(args: Args, wanted: Option<Wanted>) -> ExitCode {
+    let exit = match prepare(&args, wanted) {
         Err(error) => {
             eprintln!("kas402 pay: {error}");
             Exit::Usage
         }
-        Ok((client, request)) => act(&args, &client, &request).await,
+        Ok((client, request, want)) => act(&args, &client, &request, want).await,
     };
     ExitCode::from(exit as u8)
 }
 
-async fn act(args: &Args, client: &PaidClient, request: &PaidRequest) -> Exit {
+/// What `kas402 channel` wants of a payment.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    Open { another: bool },
+    TopUp,
+}
+
+async fn act(args: &Args, client: &PaidClient, request: &PaidRequest, want: Option<Want>) -> Exit {
     let mut summary = Summary::new(args.json);
     if args.dry_run {
         return match client.quote(request).await {
@@ -114,7 +144,11 @@ async fn act(args: &Args, client: &PaidClient, request: &PaidRequest) -> Exit {
     }
     let mut watch = |step: Step<'_>| summary.step(&step);
     let mut edge = Edge { now: &clock::now, rng: &mut OsRng, watch: &mut watch };
-    match client.fetch(request, args.new, &mut edge).await {
+    let fetched = match (want, client.channel_payer()) {
+        (Some(want), Some(payer)) => payer.fetch(request, want, args.new, &mut edge).await.map_err(FetchError::from),
+        _ => client.fetch(request, args.new, &mut edge).await,
+    };
+    match fetched {
         Err(error) => summary.failed(&error),
         Ok(Fetched::Free(reply)) => {
             summary.free(&reply);
@@ -125,10 +159,14 @@ async fn act(args: &Args, client: &PaidClient, request: &PaidRequest) -> Exit {
             summary.paid(&reply, &payment.txid.to_string(), payment.amount, payment.fee, receipt.is_some(), finality);
             deliver(args, &reply)
         }
+        Ok(Fetched::Charged { reply, charge }) => {
+            summary.charged(&reply, &charge);
+            deliver(args, &reply)
+        }
     }
 }
 
-fn prepare(args: &Args) -> Result<(PaidClient, PaidRequest), String> {
+fn prepare(args: &Args, wanted: Option<Wanted>) -> Result<(PaidClient, PaidRequest, Option<Want>), String> {
     let body = match args.data.as_deref().map(|data| (data, data.strip_prefix('@'))) {
         None => Vec::new(),
         Some((_, Some(path))) => std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?,
@@ -153,8 +191,26 @@ fn prepare(args: &Args) -> Result<(PaidClient, PaidRequest), String> {
     };
     let patience = Patience { total: Duration::from_secs(args.timeout), ..Patience::default() };
     let chain = args.node.clone().map(|node| connect(network, node) as Arc<dyn Chain>);
-    let journal = Arc::new(args.wallet.journal()?);
-    Ok((PaidClient::new(Arc::new(wallet), journal, chain, policy, CoinRules::of(network), patience), request))
+    let (wallet, journal, rules) = (Arc::new(wallet), Arc::new(args.wallet.journal()?), CoinRules::of(network));
+    let want = match (wanted, args.deposit) {
+        (None, _) => None,
+        (Some(_), None) => return Err("say how much to lock: --deposit AMOUNT".into()),
+        (Some(Wanted::Open { another }), Some(deposit)) => Some(Want::Open { deposit, another }),
+        (Some(Wanted::TopUp), Some(amount)) => Some(Want::TopUp(amount)),
+    };
+    if want.is_none() && !args.channel && (args.deposit.is_some() || args.only.is_some()) {
+        return Err("--deposit and --only are of channels: add --channel".into());
+    }
+    let channels = Channels::new(wallet.clone(), journal.clone(), chain.clone(), rules.clone(), patience);
+    let terms = ChannelPolicy {
+        deposit: args.deposit,
+        max_locked: args.max_locked,
+        max_lock_daa: u64::from(args.max_lock_days).saturating_mul(24 * 3_600).saturating_mul(rules.blocks_per_second),
+        only: args.only,
+    };
+    let client = PaidClient::new(wallet, journal, chain, policy.clone(), rules, patience);
+    let rail = if args.channel || want.is_some() { Rail::Channel } else { Rail::Exact };
+    Ok((client.with_channels(ChannelPayer::new(channels, policy, terms), rail), request, want))
 }
 
 fn headers(lines: &[String]) -> Result<HeaderMap, String> {
@@ -184,155 +240,16 @@ fn deliver(args: &Args, reply: &Reply) -> Exit {
     }
 }
 
-/// What happened, on standard error: lines as it happens, or one JSON object at the end.
-struct Summary {
-    json: bool,
-    started: UnixMillis,
-    last: UnixMillis,
-    steps: Vec<Value>,
-}
-
-impl Summary {
-    fn new(json: bool) -> Self {
-        let now = clock::now();
-        Self { json, started: now, last: now, steps: Vec::new() }
-    }
-
-    fn say(&mut self, name: &str, words: &str, details: Value) {
-        let now = clock::now();
-        let took = now.millis_since(self.last);
-        self.last = now;
-        if self.json {
-            self.steps.push(json!({ "step": name, "ms": took, "details": details }));
-        } else {
-            eprintln!("{took:>6} ms  {words}");
-        }
-    }
-
-    fn step(&mut self, step: &Step<'_>) {
-        match step {
-            Step::Resumed(entry) => {
-                let words = format!("resuming payment {} of {}", entry.txid, entry.amount.to_kas());
-                self.say("resumed", &words, json!({ "transaction": entry.txid, "amount": entry.amount }));
-            }
-            Step::Offered(offer) => {
-                let finality = offer.finality.map_or("the server's choice", |finality| finality.as_str());
-                let words = format!("402: {} to {} on {}, finality {finality}", offer.amount.to_kas(), offer.pay_to, offer.network);
-                self.say("offered", &words, offer.accepted.clone());
-            }
-            Step::Planned(plan) => {
-                let change = plan.change.unwrap_or(Amount::ZERO);
-                let words = format!("paying from {} coins: fee {}, change {}", plan.inputs.len(), plan.fee.to_kas(), change.to_kas());
-                self.say("planned", &words, json!({ "inputs": plan.inputs.len(), "fee": plan.fee, "change": change }));
-            }
-            Step::Recorded(entry) => {
-                let words = format!("payment {} is in the journal, sending", entry.txid);
-                self.say("recorded", &words, json!({ "transaction": entry.txid }));
-            }
-            Step::Again { reason, after } => {
-                let words = format!("{reason}: the same payment again in {} ms", after.as_millis());
-                self.say("again", &words, json!({ "reason": reason }));
-            }
-            Step::Replaced { rejected, code, by } => {
-                let words = format!("{rejected} was rejected ({code}), replaced by {}, which excludes it", by.txid);
-                self.say("replaced", &words, json!({ "rejected": rejected, "reason": code.as_str(), "transaction": by.txid }));
-            }
-        }
-    }
-
-    fn free(&mut self, reply: &Reply) {
-        self.say("free", &format!("{}: nothing to pay", reply.status), json!({ "status": reply.status.as_u16() }));
-        self.end(json!({ "paid": false, "status": reply.status.as_u16() }));
-    }
-
-    fn paid(&mut self, reply: &Reply, txid: &str, amount: Amount, fee: Amount, receipt: bool, finality: Option<String>) {
-        let shown = finality.as_deref().unwrap_or("not stated");
-        let words = match receipt {
-            true => format!("{}: paid {}, finality {shown}, transaction {txid}", reply.status, amount.to_kas()),
-            false => format!("{}: delivered without a receipt; transaction {txid}", reply.status),
-        };
-        self.say("paid", &words, json!({ "status": reply.status.as_u16() }));
-        if !self.json {
-            eprintln!("{:>6} ms  in all", self.last.millis_since(self.started));
-        }
-        self.end(json!({
-            "paid": true, "status": reply.status.as_u16(), "transaction": txid, "amount": amount, "fee": fee,
-            "receipt": receipt, "finality": finality,
-        }));
-    }
-
-    fn quote(&mut self, quote: &Quote) -> Exit {
-        match quote {
-            Quote::Free(reply) => self.free(reply),
-            Quote::UnderWay(entry) => {
-                let words = format!("payment {} of {} is under way; fetching resumes it", entry.txid, entry.amount.to_kas());
-                self.say("under_way", &words, json!({ "transaction": entry.txid, "amount": entry.amount }));
-                self.end(json!({ "paid": false, "underWay": entry.txid }));
-            }
-            Quote::Priced { challenge, choice } => {
-                for offer in &challenge.offers {
-                    self.step(&Step::Offered(offer));
-                }
-                for skipped in &challenge.skipped {
-                    self.say("skipped", &format!("another offer: {skipped}"), json!(skipped.to_string()));
-                }
-                let words = match choice {
-                    Ok(offer) => format!("it would pay {}", offer.amount.to_kas()),
-                    Err(why) => format!("it would not pay: {why}"),
-                };
-                self.say("choice", &words, json!(words));
-                self.end(json!({ "paid": false, "wouldPay": choice.as_ref().ok().map(|offer| offer.amount) }));
-            }
-        }
-        Exit::Done
-    }
-
-    fn failed(&mut self, error: &FetchError) -> Exit {
-        let (exit, hint) = verdict(error);
-        if !self.json {
-            eprintln!("kas402 pay: {error}");
-            if !hint.is_empty() {
-                eprintln!("{hint}");
-            }
-        }
-        let txid = match error.money() {
-            Money::Unspent => None,
-            Money::Undecided(txid) | Money::Settled(txid) | Money::Lost(txid) => Some(txid),
-        };
-        self.end(json!({ "paid": txid.is_some(), "transaction": txid, "error": error.to_string() }));
-        exit
-    }
-
-    fn end(&mut self, mut outcome: Value) {
-        if self.json {
-            outcome["steps"] = std::mem::take(&mut self.steps).into();
-            outcome["ms"] = clock::now().millis_since(self.started).into();
-            eprintln!("{outcome}");
-        }
-    }
-}
-
-/// The exit code of an error, and what to do about it.
-fn verdict(error: &FetchError) -> (Exit, &'static str) {
-    match error {
-        FetchError::BeforePaying(Unpaid::Unwilling(_)) => (Exit::Refused, "Nothing was paid. --max sets what one request may cost."),
-        FetchError::BeforePaying(Unpaid::Fee { .. }) => (Exit::Refused, "Nothing was paid. --max-fee sets what the network may cost."),
-        FetchError::BeforePaying(Unpaid::OtherResource { .. }) => {
-            (Exit::Refused, "Nothing was paid. --other-origin accepts another origin with the same path and query.")
-        }
-        FetchError::BeforePaying(_) => (Exit::NothingPaid, "Nothing was paid."),
-        FetchError::Undecided { .. } => {
-            (Exit::Undecided, "The money may have moved. The same command again resumes this payment; it will not pay twice.")
-        }
-        FetchError::Undelivered { .. } => (Exit::Undelivered, "The same command again asks for what was paid."),
-        FetchError::Lapsed { .. } => (Exit::Undelivered, "The operator of the server can grant it again; name the transaction."),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{client::error::Why, protocol::ids::TxId};
+    use super::{summary::verdict, *};
+    use crate::{
+        client::{
+            channel::ChannelError,
+            error::{Unpaid, Why},
+        },
+        protocol::ids::TxId,
+    };
     use clap::Parser;
 
     #[derive(clap::Parser)]
@@ -344,7 +261,9 @@ mod tests {
     #[test]
     fn the_command_line_reads_amounts_with_their_unit() {
         let parse = |extra: &[&str]| Line::try_parse_from([&["pay", "http://x/"], extra].concat()).map(|line| line.args);
-        assert_eq!(parse(&["--max", "0.5 KAS"]).unwrap().max, Amount::from_sompi(50_000_000).ok());
+        for half in ["0.5 KAS", "0.5KAS", "50000000 sompi", "50000000sompi"] {
+            assert_eq!(parse(&["--max", half]).unwrap().max, Amount::from_sompi(50_000_000).ok());
+        }
         assert_eq!(parse(&[]).unwrap().max, None);
         for wrong in [["--max", "0.5"], ["--max", "-1 KAS"], ["--network", "simnet"], ["--timeout", "soon"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
@@ -362,7 +281,7 @@ mod tests {
 
     #[test]
     fn exit_codes_say_where_the_money_is() {
-        let txid = TxId([1; 32]);
+        let (txid, channel) = (TxId([1; 32]), ChannelId([2; 32]));
         for (error, expect) in [
             (FetchError::BeforePaying(Unpaid::NoNode), Exit::NothingPaid),
             (FetchError::BeforePaying(Unpaid::Unwilling(Vec::new())), Exit::Refused),
@@ -370,6 +289,10 @@ mod tests {
             (FetchError::Undecided { txid, why: Why::Timeout { last: String::new() } }, Exit::Undecided),
             (FetchError::Undelivered { txid, status: 502 }, Exit::Undelivered),
             (FetchError::Lapsed { txid }, Exit::Undelivered),
+            (ChannelError::InFlight { channel, why: String::new() }.into(), Exit::Undecided),
+            (ChannelError::LockedTooMuch { more: Amount::ZERO, locked: Amount::ZERO, max: Amount::ZERO }.into(), Exit::Refused),
+            (ChannelError::NothingActive(channel).into(), Exit::NothingPaid),
+            (ChannelError::Unpaid(Unpaid::Unwilling(Vec::new())).into(), Exit::Refused),
         ] {
             assert_eq!(verdict(&error).0, expect, "{error}");
         }

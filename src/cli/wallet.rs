@@ -12,7 +12,10 @@ use crate::{
         journal::{Entry, Journal},
         wallet::Wallet,
     },
-    protocol::network::Network,
+    protocol::{
+        amount::{Amount, AmountError},
+        network::Network,
+    },
     runtime::clock,
 };
 use rand::rngs::OsRng;
@@ -76,7 +79,7 @@ enum Command {
 
 /// Which wallet.
 #[derive(clap::Args, Debug)]
-pub(super) struct WalletArg {
+pub struct WalletArg {
     /// The wallet file; default: ~/.config/kas402/wallet.json
     #[arg(long = "wallet", visible_alias = "file", env = "KAS402_WALLET", value_name = "PATH")]
     path: Option<PathBuf>,
@@ -98,6 +101,14 @@ impl WalletArg {
     /// The payments of this wallet, in a file beside it.
     pub(super) fn journal(&self) -> Result<Journal, String> {
         Journal::open(&self.path()?.with_extension("payments.sqlite")).map_err(|error| error.to_string())
+    }
+}
+
+/// An amount with its unit: "0.5 KAS", "0.5KAS", "50000000 sompi".
+pub(super) fn amount(text: &str) -> Result<Amount, AmountError> {
+    match text.find(|c: char| c.is_ascii_alphabetic()) {
+        Some(at) => Amount::parse_price(&format!("{} {}", text[..at].trim_end(), &text[at..])),
+        None => Amount::parse_price(text),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Reading a 402 as a buyer: lenient about what is not for us, strict about what we would pay.
 //!
 //! A server may offer several rails at once. Entries of other schemes, networks or assets are
-//! skipped with a reason; the challenge is refused only when no Kaspa exact entry remains.
+//! skipped with a reason; the challenge is refused only when no entry of either Kaspa scheme remains.
 //! What is paid is echoed as it was received, unknown fields included.
 
+use super::channel::offer::{self as channel_offer, ChannelOffer};
 use crate::{
     protocol::{
         amount::{Amount, AmountError},
@@ -24,8 +25,10 @@ use serde_json::{Map, Value};
 pub struct Challenge {
     /// As received; echoed by the payment.
     pub resource: Option<Value>,
-    /// In the server's order, at least one.
+    /// Exact payments, in the server's order.
     pub offers: Vec<Offer>,
+    /// Charges to a channel, in the server's order; of both kinds together there is at least one.
+    pub channels: Vec<ChannelOffer>,
     pub skipped: Vec<Skipped>,
     pub extensions: Map<String, Value>,
 }
@@ -61,7 +64,7 @@ pub enum Skipped {
     Network(String),
     #[error("asset {0:?} is not KAS")]
     Asset(String),
-    #[error("binding {0:?} is not kaspa-exact-v1")]
+    #[error("binding {0:?} is not the one of its scheme")]
     Binding(String),
     #[error("amount: {0}")]
     Amount(AmountError),
@@ -75,6 +78,8 @@ pub enum Skipped {
     Finality(String),
     #[error("payment flow {0:?} is not upfront")]
     PaymentFlow(String),
+    #[error("{0} of the channel's terms is missing or malformed")]
+    ChannelTerm(&'static str),
 }
 
 /// Why a 402 cannot be answered with a payment.
@@ -107,21 +112,31 @@ impl Challenge {
             return Err(ChallengeError::Version);
         }
         let Some(Value::Array(accepts)) = message.remove("accepts") else { return Err(ChallengeError::NoAccepts) };
-        let (mut offers, mut skipped) = (Vec::new(), Vec::new());
+        let (mut offers, mut channels, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         for entry in accepts {
-            match read_offer(entry) {
-                Ok(offer) => offers.push(offer),
-                Err(reason) => skipped.push(reason),
-            }
+            let read = match entry.get("scheme").and_then(Value::as_str) {
+                Some(scheme) if scheme == Scheme::BatchSettlement.as_str() => channel_offer::read(entry).map(|offer| channels.push(offer)),
+                _ => read_offer(entry).map(|offer| offers.push(offer)),
+            };
+            skipped.extend(read.err());
         }
-        if offers.is_empty() {
+        if offers.is_empty() && channels.is_empty() {
             return Err(ChallengeError::NoOffer(skipped));
         }
         let extensions = match message.remove("extensions") {
             Some(Value::Object(extensions)) => extensions,
             _ => Map::new(),
         };
-        Ok(Self { resource: message.remove("resource").filter(Value::is_object), offers, skipped, extensions })
+        Ok(Self { resource: message.remove("resource").filter(Value::is_object), offers, channels, skipped, extensions })
+    }
+
+    /// The exact offers; a challenge of channels alone has none for a buyer without them.
+    pub fn exact(&self) -> Result<&[Offer], ChallengeError> {
+        if !self.offers.is_empty() {
+            return Ok(&self.offers);
+        }
+        let channels = self.channels.iter().map(|_| Skipped::Scheme(Scheme::BatchSettlement.as_str().to_owned()));
+        Err(ChallengeError::NoOffer(self.skipped.iter().cloned().chain(channels).collect()))
     }
 
     /// `resource.url`, the name under which the server hashes the request.
@@ -131,27 +146,8 @@ impl Challenge {
 }
 
 fn read_offer(entry: Value) -> Result<Offer, Skipped> {
-    let fields = entry.as_object().ok_or(Skipped::NotAnObject)?;
-    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
-    let extra = |name: &str| fields.get("extra").and_then(|extra| extra.get(name));
-    let said = |value: Option<&Value>| value.map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
-    if text("scheme") != Scheme::Exact.as_str() {
-        return Err(Skipped::Scheme(said(fields.get("scheme"))));
-    }
-    let network: Network = text("network").parse().map_err(|_| Skipped::Network(said(fields.get("network"))))?;
-    if text("asset") != "KAS" {
-        return Err(Skipped::Asset(said(fields.get("asset"))));
-    }
-    if said(extra("binding")) != Binding::ExactV1.as_str() {
-        return Err(Skipped::Binding(said(extra("binding"))));
-    }
-    let amount = Amount::parse_wire(text("amount")).map_err(Skipped::Amount)?;
-    if amount.is_zero() {
-        return Err(Skipped::ZeroAmount);
-    }
-    let pay_to = pay_to(text("payTo"), network).ok_or_else(|| Skipped::PayTo(said(fields.get("payTo"))))?;
-    let max_timeout_seconds =
-        fields.get("maxTimeoutSeconds").and_then(Value::as_u64).filter(|seconds| *seconds > 0).ok_or(Skipped::MaxTimeout)?;
+    let common = Common::read(&entry, Scheme::Exact)?;
+    let extra = |name: &str| entry.get("extra").and_then(|extra| extra.get(name));
     let finality = match extra("finality") {
         None => None,
         Some(value) => Some(serde_json::from_value(value.clone()).map_err(|_| Skipped::Finality(said(Some(value))))?),
@@ -161,7 +157,47 @@ fn read_offer(entry: Value) -> Result<Offer, Skipped> {
         Some(flow) if flow == "upfront" => {}
         Some(flow) => return Err(Skipped::PaymentFlow(said(Some(flow)))),
     }
+    let Common { network, amount, pay_to, max_timeout_seconds } = common;
     Ok(Offer { network, amount, pay_to, finality, max_timeout_seconds, accepted: entry })
+}
+
+/// What the entries of both schemes have.
+pub(super) struct Common {
+    pub network: Network,
+    pub amount: Amount,
+    pub pay_to: Address,
+    pub max_timeout_seconds: u64,
+}
+
+impl Common {
+    pub fn read(entry: &Value, scheme: Scheme) -> Result<Self, Skipped> {
+        let fields = entry.as_object().ok_or(Skipped::NotAnObject)?;
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+        let extra = |name: &str| fields.get("extra").and_then(|extra| extra.get(name));
+        if text("scheme") != scheme.as_str() {
+            return Err(Skipped::Scheme(said(fields.get("scheme"))));
+        }
+        let network: Network = text("network").parse().map_err(|_| Skipped::Network(said(fields.get("network"))))?;
+        if text("asset") != "KAS" {
+            return Err(Skipped::Asset(said(fields.get("asset"))));
+        }
+        if said(extra("binding")) != Binding::of(scheme).as_str() {
+            return Err(Skipped::Binding(said(extra("binding"))));
+        }
+        let amount = Amount::parse_wire(text("amount")).map_err(Skipped::Amount)?;
+        if amount.is_zero() {
+            return Err(Skipped::ZeroAmount);
+        }
+        let pay_to = pay_to(text("payTo"), network).ok_or_else(|| Skipped::PayTo(said(fields.get("payTo"))))?;
+        let max_timeout_seconds =
+            fields.get("maxTimeoutSeconds").and_then(Value::as_u64).filter(|seconds| *seconds > 0).ok_or(Skipped::MaxTimeout)?;
+        Ok(Self { network, amount, pay_to, max_timeout_seconds })
+    }
+}
+
+/// What an entry says, for people.
+fn said(value: Option<&Value>) -> String {
+    value.map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default()
 }
 
 /// An address of exactly this network, in its one spelling.

@@ -85,7 +85,7 @@ fn unsettled(status: StatusCode, proof: Option<(Code, Receipt)>, reason: Option<
 }
 
 /// `Retry-After` in seconds; the date form is not used by gateways and counts as absent.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 

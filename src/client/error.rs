@@ -1,9 +1,13 @@
 //! Why a paid fetch ended without the resource, and where the money is.
 
-use super::{challenge::ChallengeError, coins::PlanError, decide::Stop, journal::JournalError, policy::Unwilling};
+use super::{challenge::ChallengeError, channel::ChannelError, coins::PlanError, decide::Stop, journal::JournalError, policy::Unwilling};
 use crate::{
     chain::ChainError,
-    protocol::{amount::Amount, ids::TxId, refusal::Code},
+    protocol::{
+        amount::Amount,
+        ids::{ChannelId, TxId},
+        refusal::Code,
+    },
 };
 
 /// What the buyer may still have paid.
@@ -17,6 +21,8 @@ pub enum Money {
     Settled(TxId),
     /// Settled, and the server no longer serves it.
     Lost(TxId),
+    /// A voucher of this channel is with the server; the same request again resumes it.
+    Promised(ChannelId),
 }
 
 /// The one error of a fetch.
@@ -32,6 +38,18 @@ pub enum FetchError {
     Undelivered { txid: TxId, status: u16 },
     #[error("payment {txid} was settled, and the time to use it is over")]
     Lapsed { txid: TxId },
+    /// Paying from a channel failed.
+    #[error(transparent)]
+    Channel(Box<ChannelError>),
+}
+
+impl From<ChannelError> for FetchError {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::Unpaid(unpaid) => Self::BeforePaying(unpaid),
+            other => Self::Channel(Box::new(other)),
+        }
+    }
 }
 
 impl FetchError {
@@ -41,6 +59,7 @@ impl FetchError {
             Self::Undecided { txid, .. } => Money::Undecided(*txid),
             Self::Undelivered { txid, .. } => Money::Settled(*txid),
             Self::Lapsed { txid } => Money::Lost(*txid),
+            Self::Channel(error) => error.money(),
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use super::{journal::RequestKey, policy::Patience};
 use crate::wire::{canonical, headers};
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use reqwest::{Client, redirect::Policy};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::{future::poll_fn, pin::Pin};
 use url::Url;
 
 /// A request that may be paid for.
@@ -30,6 +33,31 @@ pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Only HTTP/2 has them.
+    pub trailers: HeaderMap,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct SendError {
+    /// For people.
+    pub words: String,
+    /// No connection was made: nothing arrived anywhere. Otherwise it is unknown what did.
+    pub unsent: bool,
+}
+
+impl SendError {
+    fn after_sending(words: impl Into<String>) -> Self {
+        Self { words: words.into(), unsent: false }
+    }
+}
+
+/// Whatever carries requests. [`Exchange`] is the real one.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends the request once, with this payment.
+    async fn send(&self, request: &PaidRequest, payment: Option<&str>) -> Result<Reply, SendError>;
 }
 
 impl PaidRequest {
@@ -44,7 +72,7 @@ impl PaidRequest {
 
     /// Origin, path and query exactly as they go on the wire: what the request hash covers.
     pub fn url(&self) -> String {
-        format!("{}{}", self.url.origin().ascii_serialization(), self.target(&self.url))
+        format!("{}{}", self.origin(), self.target(&self.url))
     }
 
     /// What makes two requests the same purchase for the buyer.
@@ -58,6 +86,17 @@ impl PaidRequest {
         let Ok(named) = Url::parse(named) else { return false };
         let same_origin = other_origin || named.origin() == self.url.origin();
         same_origin && self.target(&named) == self.target(&self.url)
+    }
+
+    /// Another place of the same server, without this request's headers and body.
+    pub fn elsewhere(&self, target: &str) -> Option<Self> {
+        let url = self.url.join(target).ok().filter(|url| url.origin() == self.url.origin())?;
+        Self::new(Method::GET, url.as_str(), HeaderMap::new(), Bytes::new()).ok()
+    }
+
+    /// Scheme, host and port.
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
     }
 
     fn target(&self, url: &Url) -> String {
@@ -84,13 +123,16 @@ impl Exchange {
             .expect("the TLS roots are compiled in and the options are constants");
         Self { http, body_bytes: patience.body_bytes }
     }
+}
 
-    /// Sends the request once, with this payment. The error is for people: whether anything arrived is unknown.
-    pub async fn send(&self, request: &PaidRequest, payment: Option<&str>) -> Result<Reply, String> {
+#[async_trait]
+impl Transport for Exchange {
+    async fn send(&self, request: &PaidRequest, payment: Option<&str>) -> Result<Reply, SendError> {
         let mut fields = request.headers.clone();
         fields.remove(headers::PAYMENT_SIGNATURE);
         if let Some(payment) = payment {
-            let mut value = HeaderValue::from_str(payment).map_err(|_| "the journal's payment header is damaged".to_owned())?;
+            let damaged = |_| SendError { words: "the journal's payment header is damaged".to_owned(), unsent: true };
+            let mut value = HeaderValue::from_str(payment).map_err(damaged)?;
             // Worth its money to whoever reads it: kept out of HTTP/2 header tables and logs.
             value.set_sensitive(true);
             fields.insert(headers::PAYMENT_SIGNATURE, value);
@@ -101,24 +143,29 @@ impl Exchange {
         }
         let mut response = builder.send().await.map_err(explain)?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(explain)? {
-            if body.len().saturating_add(chunk.len()) > self.body_bytes {
-                return Err(format!("the response body is longer than {} bytes", self.body_bytes));
+        let mut frames = http::Response::<reqwest::Body>::from(response).into_body();
+        let (mut body, mut trailers) = (BytesMut::new(), HeaderMap::new());
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut frames).poll_frame(context)).await {
+            match frame.map_err(explain)?.into_data() {
+                Ok(chunk) if body.len().saturating_add(chunk.len()) > self.body_bytes => {
+                    return Err(SendError::after_sending(format!("the response body is longer than {} bytes", self.body_bytes)));
+                }
+                Ok(chunk) => body.extend_from_slice(&chunk),
+                Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
             }
-            body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, headers, body: body.freeze() })
+        Ok(Reply { status, headers, body: body.freeze(), trailers })
     }
 }
 
 /// The innermost cause says what happened; the outer ones only that a request failed.
-fn explain(error: reqwest::Error) -> String {
+fn explain(error: reqwest::Error) -> SendError {
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() }
+    let words = if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() };
+    SendError { words, unsent: error.is_connect() }
 }
 
 #[cfg(test)]

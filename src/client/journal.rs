@@ -5,7 +5,13 @@
 //! the file is readable by its owner only, because a payment header is worth its money until it
 //! is delivered. It never forgets and never decides whether to pay again: [`super::paid`] does.
 //!
+//! Payments from channels are in the same file ([`channels`]), so that coins, too, are taken only once.
+//!
 //! Calls block for the duration of a disk write.
+
+mod channels;
+
+pub use channels::{Begun, Opening, Renewed};
 
 use super::wallet::{WalletError, make_private_parent, refuse_open_mode, sync_parent};
 use crate::protocol::{
@@ -19,7 +25,7 @@ use std::{
     collections::HashSet,
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -115,6 +121,8 @@ pub enum JournalError {
 /// The journal of one wallet.
 pub struct Journal {
     connection: Mutex<Connection>,
+    /// `None`: in memory.
+    path: Option<PathBuf>,
 }
 
 impl Journal {
@@ -125,27 +133,38 @@ impl Journal {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
         refuse_open_mode(&file, path)?;
         sync_parent(path).map_err(io)?;
-        Self::with(Connection::open(path)?)
+        Self::with(Connection::open(path)?, Some(path.to_owned()))
     }
 
     /// For tests and one-off purchases whose caller accepts that a crash forgets them.
     pub fn in_memory() -> Result<Self, JournalError> {
-        Self::with(Connection::open_in_memory()?)
+        Self::with(Connection::open_in_memory()?, None)
     }
 
-    fn with(mut connection: Connection) -> Result<Self, JournalError> {
+    /// The file, unless it is in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    fn with(mut connection: Connection, path: Option<PathBuf>) -> Result<Self, JournalError> {
         connection.busy_timeout(BUSY)?;
-        // EXTRA also syncs the directory when the rollback journal goes: a commit that returned is on disk.
-        connection.pragma_update(None, "synchronous", "EXTRA")?;
+        // One sync a commit, where a rollback journal takes four; every request of a channel has two commits. A commit that
+        // returned is on disk: FULL syncs the log each time, and SQLite syncs the directory of a new log.
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         match transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-            0 => transaction.execute_batch(SCHEMA)?,
-            1 => {}
+            0 => {
+                transaction.execute_batch(SCHEMA)?;
+                transaction.execute_batch(channels::SCHEMA)?;
+            }
+            1 => transaction.execute_batch(channels::SCHEMA)?,
+            2 => {}
             other => return Err(JournalError::Version(other)),
         }
         transaction.commit()?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), path })
     }
 
     /// Records a payment before it is sent. With `fresh` an open payment of the same request does not
@@ -257,7 +276,6 @@ const SCHEMA: &str = "
         txid TEXT NOT NULL REFERENCES payments (txid), position INTEGER NOT NULL, outpoint_txid TEXT NOT NULL, outpoint_index INTEGER NOT NULL,
         PRIMARY KEY (txid, position)
     ) STRICT;
-    PRAGMA user_version = 1;
 ";
 
 const SELECT: &str = "SELECT txid, key, method, url, header, tx, network, amount, fee, pay_to, request_hash, identifier, created_ms,
@@ -280,7 +298,7 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
             entry.pay_to,
             entry.request_hash.to_string(),
             entry.identifier.as_ref().map(PaymentIdentifier::as_str),
-            i64::try_from(entry.created.0).unwrap_or(i64::MAX),
+            millis(entry.created),
             entry.state.as_str(),
             entry.receipt,
             entry.replaces.map(|txid| txid.to_string()),
@@ -304,7 +322,7 @@ fn set_state(transaction: &Transaction<'_>, txid: &TxId, state: State, now: Unix
     };
     let changed = transaction.execute(
         &format!("UPDATE payments SET state = ?2, updated_ms = ?3 WHERE txid = ?1 AND state IN {from}"),
-        params![txid.to_string(), state.as_str(), i64::try_from(now.0).unwrap_or(i64::MAX)],
+        params![txid.to_string(), state.as_str(), millis(now)],
     )?;
     Ok(changed == 1)
 }
@@ -317,8 +335,10 @@ fn unresolved(transaction: &Transaction<'_>, key: &RequestKey) -> rusqlite::Resu
 }
 
 fn locked(transaction: &Transaction<'_>) -> rusqlite::Result<HashSet<Outpoint>> {
-    let mut statement =
-        transaction.prepare("SELECT outpoint_txid, outpoint_index FROM inputs JOIN payments USING (txid) WHERE state <> 'replaced'")?;
+    let mut statement = transaction.prepare(
+        "SELECT outpoint_txid, outpoint_index FROM inputs JOIN payments USING (txid) WHERE state <> 'replaced'
+            UNION SELECT outpoint_txid, outpoint_index FROM channel_inputs JOIN channel_transactions USING (txid) WHERE live",
+    )?;
     statement.query_map([], outpoint)?.collect()
 }
 
@@ -333,7 +353,6 @@ fn outpoint(row: &Row<'_>) -> rusqlite::Result<Outpoint> {
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let amount = |text: &str| Amount::parse_wire(text);
-    let optional = |column| row.get_ref(column).map(|value| value != rusqlite::types::ValueRef::Null);
     Ok(Entry {
         txid: parsed(row, 0, str::parse)?,
         key: RequestKey(row.get(1)?),
@@ -347,17 +366,34 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         fee: parsed(row, 8, amount)?,
         pay_to: row.get(9)?,
         request_hash: parsed(row, 10, str::parse)?,
-        identifier: if optional(11)? { Some(parsed(row, 11, PaymentIdentifier::parse)?) } else { None },
+        identifier: optional_text(row, 11)?.map(|_| parsed(row, 11, PaymentIdentifier::parse)).transpose()?,
         created: UnixMillis(row.get::<_, i64>(12)?.try_into().unwrap_or_default()),
-        state: parsed(row, 13, |text| State::ALL.into_iter().find(|s| s.as_str() == text).ok_or(UnknownState))?,
+        state: parsed(row, 13, |text| ParsedState(State::ALL, State::as_str).find(text))?,
         receipt: row.get(14)?,
-        replaces: if optional(15)? { Some(parsed(row, 15, str::parse)?) } else { None },
+        replaces: optional_text(row, 15)?.map(|_| parsed(row, 15, str::parse)).transpose()?,
     })
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("not a state of a payment")]
 struct UnknownState;
+
+/// All states of a kind and their names in the file.
+struct ParsedState<S, const N: usize>([S; N], fn(S) -> &'static str);
+
+impl<S: Copy, const N: usize> ParsedState<S, N> {
+    fn find(self, text: &str) -> Result<S, UnknownState> {
+        self.0.into_iter().find(|state| (self.1)(*state) == text).ok_or(UnknownState)
+    }
+}
+
+fn millis(at: UnixMillis) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    row.get(column)
+}
 
 /// A text column through its own parser; a damaged journal is an error, never a default.
 fn parsed<T, E: std::error::Error + Send + Sync + 'static>(

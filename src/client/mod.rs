@@ -4,6 +4,7 @@
 //! payments can both be accepted: see [`paid`]. Names no node: coins come through [`crate::chain`].
 
 pub mod challenge;
+pub mod channel;
 pub mod coins;
 pub mod decide;
 pub mod error;

@@ -9,15 +9,18 @@
 //! 3. That other transaction spends a coin of the first, and of all the first replaced, so the
 //!    chain itself accepts at most one of them.
 //!
+//! Payments from channels have rules of their own ([`super::channel`]).
+//!
 //! Redirects are not followed; prices above the policy are not paid. Time, randomness and progress
 //! reports come from the caller ([`Edge`]). Used by the command line and as a library.
 
 use super::{
     challenge::{Challenge, Offer},
+    channel::{ChannelPayer, Charge, Progress, Want},
     coins::{CoinRules, Plan, PlanError, Purse, SignedPayment, Spend, plan},
     decide::{Next, Stop, decide},
     error::{FetchError, Unpaid, Why},
-    exchange::{Exchange, PaidRequest, Reply},
+    exchange::{Exchange, PaidRequest, Reply, Transport},
     journal::{Entry, Journal, Recorded, State},
     payload::{self, Payment},
     policy::{Patience, SpendingPolicy},
@@ -67,6 +70,8 @@ pub enum Step<'a> {
     Again { reason: &'a str, after: Duration },
     /// Rejected with proof; `by` takes its place and excludes it.
     Replaced { rejected: TxId, code: Code, by: &'a Entry },
+    /// Something with a channel.
+    Channel(Progress<'a>),
 }
 
 /// What came back.
@@ -76,6 +81,20 @@ pub enum Fetched {
     Free(Reply),
     /// Paid for. `receipt` is verified; `None` when the server sent none.
     Paid { reply: Reply, payment: Box<Entry>, receipt: Option<Box<Receipt>> },
+    /// Charged to a channel.
+    Charged { reply: Reply, charge: Box<Charge> },
+}
+
+/// How a client pays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rail {
+    /// A transaction per request.
+    #[default]
+    Exact,
+    /// From a channel, or not at all.
+    Channel,
+    /// From a channel where there is one or the policy opens one, else by a transaction.
+    Either,
 }
 
 /// What a request would cost, without paying.
@@ -93,7 +112,7 @@ pub enum Quote {
 
 /// The buyer. Cheap to share; every fetch is independent but for the journal.
 pub struct PaidClient {
-    exchange: Exchange,
+    transport: Arc<dyn Transport>,
     wallet: Arc<Wallet>,
     journal: Arc<Journal>,
     /// Needed to pay anew; resuming works without.
@@ -101,6 +120,8 @@ pub struct PaidClient {
     policy: SpendingPolicy,
     rules: CoinRules,
     patience: Patience,
+    /// The second way to pay, and when it is taken.
+    channels: Option<(ChannelPayer, Rail)>,
 }
 
 impl PaidClient {
@@ -112,7 +133,18 @@ impl PaidClient {
         rules: CoinRules,
         patience: Patience,
     ) -> Self {
-        Self { exchange: Exchange::new(&patience), wallet, journal, chain, policy, rules, patience }
+        let transport = Arc::new(Exchange::new(&patience));
+        Self { transport, wallet, journal, chain, policy, rules, patience, channels: None }
+    }
+
+    /// Pays from channels, too.
+    pub fn with_channels(self, payer: ChannelPayer, rail: Rail) -> Self {
+        Self { channels: Some((payer, rail)), ..self }
+    }
+
+    /// The payer of channels, for what is asked of it alone: opening and topping up.
+    pub fn channel_payer(&self) -> Option<&ChannelPayer> {
+        self.channels.as_ref().map(|(payer, _)| payer)
     }
 
     /// Asks for the price. Never pays, never writes.
@@ -120,7 +152,7 @@ impl PaidClient {
         if let Some(entry) = self.journal.unresolved(&request.key())? {
             return Ok(Quote::UnderWay(Box::new(entry)));
         }
-        let reply = self.ask(request).await?;
+        let reply = ask(self.transport.as_ref(), request).await?;
         if reply.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(Quote::Free(reply));
         }
@@ -137,11 +169,21 @@ impl PaidClient {
             (edge.watch)(Step::Resumed(&entry));
             return self.see_through(request, entry, edge).await;
         }
-        let reply = self.ask(request).await?;
+        if let Some((payer, rail)) = &self.channels
+            && let Some(fetched) = self.without_asking(payer, *rail, request, fresh, edge).await?
+        {
+            return Ok(fetched);
+        }
+        let reply = ask(self.transport.as_ref(), request).await?;
         if reply.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(Fetched::Free(reply));
         }
         let challenge = read_challenge(&reply)?;
+        if let Some((payer, rail)) = &self.channels
+            && (*rail == Rail::Channel || *rail == Rail::Either && payer.can_pay(&challenge)?)
+        {
+            return Ok(payer.pay(request, &challenge, Want::Pay, edge).await?);
+        }
         let offer = self.choose(request, &challenge)?;
         (edge.watch)(Step::Offered(offer));
         let id = payload::advertises_identifier(&challenge).then(|| payload::draw_identifier(edge.rng));
@@ -150,27 +192,33 @@ impl PaidClient {
         self.see_through(request, entry, edge).await
     }
 
-    /// The request without payment.
-    async fn ask(&self, request: &PaidRequest) -> Result<Reply, Unpaid> {
-        let reply = self.exchange.send(request, None).await.map_err(Unpaid::Unreachable)?;
-        if reply.status.is_redirection() && reply.status != StatusCode::NOT_MODIFIED {
-            let location = reply.headers.get(http::header::LOCATION).and_then(|l| l.to_str().ok()).unwrap_or_default();
-            return Err(Unpaid::Redirected { status: reply.status.as_u16(), location: location.to_owned() });
+    /// What a channel can do before the server is asked for its price.
+    async fn without_asking(
+        &self,
+        payer: &ChannelPayer,
+        rail: Rail,
+        request: &PaidRequest,
+        fresh: bool,
+        edge: &mut Edge<'_>,
+    ) -> Result<Option<Fetched>, FetchError> {
+        if rail == Rail::Exact {
+            return Ok(None);
         }
-        Ok(reply)
+        if !fresh && let Some(fetched) = payer.resume(request, Want::Pay, edge).await? {
+            return Ok(Some(fetched));
+        }
+        Ok(payer.with_renewed(request, Want::Pay, edge).await?)
     }
 
     fn choose<'c>(&self, request: &PaidRequest, challenge: &'c Challenge) -> Result<&'c Offer, Unpaid> {
-        if let Some(named) = challenge.resource_url().filter(|named| !request.is_named(named, self.policy.other_origin)) {
-            return Err(Unpaid::OtherResource { named: named.to_owned() });
-        }
-        self.policy.choose(&challenge.offers).map_err(Unpaid::Unwilling)
+        check_resource(challenge, request, &self.policy)?;
+        self.policy.choose(challenge.exact()?).map_err(Unpaid::Unwilling)
     }
 
     /// Builds and records a payment, or finds the one that another process recorded meanwhile.
     async fn pay(&self, terms: &Terms<'_>, edge: &mut Edge<'_>) -> Result<Entry, Unpaid> {
         let chain = self.chain.as_ref().ok_or(Unpaid::NoNode)?;
-        self.ready(chain.as_ref()).await?;
+        ready(chain.as_ref(), self.patience.total).await?;
         for _ in 0..CHOICES {
             let plan = self.choose_coins(chain.as_ref(), terms).await?;
             if plan.fee > self.policy.max_fee {
@@ -209,17 +257,6 @@ impl PaidClient {
         }
         (edge.watch)(Step::Recorded(&entry));
         Ok(entry)
-    }
-
-    /// Waits until the node can be asked for coins.
-    async fn ready(&self, chain: &dyn Chain) -> Result<(), Unpaid> {
-        let mut health = chain.health();
-        let ready = tokio::time::timeout(self.patience.total, health.wait_for(|health| health.ready)).await.is_ok_and(|seen| seen.is_ok());
-        if ready {
-            return Ok(());
-        }
-        let reason = health.borrow().reason.clone();
-        Err(Unpaid::NodeNotReady(reason.unwrap_or_else(|| "disconnected".into())))
     }
 
     async fn choose_coins(&self, chain: &dyn Chain, terms: &Terms<'_>) -> Result<Plan, Unpaid> {
@@ -288,8 +325,8 @@ impl PaidClient {
     async fn repeat(&self, request: &PaidRequest, course: &mut Course, edge: &mut Edge<'_>) -> Result<Fetched, FetchError> {
         let mut pause = WAIT_FIRST;
         loop {
-            let (reason, after) = match self.exchange.send(request, Some(&course.entry.header)).await {
-                Err(error) => (error, None),
+            let (reason, after) = match self.transport.send(request, Some(&course.entry.header)).await {
+                Err(error) => (error.words, None),
                 Ok(reply) => match decide(reply.status, &reply.headers, &course.entry) {
                     Next::Delivered(receipt) => return self.delivered(reply, course, receipt, edge),
                     Next::Undelivered(receipt, after) => {
@@ -356,7 +393,7 @@ impl PaidClient {
             return Err(course.undecided(Why::AlwaysRejected { code }));
         }
         let cannot = |course: &Course, why: Unpaid| course.undecided(Why::NoReplacement { code, why: Box::new(why) });
-        self.ready(chain.as_ref()).await.map_err(|why| cannot(course, why))?;
+        ready(chain.as_ref(), self.patience.total).await.map_err(|why| cannot(course, why))?;
         match self.sighting(chain.as_ref(), &course.entry).await {
             Ok(Sighting::NotSeen) => {}
             Ok(Sighting::Mempool | Sighting::UtxoSet) => return Err(course.undecided(Why::Contradicted { code })),
@@ -426,7 +463,36 @@ impl Course {
     }
 }
 
-fn read_challenge(reply: &Reply) -> Result<Challenge, Unpaid> {
+/// Waits until the node can be asked for coins.
+pub(super) async fn ready(chain: &dyn Chain, patience: Duration) -> Result<(), Unpaid> {
+    let mut health = chain.health();
+    let ready = tokio::time::timeout(patience, health.wait_for(|health| health.ready)).await.is_ok_and(|seen| seen.is_ok());
+    if ready {
+        return Ok(());
+    }
+    let reason = health.borrow().reason.clone();
+    Err(Unpaid::NodeNotReady(reason.unwrap_or_else(|| "disconnected".into())))
+}
+
+/// Asks for the price, without payment.
+pub(super) async fn ask(transport: &dyn Transport, request: &PaidRequest) -> Result<Reply, Unpaid> {
+    let reply = transport.send(request, None).await.map_err(|error| Unpaid::Unreachable(error.words))?;
+    if reply.status.is_redirection() && reply.status != StatusCode::NOT_MODIFIED {
+        let location = reply.headers.get(http::header::LOCATION).and_then(|l| l.to_str().ok()).unwrap_or_default();
+        return Err(Unpaid::Redirected { status: reply.status.as_u16(), location: location.to_owned() });
+    }
+    Ok(reply)
+}
+
+/// Refuses a challenge that names another resource than the one that was asked for.
+pub(super) fn check_resource(challenge: &Challenge, request: &PaidRequest, policy: &SpendingPolicy) -> Result<(), Unpaid> {
+    match challenge.resource_url().filter(|named| !request.is_named(named, policy.other_origin)) {
+        Some(named) => Err(Unpaid::OtherResource { named: named.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn read_challenge(reply: &Reply) -> Result<Challenge, Unpaid> {
     let value = reply.headers.get(headers::PAYMENT_REQUIRED).ok_or(super::challenge::ChallengeError::Missing)?;
     Ok(Challenge::read(value.as_bytes())?)
 }

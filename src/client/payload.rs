@@ -39,7 +39,7 @@ pub fn header_value(payment: &Payment<'_>, wallet: &Wallet, rng: &mut dyn RngCor
     };
     let mut extensions = Map::from_iter([("kaspa".to_owned(), json!({ "payerProof": proof }))]);
     if let Some(id) = payment.identifier {
-        extensions.insert(identifier::NAME.to_owned(), echo_identifier(payment.challenge, id));
+        extensions.insert(identifier::NAME.to_owned(), echo_identifier(&payment.challenge.extensions, id));
     }
     let mut message = json!({
         "x402Version": X402_VERSION,
@@ -74,8 +74,8 @@ pub fn draw_identifier(rng: &mut dyn RngCore) -> PaymentIdentifier {
 }
 
 /// The advertised extension as it was, schema and every `info` field, with the id added.
-fn echo_identifier(challenge: &Challenge, id: &PaymentIdentifier) -> Value {
-    let mut echo = challenge.extensions.get(identifier::NAME).cloned().unwrap_or_else(|| json!({}));
+pub(super) fn echo_identifier(extensions: &Map<String, Value>, id: &PaymentIdentifier) -> Value {
+    let mut echo = extensions.get(identifier::NAME).cloned().unwrap_or_else(|| json!({}));
     if !echo.get("info").is_some_and(Value::is_object) {
         echo["info"] = json!({});
     }

@@ -2,6 +2,7 @@
 
 use super::challenge::Offer;
 use crate::protocol::{amount::Amount, network::Network};
+use kaspa_addresses::Address;
 use std::time::Duration;
 
 /// Bounds of one request. There is no default for the amount: who sets none pays nothing.
@@ -53,16 +54,21 @@ pub enum Unwilling {
 impl SpendingPolicy {
     /// Whether this offer may be paid.
     pub fn judge(&self, offer: &Offer) -> Result<(), Unwilling> {
-        if offer.network != self.network {
-            return Err(Unwilling::Network { offered: offer.network, wallet: self.network });
+        self.judge_terms(offer.network, &offer.pay_to, offer.amount)
+    }
+
+    /// Whether so much may be paid to this recipient for one request.
+    pub fn judge_terms(&self, network: Network, pay_to: &Address, amount: Amount) -> Result<(), Unwilling> {
+        if network != self.network {
+            return Err(Unwilling::Network { offered: network, wallet: self.network });
         }
-        let pay_to = offer.pay_to.to_string();
+        let pay_to = pay_to.to_string();
         if self.recipients.as_ref().is_some_and(|allowed| !allowed.contains(&pay_to)) {
             return Err(Unwilling::Recipient(pay_to));
         }
         match self.max_amount {
-            None => Err(Unwilling::NoMaximum(offer.amount)),
-            Some(max) if offer.amount > max => Err(Unwilling::AboveMaximum { price: offer.amount, max }),
+            None => Err(Unwilling::NoMaximum(amount)),
+            Some(max) if amount > max => Err(Unwilling::AboveMaximum { price: amount, max }),
             Some(_) => Ok(()),
         }
     }

@@ -5,11 +5,13 @@
 //! address. Used by the buyer ([`super::paid`]) and the command line.
 
 use crate::protocol::{ids::XOnlyKey, network::Network};
+use hkdf::Hkdf;
 use kaspa_addresses::{Address, Version};
 use kaspa_consensus_core::tx::ScriptPublicKey;
 use kaspa_txscript::pay_to_address_script;
 use secp256k1::{Keypair, Message, SECP256K1, SecretKey};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use std::{
     fmt,
     fs::{File, OpenOptions},
@@ -23,6 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 const FILE_VERSION: u32 = 1;
 /// A wallet file is a few hundred bytes; more is not one.
 const FILE_BYTES: u64 = 16 * 1024;
+const CHANNEL_KEY_INFO: &[u8] = b"kas402 channel key v1";
 
 /// Why a wallet cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,13 @@ pub struct Wallet {
     network: Network,
     keypair: Keypair,
 }
+
+/// The key of one channel: signs its vouchers and its refund.
+///
+/// Each channel has its own, derived from the wallet's secret and a small number: two channels to one server then never share a
+/// script (salts are not in scripts), servers cannot link a channel to the wallet's coins by its key, and a wallet whose journal
+/// is lost still finds every key by counting from 0.
+pub struct ChannelKey(Keypair);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -142,10 +152,49 @@ impl Wallet {
         *SECP256K1.sign_schnorr_with_aux_rand(&Message::from_digest(*digest), &self.keypair, aux).as_ref()
     }
 
+    /// The key of the channel with this number: HKDF-SHA256 of the wallet's secret.
+    pub fn channel_key(&self, index: u32) -> ChannelKey {
+        let secret = Zeroizing::new(self.keypair.secret_bytes());
+        let hkdf = Hkdf::<Sha256>::new(None, secret.as_ref());
+        let mut derived = Zeroizing::new([0; 32]);
+        // All but about one in 2^128 outputs are a key; the next round serves the rest.
+        (0..=u8::MAX)
+            .find_map(|round| {
+                let info = [CHANNEL_KEY_INFO, &index.to_be_bytes(), &[round]].concat();
+                hkdf.expand(&info, derived.as_mut()).expect("32 bytes are a possible length");
+                Keypair::from_seckey_slice(SECP256K1, derived.as_ref()).ok()
+            })
+            .map(ChannelKey)
+            .expect("256 outputs in a row that are no key")
+    }
+
     /// The secret, for a person who asked to see it. Nothing else may call this.
     pub fn secret_hex(&self) -> Zeroizing<String> {
         let secret = Zeroizing::new(self.keypair.secret_bytes());
         Zeroizing::new(hex::encode(secret.as_ref()))
+    }
+}
+
+impl ChannelKey {
+    pub fn public_key(&self) -> XOnlyKey {
+        XOnlyKey(self.0.x_only_public_key().0.serialize())
+    }
+
+    /// As [`Wallet::sign_digest`].
+    pub fn sign_digest(&self, digest: &[u8; 32], aux: &[u8; 32]) -> [u8; 64] {
+        *SECP256K1.sign_schnorr_with_aux_rand(&Message::from_digest(*digest), &self.0, aux).as_ref()
+    }
+}
+
+impl Drop for ChannelKey {
+    fn drop(&mut self) {
+        self.0.non_secure_erase();
+    }
+}
+
+impl fmt::Debug for ChannelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChannelKey({})", self.public_key())
     }
 }
 
@@ -237,6 +286,23 @@ mod tests {
         check(good.replace(&"07".repeat(32), &"08".repeat(32)), |e| matches!(e, WalletError::AddressMismatch(_)));
         check(good.replace(&"07".repeat(32), &"00".repeat(32)), |e| matches!(e, WalletError::NotASecret));
         assert!(matches!(Wallet::load(&dir.path().join("none")), Err(WalletError::Missing(_))));
+    }
+
+    #[test]
+    fn every_channel_has_a_key_of_its_own_that_the_wallet_finds_again() {
+        let keys: std::collections::HashSet<_> = (0..50).map(|index| wallet().channel_key(index).public_key().0).collect();
+        assert_eq!(keys.len(), 50);
+        assert!(!keys.contains(&wallet().public_key().0));
+        let other = Wallet::from_secret(Network::Simnet, &[8; 32]).unwrap();
+        assert_ne!(wallet().channel_key(3).public_key(), other.channel_key(3).public_key());
+        // Computed with Python's hmac: HKDF-SHA256 of 32 bytes 07 without salt, info "kas402 channel key v1" 00000003 00,
+        // and the x coordinate of that multiple of the generator.
+        assert_eq!(wallet().channel_key(3).public_key().to_string(), "14e2b1140a13f2ea55a05ddb37b18aeca25ecf20a609b6fd980270008a090f22");
+        let key = wallet().channel_key(3);
+        let signature = secp256k1::schnorr::Signature::from_slice(&key.sign_digest(&[5; 32], &[6; 32])).unwrap();
+        let public = secp256k1::XOnlyPublicKey::from_slice(&key.public_key().0).unwrap();
+        SECP256K1.verify_schnorr(&signature, &Message::from_digest([5; 32]), &public).unwrap();
+        assert!(!format!("{key:?}").contains(&hex::encode(key.0.secret_bytes())));
     }
 
     #[test]

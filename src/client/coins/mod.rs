@@ -14,7 +14,7 @@ mod sign;
 pub use purse::{Coin, Purse};
 pub use rules::CoinRules;
 pub use select::{Plan, PlanError, Spend, plan};
-pub use sign::SignedPayment;
+pub use sign::{SignedPayment, sign_input};
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,8 @@ pub struct CoinRules {
     pub dust_to_fee: Amount,
     /// Most inputs of one payment; gateways refuse more than [`limits::TX_INPUTS`].
     pub max_inputs: usize,
+    /// How fast the DAA score grows.
+    pub blocks_per_second: u64,
 }
 
 /// The masses that a transaction was measured to have.
@@ -58,6 +60,7 @@ impl CoinRules {
             priority_sompi_per_gram: 0,
             dust_to_fee: Amount::from_sompi(DUST_TO_FEE_SOMPI).expect("a constant below the maximum"),
             max_inputs: limits::TX_INPUTS,
+            blocks_per_second: params.bps(),
         }
     }
 

@@ -44,15 +44,7 @@ impl Plan {
             self.inputs.iter().map(|coin| UtxoEntry::new(coin.amount.sompi(), self.own.clone(), coin.daa_score, coin.is_coinbase, None));
         let populated = PopulatedTransaction::new(&transaction, entries.collect());
         let reused = SigHashReusedValuesUnsync::new();
-        let scripts: Vec<Vec<u8>> = (0..self.inputs.len())
-            .map(|index| {
-                let digest = calc_schnorr_signature_hash(&populated, index, SIG_HASH_ALL, &reused).as_bytes();
-                let mut aux = [0; 32];
-                rng.fill_bytes(&mut aux);
-                // One push of 65 bytes: the signature, then its sighash type.
-                [&[65], &wallet.sign_digest(&digest, &aux)[..], &[SIG_HASH_ALL.to_u8()]].concat()
-            })
-            .collect();
+        let scripts: Vec<Vec<u8>> = (0..self.inputs.len()).map(|index| sign_input(wallet, &populated, index, &reused, rng)).collect();
         for (input, script) in transaction.inputs.iter_mut().zip(scripts) {
             input.signature_script = script;
         }
@@ -65,4 +57,19 @@ impl Plan {
             fee: self.fee,
         }
     }
+}
+
+/// The signature script of one of the wallet's own inputs (SIGHASH_ALL).
+pub fn sign_input(
+    wallet: &Wallet,
+    populated: &PopulatedTransaction<'_>,
+    index: usize,
+    reused: &SigHashReusedValuesUnsync,
+    rng: &mut dyn RngCore,
+) -> Vec<u8> {
+    let digest = calc_schnorr_signature_hash(populated, index, SIG_HASH_ALL, reused).as_bytes();
+    let mut aux = [0; 32];
+    rng.fill_bytes(&mut aux);
+    // One push of 65 bytes: the signature, then its sighash type.
+    [&[65], &wallet.sign_digest(&digest, &aux)[..], &[SIG_HASH_ALL.to_u8()]].concat()
 }

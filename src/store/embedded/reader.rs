@@ -110,6 +110,10 @@ impl EmbeddedReader {
         self.read(move |conn| channels::channel(conn, &id)).await
     }
 
+    pub(super) async fn revision(&self, sequence: u64) -> Result<Option<u64>, StoreError> {
+        self.read(move |conn| channels::revision(conn, sequence)).await
+    }
+
     pub(super) async fn used_keys(&self, sequence: u64, limit: u32) -> Result<Vec<UsedKey>, StoreError> {
         self.read(move |conn| channels::used_keys(conn, sequence, limit)).await
     }

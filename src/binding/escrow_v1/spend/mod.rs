@@ -10,7 +10,7 @@ mod top_up;
 mod witness;
 
 pub use claim::{ClaimPlan, SignedClaim, plan_claim, reserve};
-pub use continuation::{Continuation, ContinuationError, check_continuation};
+pub use continuation::{Continuation, ContinuationError, SpendFacts, check_continuation, check_spend};
 pub use refund::{RefundPlan, plan_refund, refund_matured};
 pub use rules::SpendRules;
 pub use top_up::{CheckedTopUp, Coin, TopUpPlan, check_top_up, plan_top_up};

@@ -53,7 +53,8 @@ pub(in crate::store) async fn what_is_not_authorised_is_not_charged<S: Subject>(
     books.open(1).await;
     books.charge(1, 1, 500, 400).await;
     let (lease, record) = books.lease(1, request(2), NOW).await;
-    let cases: Vec<(&str, Box<dyn Fn(&mut Charge)>)> = vec![
+    type Change = Box<dyn Fn(&mut Charge)>;
+    let cases: Vec<(&str, Change)> = vec![
         ("above the ceiling", Box::new(|charge| charge.charge = sompi(101))),
         ("a voucher below what is due", Box::new(|charge| charge.terms.voucher.amount = sompi(499))),
         ("a voucher above what is due", Box::new(|charge| charge.terms.voucher.amount = sompi(501))),

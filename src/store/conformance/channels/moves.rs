@@ -82,7 +82,8 @@ pub(in crate::store) async fn a_move_takes_what_is_active_and_nothing_else<S: Su
     books.open(2).await;
     books.charge(1, 1, 500, 400).await;
     let (lease, record) = books.lease(1, Purpose::Upkeep, NOW).await;
-    let cases: [(&str, &dyn Fn(&mut Move)); 17] = [
+    type Change<'a> = &'a dyn Fn(&mut Move);
+    let cases: [(&str, Change<'_>); 17] = [
         ("another outpoint", &|step| step.spends = outpoint(9)),
         ("more than is active", &|step| step.takes = sompi(401)),
         ("less than is active", &|step| step.takes = sompi(399)),

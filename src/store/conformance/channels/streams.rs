@@ -46,7 +46,8 @@ pub(in crate::store) async fn a_stream_begins_as_its_record_stands<S: Subject>()
     books.open(1).await;
     books.charge(1, 1, 500, 400).await;
     let (lease, record) = books.lease(1, request(2), NOW).await;
-    let cases: [(&str, &dyn Fn(&mut OpenStream)); 8] = [
+    type Change<'a> = &'a dyn Fn(&mut OpenStream);
+    let cases: [(&str, Change<'_>); 8] = [
         ("another C", &|stream| stream.charged_before = sompi(399)),
         ("another K", &|stream| stream.claimed = sompi(1)),
         ("another funding", &|stream| stream.funding = sompi(1)),

@@ -122,11 +122,9 @@ impl Cache {
 
     /// The record, when it is in memory.
     pub(super) fn record(&self, id: &ChannelId) -> Option<Arc<ChannelRecord>> {
-        let slots = locked(&self.slots);
-        let slot = slots.get(id)?;
-        self.touch(slot);
-        let current = locked(&slot.current).clone();
-        current
+        let slot = locked(&self.slots).get(id)?.clone();
+        self.touch(&slot);
+        locked(&slot.current).clone()
     }
 
     /// Waits for the channel's turn; nothing is read yet.

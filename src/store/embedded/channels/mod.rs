@@ -13,7 +13,7 @@ pub(super) use cache::Cache;
 #[cfg(test)]
 pub(super) use cache::Limits;
 pub(super) use codec::UsedKey;
-pub(super) use read::{Versioned, channel, channels, charge, charges, is_used, settled_moves, used_keys};
+pub(super) use read::{Versioned, channel, channels, charge, charges, is_used, revision, settled_moves, used_keys};
 
 use super::EmbeddedStore;
 use crate::{
@@ -246,9 +246,15 @@ impl ChannelStore for EmbeddedStore {
                 }
                 Ok(Sighted::Remove) => self.remove(taken, cached).await?,
                 unchanged => {
-                    taken.turn.cached = Some(cached);
-                    let observed = unchanged.map(|_| Observed::Unchanged);
-                    return observed.map_err(|error| StoreError::Corrupt(format!("channel {id}: {error}")));
+                    let revision = self.reader.revision(cached.record.sequence).await?;
+                    if revision == Some(cached.revision) {
+                        taken.turn.cached = Some(cached);
+                        let observed = unchanged.map(|_| Observed::Unchanged);
+                        return observed.map_err(|error| StoreError::Corrupt(format!("channel {id}: {error}")));
+                    }
+                    taken.forget();
+                    drop(taken);
+                    Wrote::Conflict
                 }
             };
             self.tidy(id).await;

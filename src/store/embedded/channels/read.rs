@@ -44,6 +44,10 @@ pub(in crate::store::embedded) fn channels(conn: &Connection, query: &ChannelQue
     rows(conn, sql, (after(query.after), query.limit), |row| versioned(row).map(|found| found.record))
 }
 
+pub(in crate::store::embedded) fn revision(conn: &Connection, sequence: u64) -> Result<Option<u64>, StoreError> {
+    one(conn, "SELECT revision FROM channel_accounts WHERE sequence = ?1", [sequence])
+}
+
 /// The channel an outpoint belongs to.
 pub(super) fn owner(conn: &Connection, network: u8, outpoint: &OutpointBytes) -> Result<Option<ChannelId>, StoreError> {
     one(conn, "SELECT channel FROM outpoints WHERE network = ?1 AND outpoint = ?2", (network, outpoint)).map(|id| id.map(ChannelId))

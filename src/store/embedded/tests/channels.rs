@@ -209,6 +209,8 @@ async fn a_second_process_makes_leases_worthless_and_charges_nothing_twice() {
     let record = books.record(1).await;
     assert_eq!((record.deposit.funded_daa, &record.deposit.transaction), (Some(9), &None));
     assert_eq!(second.observe_channel(&id(1), ChannelSighting::Unfunded, NOW).await.unwrap(), Observed::Done);
+    // Also one that would say nothing new here.
+    assert_eq!(store.observe_channel(&id(1), ChannelSighting::Funded { daa_score: 9 }, NOW).await.unwrap(), Observed::Done);
     // And so is a deposit that never was.
     books.open(2).await;
     assert_eq!(second.observe_channel(&id(2), sighting, NOW).await.unwrap(), Observed::Done);
