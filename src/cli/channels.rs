@@ -1,6 +1,7 @@
 //! `kas402 channels list|show`: what clients have deposited, what they owe, and what a claim of it would be.
 //!
-//! Asks a running gateway. Exit codes: 0 shown, 1 not, 2 a mistake in how it was asked.
+//! Asks a running gateway; without one, reads its store, and cannot tell how near a refund is. Exit codes: 0 shown, 1 not,
+//! 2 a mistake in how it was asked.
 
 use super::{
     fail,
@@ -9,15 +10,24 @@ use super::{
     say,
 };
 use crate::{
-    gateway::channel::report::{ChannelView, ClaimView, MoveStateView, PhaseView},
+    gateway::channel::{
+        claim::BY_HAND,
+        report::{Beside, ChannelView, ClaimView, MoveStateView, PhaseView},
+    },
     protocol::{amount::Amount, ids::ChannelId, time::UnixMillis},
     runtime::clock,
+    store::{
+        channels::{ChannelQuery, ChannelSelection},
+        embedded::EmbeddedReader,
+    },
 };
 use serde::Deserialize;
 use std::{fmt::Write as _, process::ExitCode};
 
 /// Blocks of the public networks in a second; only people read what is made of it.
 const DAA_PER_SECOND: u64 = 10;
+/// Channels read at once.
+const PAGE: u32 = 256;
 /// Characters of a channel's id in a table; enough for `show` and `claim`.
 const SHORT: usize = 12;
 
@@ -46,11 +56,11 @@ pub enum Command {
     },
 }
 
-pub fn run(command: Command) -> ExitCode {
+pub async fn run(command: Command) -> ExitCode {
     match command {
         Command::List { which, all, json } => match Operator::find(which) {
             Err(error) => usage(&error),
-            Ok(operator) => match views(&operator, all) {
+            Ok(operator) => match or_stored(&operator, all, views(&operator, all)).await {
                 Err(error) => fail(error),
                 Ok(views) if json => print_json(&views),
                 Ok(views) => print(list(&views, Paint::stdout())),
@@ -58,12 +68,44 @@ pub fn run(command: Command) -> ExitCode {
         },
         Command::Show { channel, which, json } => match Operator::find(which) {
             Err(error) => usage(&error),
-            Ok(operator) => match find(&operator, &channel) {
-                Err(error) => fail(error),
-                Ok(view) if json => print_json(&view),
-                Ok(view) => print(show(&view, clock::now(), Paint::stdout())),
-            },
+            Ok(operator) => {
+                let found = find(&operator, &channel).map(|view| vec![view]);
+                match or_stored(&operator, true, found).await.and_then(|views| only(views, &channel)) {
+                    Err(error) => fail(error),
+                    Ok(view) if json => print_json(&view),
+                    Ok(view) => print(show(&view, clock::now(), Paint::stdout())),
+                }
+            }
         },
+    }
+}
+
+/// What the gateway says, or, when none runs, what its store says.
+async fn or_stored(operator: &Operator, all: bool, asked: Result<Vec<ChannelView>, AskError>) -> Result<Vec<ChannelView>, AskError> {
+    match (asked, &operator.configured) {
+        (Err(AskError::NotRunning(listen, _)), Some(compiled)) if compiled.settings.store.path.exists() => {
+            eprintln!("no gateway listens on {listen}: read from {}", compiled.settings.store.path.display());
+            stored(operator, all).await
+        }
+        (asked, _) => asked,
+    }
+}
+
+async fn stored(operator: &Operator, all: bool) -> Result<Vec<ChannelView>, AskError> {
+    let Some(compiled) = &operator.configured else { return Ok(Vec::new()) };
+    let failed = |error: crate::store::StoreError| AskError::Refused(error.to_string());
+    let reader = EmbeddedReader::open(&compiled.settings.store.path).map_err(failed)?;
+    let policy = compiled.policy.channels.as_ref().map_or(BY_HAND, |channels| channels.claims);
+    let beside = Beside { daa_score: None, now: clock::now(), policy, keys: None };
+    let selection = if all { ChannelSelection::All } else { ChannelSelection::Open };
+    let mut views: Vec<ChannelView> = Vec::new();
+    loop {
+        let after = views.last().map_or(0, |view| view.sequence);
+        let page = reader.channels(&ChannelQuery { selection, after, limit: PAGE }).await.map_err(failed)?;
+        if page.is_empty() {
+            return Ok(views);
+        }
+        views.extend(page.iter().map(|record| ChannelView::of(record, &beside)));
     }
 }
 

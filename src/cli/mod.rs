@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Keys(command) => keys::run(&command),
         Command::Health(args) => health::run(args),
-        Command::Channels(command) => channels::run(command),
+        Command::Channels(command) => asynchronously(channels::run(command)),
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),

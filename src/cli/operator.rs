@@ -43,6 +43,7 @@ pub struct Operator {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
+    /// Nobody listens there.
     #[error("no gateway listens on {0}: {1}")]
     NotRunning(Listen, io::Error),
     #[error("{0}: {1}")]
@@ -80,8 +81,11 @@ impl Operator {
     }
 
     fn ask(&self, method: &str, path: &str) -> Result<(u16, Vec<u8>), AskError> {
-        let mut stream = health::connect(&self.listen, PATIENCE).map_err(|error| AskError::NotRunning(self.listen.clone(), error))?;
-        let failed = |error| AskError::Io(self.listen.clone(), error);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(self.listen.clone(), error),
+            _ => AskError::Io(self.listen.clone(), error),
+        };
+        let mut stream = health::connect(&self.listen, PATIENCE).map_err(failed)?;
         let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         // 1.0, so that the answer is neither chunked nor followed by another.
         let request = format!("{method} {path} HTTP/1.0\r\nHost: admin\r\nContent-Length: 0\r\n{token}\r\n");

@@ -37,7 +37,7 @@ pub struct Metrics {
     pub channels_open: IntGauge,
     /// Sompi charged and not claimed: what is lost when the escrows are spent elsewhere.
     pub unclaimed_sompi: IntGauge,
-    /// Sompi reserved for streams that run.
+    /// Sompi reserved for requests and streams that run.
     pub reserved_sompi: IntGauge,
     /// Claims and top-ups by `step`.
     pub claims: Claims,
@@ -106,7 +106,7 @@ impl Metrics {
             daa_score: gauge(&registry, "kas402_daa_score", "Virtual DAA score of the node"),
             channels_open: gauge(&registry, "kas402_channels_open", "Channels whose escrow is not known to be spent"),
             unclaimed_sompi: gauge(&registry, "kas402_unclaimed_sompi", "Sompi charged and not claimed"),
-            reserved_sompi: gauge(&registry, "kas402_reserved_sompi", "Sompi reserved for running streams"),
+            reserved_sompi: gauge(&registry, "kas402_reserved_sompi", "Sompi reserved for requests and streams that run"),
             claims: Claims::of(&counters(&registry, "kas402_claims_total", "Claims and top-ups by step", "step")),
             claim_fee_sompi: counter(&registry, "kas402_claim_fee_sompi_total", "Fees of final claims"),
             claims_stuck: gauge(&registry, "kas402_claims_stuck", "Claims not accepted for a long time"),

@@ -36,7 +36,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::time::timeout;
+use tokio::{runtime::Runtime, time::timeout};
 
 pub const FINAL_DEPTH: u64 = 30;
 
@@ -58,6 +58,23 @@ pub fn by_hand() -> ClaimPolicy {
         before_refund_daa: 0,
         max_fee_percent: 20,
         priority_sompi_per_gram: 0,
+    }
+}
+
+/// A runtime of its own, whose end ends everything in it at once.
+pub struct Process(Runtime);
+
+impl Process {
+    pub fn start() -> Self {
+        Self(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
+    }
+
+    pub async fn run<T: Send + 'static>(&self, does: impl Future<Output = T> + Send + 'static) -> T {
+        self.0.spawn(does).await.unwrap()
+    }
+
+    pub fn kill(self) {
+        self.0.shutdown_background();
     }
 }
 

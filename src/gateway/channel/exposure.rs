@@ -99,7 +99,6 @@ impl Tally {
     }
 
     /// Sompi over all channels.
-    #[cfg(test)]
     pub fn total(&self) -> u128 {
         self.sums().total
     }

@@ -120,6 +120,9 @@ impl Gateway {
         if let Ok(totals) = self.ask(self.store.channel_totals()).await {
             self.metrics.channels_open.set(i64::try_from(totals.open).unwrap_or(i64::MAX));
             self.metrics.unclaimed_sompi.set(i64::try_from(totals.active_sompi).unwrap_or(i64::MAX));
+            // Read a moment apart: a gauge, not an account.
+            let reserved = self.channels.exposure.total().saturating_sub(totals.active_sompi);
+            self.metrics.reserved_sompi.set(i64::try_from(reserved).unwrap_or(i64::MAX));
         }
     }
 

@@ -216,7 +216,9 @@ impl Gateway {
         if self.claim_policy().automatic {
             match self.claim_channel(id, Wanted::Due).await {
                 Err(Unclaimed::Busy | Unclaimed::Store(_)) => return self.look_again(id),
-                Ok(_) | Err(Unclaimed::Sent(_) | Unclaimed::Unknown | Unclaimed::Closed | Unclaimed::Nothing | Unclaimed::NotYet) => {}
+                Ok(_) => {}
+                Err(Unclaimed::Sent(_) | Unclaimed::Unknown | Unclaimed::Closed | Unclaimed::Nothing) => {}
+                Err(Unclaimed::Unfunded | Unclaimed::Uncovered | Unclaimed::NotYet) => {}
                 Err(error) => self.give_up_for_now(id, &error).await,
             }
         }

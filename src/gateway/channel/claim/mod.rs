@@ -77,6 +77,10 @@ pub enum Unclaimed {
     Closed,
     #[error("everything that was charged is claimed")]
     Nothing,
+    #[error("the deposit is not accepted by the chain")]
+    Unfunded,
+    #[error("charges hang on a claim that a reorg took and that will not return")]
+    Uncovered,
     #[error("not due by the claim policy")]
     NotYet,
     #[error("claim {0} is on its way")]
@@ -104,6 +108,8 @@ impl Unclaimed {
             Self::Unknown => "channel_unknown",
             Self::Closed => "channel_closed",
             Self::Nothing => "nothing_to_claim",
+            Self::Unfunded => "deposit_unfunded",
+            Self::Uncovered => "charges_uncovered",
             Self::NotYet => "not_due",
             Self::Sent(_) => "claim_sent",
             Self::Busy => "channel_busy",
@@ -116,11 +122,11 @@ impl Unclaimed {
     }
 }
 
-/// The claims of a gateway whose policy says nothing about them: an operator asks, and sees the fee.
-const BY_HAND: ClaimPolicy = ClaimPolicy {
+/// The claims of a gateway whose policy says nothing about them: none is due, an operator asks, and sees the fee.
+pub const BY_HAND: ClaimPolicy = ClaimPolicy {
     automatic: false,
-    above: Amount::ZERO,
-    after: Duration::ZERO,
+    above: Amount::MAX,
+    after: Duration::MAX,
     before_refund_daa: 0,
     max_fee_percent: 100,
     priority_sompi_per_gram: 0,
@@ -188,6 +194,8 @@ impl Gateway {
         let cause = match judge(record, self.tip().daa_score, self.now(), &policy).0 {
             Judgement::Closed => return Err(Unclaimed::Closed),
             Judgement::Nothing => return Err(Unclaimed::Nothing),
+            Judgement::Unfunded => return Err(Unclaimed::Unfunded),
+            Judgement::Uncovered => return Err(Unclaimed::Uncovered),
             // Beside a top-up an operator may claim at any time.
             Judgement::Sent { txid, .. } if wanted == Wanted::Due || has_claim(record) => return Err(Unclaimed::Sent(txid)),
             Judgement::NotYet if wanted == Wanted::Due => return Err(Unclaimed::NotYet),

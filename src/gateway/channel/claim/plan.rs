@@ -39,6 +39,10 @@ pub(in crate::gateway::channel) enum Judgement {
     Closed,
     /// Everything that was charged is claimed.
     Nothing,
+    /// The chain does not have the deposit: there is nothing to spend, for the client neither.
+    Unfunded,
+    /// Charges hang on a claim that a reorg took and that will not return: no voucher covers them.
+    Uncovered,
     /// There is something to claim, and no reason yet.
     NotYet,
     Due(Cause),
@@ -69,8 +73,7 @@ pub(in crate::gateway::channel) fn judge(
         Phase::Closed => (Judgement::Closed, Look::default()),
         Phase::TakenBack => match record.next_moves().next() {
             Some(step) => sent(step, now),
-            // Charges hang on a move that will not return: no voucher covers them.
-            None => (Judgement::Nothing, Look::default()),
+            None => (Judgement::Uncovered, Look::default()),
         },
         Phase::Claiming => claiming(record, now, near, window),
         Phase::Idle | Phase::Streaming => waiting(record, now, near, window, policy),
@@ -81,6 +84,9 @@ fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, pol
     let active = record.active();
     if active.is_zero() {
         return (Judgement::Nothing, Look::default());
+    }
+    if record.outpoint == record.deposit.outpoint && record.deposit.funded_daa.is_none() {
+        return (Judgement::Unfunded, Look::default());
     }
     let old_at = record.unclaimed_since.unwrap_or(record.opened_at).plus_millis(millis(policy.after));
     let cause = if near {
