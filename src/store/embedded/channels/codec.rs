@@ -116,6 +116,7 @@ struct Chain {
     taken_back: bool,
     funded_daa: Option<u64>,
     moves: Vec<Step>,
+    before: Option<OutpointFields>,
     closure: Option<(OutpointFields, [u8; 32], AcceptanceFields, bool)>,
 }
 
@@ -348,6 +349,7 @@ pub(super) fn encode_chain(record: &ChannelRecord) -> Vec<u8> {
         taken_back: *taken_back,
         funded_daa: *funded_daa,
         moves: record.moves.iter().map(Step::of).collect(),
+        before: record.before.map(outpoint_fields),
         closure: record.closure.map(closure),
     };
     encode(Kind::ChannelChain, &record.id.0, &chain)
@@ -446,6 +448,7 @@ fn channel(sequence: u64, id: ChannelId, terms: Terms, accounts: Accounts, chain
             funded_daa: chain.funded_daa,
         },
         moves: chain.moves.into_iter().map(Step::read).collect::<Read<_>>()?,
+        before: chain.before.map(outpoint_from),
         stream: accounts.stream.map(Stream::read).transpose()?,
         closure: chain.closure.map(closure),
         charges: accounts.charges,
