@@ -26,7 +26,7 @@ const ADDED: &str = "5 KAS";
 pub const MOST: &str = "20 KAS";
 const REQUESTS: u64 = 1_000;
 /// Between claims.
-const SOME_REQUESTS: u64 = 50;
+const SOME_REQUESTS: u64 = 25;
 /// Characters of a channel's id that are enough to name it.
 const SHORT: usize = 12;
 

@@ -6,7 +6,7 @@ use crate::{
     channel_ledger::{ChannelLedger, plus},
     parts::Failure,
     shop::{CEILING, FLOOR, Shop, UNIT},
-    show::{Screen, count, fine, per_second},
+    show::{Screen, count, fine, per_second, seconds},
     weather::{Call, Weather},
 };
 use http::StatusCode;
@@ -103,14 +103,14 @@ impl Sums {
         let signed = amount(CEILING)?.sompi().checked_mul(*requests).and_then(|sompi| Amount::from_sompi(sompi).ok());
         let signed = signed.ok_or_else(|| Failure::new("demo", "ceilings beyond any money"))?;
         let rate = per_second(*requests, *took);
-        screen.fact("requests", format!("{} in {}: {rate}, one after another over one channel", count(*requests), fine(*took)));
+        screen.fact("requests", format!("{} in {}: {rate}, one after another over one channel", count(*requests), seconds(*took)));
         let [median, late] = [50, 99].map(|percent| fine(at(&self.waited, percent)));
         screen.fact("latency", format!("median {median}, p99 {late}, as the buyer waits, two durable writes of its journal in it"));
         let [median, late] = [50, 99].map(|percent| fine(at(&self.exchanged, percent)));
         screen.fact("", format!("median {median}, p99 {late} of that over HTTP: gateway, its durable write, API"));
         screen.fact("offers", format!("{asked} asked for, {} came with the receipt before", count(requests - asked)));
         screen.fact("charged", format!("{} for {} units, by the receipts and by what the API counted", charged.to_kas(), count(*units)));
-        screen.fact("ceilings", format!("{}: what was offered at most and signed for, request by request", signed.to_kas()));
+        screen.fact("ceilings", format!("{}: the most they could have cost, as signed for request by request", signed.to_kas()));
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub const CEILING: &str = "0.01 KAS";
 pub const UNIT: &str = "1000 sompi";
 pub const FLOOR: &str = "0.0005 KAS";
 /// How long before its refund a channel is claimed in any case.
-pub const CLAIM_BEFORE_SECONDS: u64 = 60;
+pub const CLAIM_BEFORE_SECONDS: u64 = 45;
 /// Longest time until priced routes can be sold.
 const READY: Duration = Duration::from_secs(30);
 

@@ -61,9 +61,9 @@ impl Screen {
     }
 
     pub fn done(&self, since: Instant, text: &str) {
-        let seconds = format!("{:>4}.{} s", since.elapsed().as_secs(), since.elapsed().subsec_millis() / 100);
+        let took = format!("{:>8}", seconds(since.elapsed()));
         self.open.set(false);
-        put(&format!("{}   {text}\n", self.paint.green(&seconds)));
+        put(&format!("{}   {text}\n", self.paint.green(&took)));
     }
 
     /// How far something got, from 1 to `of`: one line that changes on a terminal, a few lines elsewhere.
@@ -144,6 +144,11 @@ pub fn per_second(number: u64, took: Duration) -> String {
 /// Milliseconds with one decimal.
 pub fn fine(took: Duration) -> String {
     format!("{}.{} ms", took.as_millis(), took.subsec_micros() / 100 % 10)
+}
+
+/// Seconds with one decimal.
+pub fn seconds(took: Duration) -> String {
+    format!("{}.{} s", took.as_secs(), took.subsec_millis() / 100)
 }
 
 fn put(text: &str) {

@@ -7,7 +7,7 @@ use super::{
     till::{Promise, sompi},
 };
 use kas402::{
-    client::channel::{Want, record::Phase},
+    client::channel::{ChannelError, Want, record::Phase},
     protocol::{
         amount::Amount,
         ids::{ChannelId, Outpoint, PaymentIdentifier, SchnorrSignature},
@@ -177,15 +177,30 @@ impl Watcher {
     }
 }
 
-async fn perform(buyer: &Buyer, act: Act) {
+/// Whose lie was told to the caller.
+fn caught<T>(outcome: Result<T, ChannelError>) -> Option<ChannelId> {
+    match outcome {
+        Err(ChannelError::Wrong { channel, .. }) => Some(channel),
+        _ => None,
+    }
+}
+
+/// Gives the channels whose server was caught.
+async fn perform(buyer: &Buyer, act: Act) -> Vec<ChannelId> {
+    let mut found = Vec::new();
     let till = &buyer.counter.till;
     let ids = till.channel_ids().await;
     match act {
-        Act::Pay { ceiling, share } => drop(buyer.fetch(&format!("/pay/{ceiling}/{}", ceiling * u64::from(share) / 255)).await),
-        Act::TopUp => drop(buyer.ask(&buyer.request("/pay/1000000/5000"), Want::TopUp(sompi(19 * KAS + KAS / 2)), false).await),
+        Act::Pay { ceiling, share } => {
+            found.extend(caught(buyer.fetch(&format!("/pay/{ceiling}/{}", ceiling * u64::from(share) / 255)).await));
+        }
+        Act::TopUp => {
+            let wish = Want::TopUp(sompi(19 * KAS + KAS / 2));
+            found.extend(caught(buyer.ask(&buyer.request("/pay/1000000/5000"), wish, false).await));
+        }
         Act::Sync => {
             for channel in buyer.journal.channels().unwrap() {
-                let _ = buyer.sync(&channel.id).await;
+                found.extend(caught(buyer.sync(&channel.id).await));
             }
         }
         Act::Claim => {
@@ -214,6 +229,7 @@ async fn perform(buyer: &Buyer, act: Act) {
             buyer.counter.faults(&[]);
         }
     }
+    found
 }
 
 proptest! {
@@ -227,8 +243,9 @@ proptest! {
             let mut buyer = Buyer::light(setup.clone());
             let mut watcher = Watcher::default();
             for act in acts {
-                perform(&buyer, act).await;
+                let found = perform(&buyer, act).await;
                 watcher.look(&buyer)?;
+                watcher.disputed.extend(found);
                 // A client that is dropped in the middle leaves its journal only.
                 buyer = buyer.again(setup.clone());
             }

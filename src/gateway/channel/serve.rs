@@ -97,6 +97,8 @@ pub(super) struct Admission {
     pub sale: ChannelSale,
     /// The lease is being ended by its holder, so that its loss means nothing any more.
     pub over: AtomicBool,
+    /// Its ceiling is reserved, durably: somebody has to post it.
+    pub streams: AtomicBool,
     _flight: Flight<(ChannelId, PaymentIdentifier)>,
     _place: OwnedSemaphorePermit,
 }
@@ -109,7 +111,13 @@ impl Gateway {
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
             RoutePayload::Voucher(voucher) => self.known_channel(voucher).await?,
-            RoutePayload::Deposit(deposit) => self.deposited(&sale, deposit, deadline).await?,
+            RoutePayload::Deposit(deposit) => {
+                // Anybody may make one up, and each may wait for the chain.
+                let Ok(_place) = self.places.clone().try_acquire_owned() else {
+                    return Err(Refusal::new(Code::Overloaded, ""));
+                };
+                self.deposited(&sale, deposit, deadline).await?
+            }
         };
         loop {
             let flight = match self.channels.flights.enter((presented.record.id, sale.identifier.clone())) {
@@ -132,10 +140,12 @@ impl Gateway {
                 Leased::IdentifierReused => return Err(Refusal::new(Code::IdentifierReused, "")),
                 Leased::NonceReused => return Err(Refusal::new(Code::OfferReused, "")),
                 Leased::Busy { same: true, .. } => return Err(Refusal::new(Code::InFlight, "")),
-                Leased::Busy { record, .. } => return Err(correct::refusal(Code::ChannelBusy, "", &record, &presented.script)),
+                Leased::Busy { record, .. } => {
+                    return Err(correct::refusal(Code::ChannelBusy, "", &record, &presented.script, presented.proven.outpoint()));
+                }
                 Leased::Unknown => return Err(channel_unknown().into()),
             };
-            if record.stream.is_some() && record.closure.is_none() {
+            if record.stream.is_some() {
                 // A gateway died in its middle: its lease is over, and so is the stream.
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
@@ -148,8 +158,8 @@ impl Gateway {
                 }
             };
             let Presented { script, deposit, .. } = presented;
-            let admission =
-                Admission { lease, record, script, voucher, deposit, sale, over: AtomicBool::new(false), _flight: flight, _place: place };
+            let (over, streams) = (AtomicBool::new(false), AtomicBool::new(false));
+            let admission = Admission { lease, record, script, voucher, deposit, sale, over, streams, _flight: flight, _place: place };
             let (reply, answer) = oneshot::channel();
             tokio::spawn(self.clone().serve_leased(admission, reply));
             return answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::LeaseLost, "the gateway stopped")));
@@ -175,7 +185,7 @@ impl Gateway {
             return Err(Refusal::new(Code::Scheme, "this route is not sold from channels any more"));
         };
         let script = &presented.script;
-        let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script);
+        let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script, presented.proven.outpoint());
         if sale.token.accepted_until() < self.now() {
             return Err(corrected(Code::OfferExpired, "the channel is open, the offer is over"));
         }
@@ -235,10 +245,21 @@ impl Gateway {
         };
         match after {
             Some(after) => self.channel_changed(&after),
-            // Nothing was charged, and the reservation of the ceiling ends.
-            None => self.channels.exposure.set(&admission.record),
+            None => self.not_charged(&admission).await,
         }
         self.metrics.waiting.dec();
+    }
+
+    /// Nothing was charged, as far as the request knows: what is owed now is what the store says, and a stream whose end could not be posted is
+    /// posted as soon as its lease is over. Its client need not come back for that.
+    async fn not_charged(self: &Arc<Self>, admission: &Admission) {
+        let id = admission.record.id;
+        let record = self.ask(self.store.channel(&id)).await.ok().flatten();
+        self.channels.exposure.set(record.as_deref().unwrap_or(&admission.record));
+        if admission.streams.load(Ordering::Relaxed) {
+            let gateway = self.clone();
+            tokio::spawn(async move { gateway.post_stream_left_behind(&id).await });
+        }
     }
 
     /// Renews the lease at a third of its length; ends only when it is lost, and says how.

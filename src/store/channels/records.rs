@@ -322,7 +322,7 @@ pub enum ChannelFact {
     Metered { reading: Amount },
     /// The charge of this lease's request; or of the open stream, by any holder and in any phase. Ends the lease.
     Committed(Box<Charge>),
-    /// Nothing is charged; an open stream without any charge is forgotten (the upstream failed before its first byte). Ends the lease.
+    /// Nothing is charged; the open stream of this very request is forgotten (nothing of it was sent). Ends the lease.
     Released,
     /// A claim or top-up is about to be sent. The record's phase keeps requests out from now on, so the lease ends.
     MoveBuilt(Box<Move>),

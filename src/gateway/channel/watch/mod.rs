@@ -190,7 +190,7 @@ impl Gateway {
                 }
             };
             view.adjust(self, &record, &script);
-            let news = facts::news(&record, &view.seen(self.tip(), self.limits.final_depth));
+            let news = facts::news(&record, &view.seen(self.tip(), self.now(), self.limits.final_depth));
             let any = !news.facts.is_empty();
             if self.store_one_of(&record, news.facts).await {
                 continue;
