@@ -282,7 +282,7 @@ impl Gateway {
 }
 
 #[cfg(test)]
-pub mod samples {
+pub(crate) mod samples {
     //! Records that no store holds.
 
     use super::*;
