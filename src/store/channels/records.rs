@@ -217,7 +217,7 @@ pub enum Phase {
     Streaming,
     /// A claim or top-up is built and not accepted.
     Claiming,
-    /// An accepted claim or top-up was taken back, or charges hang on one that will not return.
+    /// An accepted claim or top-up was taken back, or charges (or a stream's ceiling) hang on one that will not return.
     TakenBack,
     Closed,
 }
@@ -227,7 +227,7 @@ impl ChannelRecord {
         let next = |wanted: fn(&MoveState) -> bool| self.next_moves().any(|step| wanted(&step.state));
         if self.closure.is_some() {
             Phase::Closed
-        } else if next(|state| matches!(state, MoveState::TakenBack)) || self.active() > self.parts.signed {
+        } else if next(|state| matches!(state, MoveState::TakenBack)) || self.exposure() > self.parts.signed {
             Phase::TakenBack
         } else if next(|state| matches!(state, MoveState::Built)) {
             Phase::Claiming
