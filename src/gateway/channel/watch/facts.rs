@@ -197,10 +197,8 @@ impl Reader<'_> {
         let record = self.record;
         for step in &record.moves {
             match (step.state, self.status(&step.txid)) {
-                (MoveState::Accepted(acceptance), _) if self.place(step) == Some(acceptance) => {
-                    if self.is_final(acceptance.blue_score) {
-                        self.push(ChannelSighting::MoveFinal { txid: step.txid });
-                    }
+                (MoveState::Accepted(acceptance), _) if self.place(step) == Some(acceptance) && self.is_final(acceptance.blue_score) => {
+                    self.push(ChannelSighting::MoveFinal { txid: step.txid });
                 }
                 // The escrow is there: the other transaction took a coin of the client.
                 (MoveState::Built | MoveState::TakenBack, TxStatus::Conflicted { acceptance, .. }) => {

@@ -54,11 +54,10 @@ impl Life {
                 self.world.charge(&self.id, sompi).await;
                 self.charged += sompi;
             }
-            2 => match self.world.gateway.claim_channel(&self.id, Wanted::Asked).await {
-                // What the gateway builds the store takes.
-                Err(error @ Unclaimed::Refused) => panic!("{error}: {record:#?}"),
-                Ok(_) | Err(_) => {}
-            },
+            2 => {
+                let claimed = self.world.gateway.claim_channel(&self.id, Wanted::Asked).await;
+                assert!(!matches!(claimed, Err(Unclaimed::Refused)), "what the gateway builds the store takes: {record:#?}");
+            }
             3 if record.phase() == Phase::Idle && record.active() > sompi(KAS / 20) => {
                 let coin = Outpoint { txid: TxId([u8::try_from(self.dice.roll(250)).unwrap(); 32]), index: 7 };
                 let (built, transaction) = self.world.build_top_up(&self.id, coin, 2 * KAS).await;
