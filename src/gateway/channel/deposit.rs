@@ -4,7 +4,7 @@
 //! served before it is accepted. A deposit that is sent again goes the same way and finds what became of it.
 
 use super::{
-    correct,
+    claim, correct,
     serve::{ChannelSale, Presented, facts, unusable},
 };
 use crate::{
@@ -308,6 +308,9 @@ impl Gateway {
         let Some(voucher) = record.voucher else {
             return Err(Refusal::new(Code::TopUpNothingToClaim, "nothing is charged that was not claimed"));
         };
+        // The recipient pays its fee like a claim's: many small top-ups must not eat up what they settle.
+        claim::plan(record, script, sale.policy.network, &rules.claims, false)
+            .map_err(|uneconomic| Refusal::new(Code::TopUpAmount, format!("too little is owed yet: {uneconomic}")))?;
         let escrow = Escrow { script, outpoint: record.outpoint, funding: record.parts.funding };
         let takes = record.active();
         let checked: CheckedTopUp = check_top_up(transaction, escrow, takes, None, &self.channels.rules)?;

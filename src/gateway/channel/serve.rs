@@ -3,7 +3,7 @@
 //! The order is the contract's: the key is proven first, then the store says whether the request is known, and only a
 //! fresh one is judged by age, amounts and limits. Whatever holds a lease runs in a task of its own.
 
-use super::{correct, deliver};
+use super::{correct, deliver, exposure::Ticket};
 use crate::{
     binding::escrow_v1::{
         ChannelFacts, EscrowScript, ProvenVoucher, VerifiedVoucher, channel_unknown,
@@ -99,6 +99,7 @@ pub(super) struct Admission {
     pub over: AtomicBool,
     /// Its ceiling is reserved, durably: somebody has to post it.
     pub streams: AtomicBool,
+    counted: Ticket,
     _flight: Flight<(ChannelId, PaymentIdentifier)>,
     _place: OwnedSemaphorePermit,
 }
@@ -150,8 +151,8 @@ impl Gateway {
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
-            let voucher = match self.judge(&sale, &record, &presented) {
-                Ok(voucher) => voucher,
+            let (voucher, counted) = match self.judge(&sale, &record, &presented) {
+                Ok(judged) => judged,
                 Err(refusal) => {
                     self.release_lease(&lease).await;
                     return Err(refusal);
@@ -159,7 +160,8 @@ impl Gateway {
             };
             let Presented { script, deposit, .. } = presented;
             let (over, streams) = (AtomicBool::new(false), AtomicBool::new(false));
-            let admission = Admission { lease, record, script, voucher, deposit, sale, over, streams, _flight: flight, _place: place };
+            let admission =
+                Admission { lease, record, script, voucher, deposit, sale, over, streams, counted, _flight: flight, _place: place };
             let (reply, answer) = oneshot::channel();
             tokio::spawn(self.clone().serve_leased(admission, reply));
             return answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::LeaseLost, "the gateway stopped")));
@@ -180,7 +182,7 @@ impl Gateway {
     }
 
     /// Everything that only a fresh request is asked. Whoever comes so far has proven the channel's key.
-    fn judge(&self, sale: &ChannelSale, record: &ChannelRecord, presented: &Presented) -> Result<VerifiedVoucher, Refusal> {
+    fn judge(&self, sale: &ChannelSale, record: &ChannelRecord, presented: &Presented) -> Result<(VerifiedVoucher, Ticket), Refusal> {
         let (Some((.., extra)), Some(rules)) = (sale.parts(), &sale.policy.channels) else {
             return Err(Refusal::new(Code::Scheme, "this route is not sold from channels any more"));
         };
@@ -225,11 +227,12 @@ impl Gateway {
             .clone()
             .authorise(accounts.accounts(), ceiling, record.reserve)
             .map_err(|fault| corrected(fault.code, &fault.detail))?;
-        self.channels
+        let counted = self
+            .channels
             .exposure
             .admit(record, ceiling, &rules.exposure, confirmed_at, daa_score)
             .map_err(|over| Refusal::new(Code::ExposureLimit, over.to_string()))?;
-        Ok(voucher)
+        Ok((voucher, counted))
     }
 
     async fn serve_leased(self: Arc<Self>, admission: Admission, reply: ReplySlot) {
@@ -243,6 +246,7 @@ impl Gateway {
                 None
             }
         };
+        self.channels.exposure.finish(&admission.record, admission.counted);
         match after {
             Some(after) => self.channel_changed(&after),
             None => self.not_charged(&admission).await,

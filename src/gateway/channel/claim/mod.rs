@@ -136,7 +136,17 @@ impl Gateway {
     /// Claims all that a channel owes, and sends the claim; its acceptance is not waited for. A caller that goes away stops nothing half-way.
     pub async fn claim_channel(&self, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
         let (Some(gateway), id) = (self.arc(), *id) else { return Err(Unclaimed::Refused) };
-        tokio::spawn(async move { gateway.claim_alone(&id, wanted).await }).await.unwrap_or(Err(Unclaimed::Refused))
+        let claim = async move {
+            let claimed = gateway.claim_alone(&id, wanted).await;
+            if claimed.is_err()
+                && let Ok(Some(record)) = gateway.ask(gateway.store.channel(&id)).await
+            {
+                // While somebody had the turn the claimer left the channel to them.
+                gateway.consider_claim(&record);
+            }
+            claimed
+        };
+        tokio::spawn(claim).await.unwrap_or(Err(Unclaimed::Refused))
     }
 
     async fn claim_alone(&self, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {

@@ -50,6 +50,7 @@ pub fn record(sequence: u64, owed: u64) -> ChannelRecord {
         reserve: amount(2_000_000),
         deposit: Deposit { outpoint, funding: amount(1_000_000_000), transaction: None, taken_back: false, funded_daa: Some(7) },
         moves: Vec::new(),
+        before: None,
         stream: None,
         closure: None,
         opened_at: UnixMillis(1_000),

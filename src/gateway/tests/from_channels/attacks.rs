@@ -8,7 +8,7 @@ use crate::{
         tests::{
             fakes::{Fault, Verb, live},
             shop::{channel_rules, from_channels, payee},
-            world::{HOLD, World, sompi},
+            world::{FINAL_DEPTH, HOLD, World, sompi},
         },
         upstream::UpstreamFailure,
     },
@@ -134,13 +134,20 @@ async fn topped_up(world: &World) -> (Channel, Channel) {
 async fn what_a_claim_shows_everybody_does_not_buy_the_latest_voucher() {
     let world = World::channels(CEILING, ChargeRule::Fixed).await;
     let (before, channel) = topped_up(&world).await;
-    // The voucher that the top-up published, by somebody who read it there.
-    let accepted = world.batch_offer(&ask()).await;
-    let got = world.send(&before.paying_exactly(&ask(), accepted, before.signed).ask()).await;
-    got.refused(Code::VoucherStaleOutpoint);
-    let extra = &batch_of(&got)["extra"];
-    assert_eq!(extra["channelState"]["activeOutpoint"], serde_json::json!(channel.outpoint));
-    assert_eq!((&extra["voucherState"]["amount"], extra["voucherState"].get("signature")), (&CEILING.to_string().into(), None));
+    // Whoever was away is told where the channel is, however long ago that was; not more.
+    for is_final in [false, true] {
+        if is_final {
+            world.chain.advance(FINAL_DEPTH);
+            world.until("final", async || channel.record(&world).await.moves.is_empty()).await;
+        }
+        // The voucher that the top-up published, by somebody who read it there.
+        let accepted = world.batch_offer(&ask()).await;
+        let got = world.send(&before.paying_exactly(&ask(), accepted, before.signed).ask()).await;
+        got.refused(Code::VoucherStaleOutpoint);
+        let extra = &batch_of(&got)["extra"];
+        assert_eq!(extra["channelState"]["activeOutpoint"], serde_json::json!(channel.outpoint));
+        assert_eq!((&extra["voucherState"]["amount"], extra["voucherState"].get("signature")), (&CEILING.to_string().into(), None));
+    }
 }
 
 #[tokio::test(start_paused = true)]
