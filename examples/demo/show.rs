@@ -75,7 +75,7 @@ impl Screen {
         if stdout().is_terminal() {
             self.open.set(done < of);
             put(&format!("\r{text}  {}", if done < of { "" } else { "\n" }));
-        } else if done % (of / LINES).max(1) == 0 {
+        } else if done.is_multiple_of((of / LINES).max(1)) {
             self.line(text);
         }
     }
@@ -128,7 +128,7 @@ pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

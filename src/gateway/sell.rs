@@ -16,7 +16,7 @@ use crate::{
         exact_v1::{self, payload, verify::Facts},
     },
     protocol::{
-        ids::{PaymentIdentifier, RequestHash, RequestIdentity, TxId},
+        ids::{ChannelId, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
         limits,
         network::Network,
         offer::OfferToken,
@@ -135,7 +135,10 @@ impl Paywall for Arc<Gateway> {
                     request,
                     reply,
                 };
-                self.sell_from_channel(sale).await
+                match self.sell_from_channel(sale).await {
+                    Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, &request, refusal).await),
+                    sold => sold,
+                }
             }
             Err(refusal) => Err(self.never_twice(policy.network, &request, refusal).await),
         };
@@ -249,6 +252,13 @@ impl Gateway {
         if refusal.code.offers() == Offers::Never || refusal.code == Code::PaymentRequired {
             return refusal;
         }
+        if let Some((channel, identifier)) = presented_charge(request) {
+            return match self.ask(self.store.charge(&channel, &identifier)).await {
+                Ok(None) => refusal,
+                Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail),
+                Err(_) => Refusal::new(Code::StoreUnavailable, ""),
+            };
+        }
         let Some(txid) = presented_transaction(request) else { return refusal };
         match self.ask(self.store.payment(&PaymentKey { network, txid })).await {
             Ok(None) => refusal,
@@ -352,6 +362,15 @@ fn from_channel(
     let Some(accept) = accept else { return Err(Refusal::new(Code::OfferNotOurs, "")) };
     let (price, token) = (authentic.quote.price.clone(), authentic.token);
     Ok(Verified::Channel(Box::new(ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash })))
+}
+
+/// The charge that a refused payment from a channel would be, if it was made before.
+fn presented_charge(request: &Request) -> Option<(ChannelId, PaymentIdentifier)> {
+    let value = request.head.headers.get(headers::PAYMENT_SIGNATURE)?;
+    let message = header::decode(value.as_bytes()).ok()?;
+    let channel = message.pointer("/payload/channelId")?.as_str()?.parse().ok()?;
+    let identifier = message.get("extensions")?.get(identifier::NAME)?.get("info")?.get("id")?.as_str()?;
+    Some((channel, PaymentIdentifier::parse(identifier).ok()?))
 }
 
 /// Judged before the body is read.

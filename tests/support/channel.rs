@@ -100,6 +100,11 @@ pub struct Channel {
 impl Channel {
     /// Under an offer, from a coin of the wallet; nothing is sent.
     pub fn under(accepted: &Value, wallet: &Wallet, coins: &[Coin], funding: u64) -> Self {
+        Self::paid_by(wallet, accepted, wallet, coins, funding)
+    }
+
+    /// The same for another wallet's coins.
+    pub fn paid_by(payer: &Wallet, accepted: &Value, wallet: &Wallet, coins: &[Coin], funding: u64) -> Self {
         let extra = &accepted["extra"];
         let mut salt = [0; 32];
         salt[..8].copy_from_slice(&drawn().to_be_bytes());
@@ -115,7 +120,7 @@ impl Channel {
             salt: Salt(salt),
         };
         let script = EscrowScript::of(&config).unwrap();
-        let deposit = wallet.pay(coins, script.script_public_key(), funding);
+        let deposit = payer.pay(coins, script.script_public_key(), funding);
         let outpoint = Outpoint { txid: deposit.id().into(), index: 0 };
         Self { keypair: wallet.keypair, config, script, deposit, outpoint, funding, charged: 0, claimed: 0, signed: 0, renewed: None }
     }

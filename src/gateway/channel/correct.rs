@@ -41,12 +41,16 @@ fn shown(
     }
 }
 
-/// A refusal that the client can mend by what it is told. Only for who has proven the channel's key.
-pub(super) fn refusal(code: Code, detail: impl Into<String>, record: &ChannelRecord, script: &EscrowScript) -> Refusal {
+/// A refusal that the client can mend by what it is told. Only for who has proven the channel's key, with a voucher for `proof`.
+///
+/// The signature of the latest voucher is worth what that leaves above the charges, and only a voucher for the active outpoint is a secret: a
+/// claim shows everybody the one for the outpoint that it spends.
+pub(super) fn refusal(code: Code, detail: impl Into<String>, record: &ChannelRecord, script: &EscrowScript, proof: Outpoint) -> Refusal {
+    let signature = record.voucher.filter(|_| proof == record.outpoint).map(|voucher| voucher.signature);
     Refusal::new(code, detail).corrected(Correction {
         server_key: record.config.server_public_key,
         pay_to: record.config.pay_to.clone(),
         channel: state(record, script),
-        voucher: VoucherState { amount: record.parts.signed, signature: record.voucher.map(|voucher| voucher.signature) },
+        voucher: VoucherState { amount: record.parts.signed, signature },
     })
 }

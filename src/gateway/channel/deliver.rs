@@ -42,6 +42,7 @@ use http::{
     header::{ACCEPT_ENCODING, TRAILER},
 };
 use std::{
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -51,6 +52,8 @@ use tokio::{sync::mpsc, time::Instant};
 const METER_EVERY: Duration = Duration::from_secs(1);
 /// Last bytes of a stream that tell where its final event may begin.
 const TAIL: usize = 4;
+/// A client that kept a stream waiting so long, all in all, pays when the API gives up in its middle: it could make any API do so.
+const CLIENT_WAITS: Duration = Duration::from_secs(5);
 
 /// Answers once; a client that went away is no error.
 pub(super) fn say(reply: &mut Option<ReplySlot>, answer: Result<Served, Refusal>) {
@@ -176,7 +179,12 @@ impl Delivery<'_> {
         if !self.pricing.charge_on.delivered(status) {
             return Err(self.uncharged(status, headers, body.as_mut(), reply).await);
         }
-        match collect(&headers, body.as_mut(), self.pricing.replay_limit).await {
+        let collected = tokio::select! {
+            biased;
+            collected = collect(&headers, body.as_mut(), self.pricing.replay_limit) => collected,
+            () = self.last_call() => Err(UpstreamFailure::Timeout),
+        };
+        match collected {
             Err(failure) => Err(self.failed(failure).await),
             Ok(Collected::Whole(body)) => self.whole(status, headers, body, reply).await,
             Ok(Collected::Streaming(first)) => self.stream(status, headers, first, body.as_mut(), reply).await,
@@ -228,6 +236,7 @@ impl Delivery<'_> {
         let ceiling = sale.accepted.amount;
         let mut meter = MeterReader::new(&self.terms.charge, ceiling, &headers);
         let reserved = self.reserve(&meter, status).await?;
+        self.admission.streams.store(true, Ordering::Relaxed);
         crash::point("stream_reserved");
         self.gateway.channels.exposure.set(&reserved);
         let events = sse::takes_final_event(&headers);
@@ -278,7 +287,8 @@ impl Delivery<'_> {
         sender: &mpsc::Sender<StreamChunk>,
     ) -> (Ending, Vec<u8>) {
         let mut tail = Vec::new();
-        let (mut durable, mut read_at) = (None, Instant::now());
+        let (mut durable, mut read_at, mut waited) = (None, Instant::now(), Duration::ZERO);
+        let mut last_call = pin!(self.last_call());
         let mut next = if first.is_empty() { None } else { Some(first) };
         loop {
             let chunk = match next.take() {
@@ -286,12 +296,13 @@ impl Delivery<'_> {
                 None => tokio::select! {
                     biased;
                     () = sender.closed() => return (Ending::ClientLeft, tail),
+                    () = &mut last_call => return (Ending::ClientLeft, tail),
                     chunk = body.chunk() => match chunk {
                         Ok(Some(chunk)) => chunk,
                         Ok(None) => return (Ending::Complete, tail),
                         Err(failure) => {
                             tracing::warn!(%failure, channel = %self.admission.record.id, "upstream broke off a charged stream");
-                            return (Ending::UpstreamBroke, tail);
+                            return (if waited < CLIENT_WAITS { Ending::UpstreamBroke } else { Ending::ClientLeft }, tail);
                         }
                     },
                 },
@@ -299,16 +310,27 @@ impl Delivery<'_> {
             meter.chunk(&chunk);
             kept.add(&chunk);
             remember(&mut tail, &chunk);
-            if sender.send(StreamChunk::Data(chunk)).await.is_err() {
+            let offered = Instant::now();
+            let taken = tokio::select! {
+                biased;
+                sent = sender.send(StreamChunk::Data(chunk)) => sent.is_ok(),
+                () = &mut last_call => false,
+            };
+            if !taken {
                 return (Ending::ClientLeft, tail);
             }
+            waited += offered.elapsed();
             let reading = meter.reading();
             if reading != durable && read_at.elapsed() >= METER_EVERY {
                 (durable, read_at) = (reading, Instant::now());
                 if let Some(reading) = reading {
                     // A reading that is not stored costs accuracy after a crash, nothing else.
                     let fact = ChannelFact::Metered { reading };
-                    let _ = self.gateway.ask(self.gateway.store.advance_channel(&self.admission.lease, fact, self.gateway.now())).await;
+                    let step = self.gateway.ask(self.gateway.store.advance_channel(&self.admission.lease, fact, self.gateway.now())).await;
+                    if matches!(step, Ok(ChannelStep::Stale | ChannelStep::Refused)) {
+                        // Somebody else posted it: nothing that flows from here on would be charged.
+                        return (Ending::ClientLeft, tail);
+                    }
                 }
             }
         }
@@ -327,10 +349,26 @@ impl Delivery<'_> {
             began_at: gateway.now(),
         };
         let step = gateway.ask(gateway.store.advance_channel(&self.admission.lease, ChannelFact::Reserved(Box::new(open)), gateway.now()));
-        match step.await.map_err(unusable)? {
-            ChannelStep::Done(record) => Ok(record),
-            ChannelStep::Stale => Err(Refusal::new(Code::LeaseLost, "another request took the channel")),
-            ChannelStep::Refused => Err(Refusal::new(Code::LeaseLost, "the channel moved on")),
+        let refusal = match step.await {
+            Ok(ChannelStep::Done(record)) => return Ok(record),
+            Ok(ChannelStep::Stale) => Refusal::new(Code::LeaseLost, "another request took the channel"),
+            Ok(ChannelStep::Refused) => Refusal::new(Code::LeaseLost, "the channel moved on"),
+            Err(error) => unusable(error),
+        };
+        // Durable perhaps: of what was never sent nothing may be charged.
+        gateway.end_lease(self.admission).await;
+        Err(refusal)
+    }
+
+    /// Ends when the refund is so near that the channel has to be claimed: half of the lead is left for what began before it, and
+    /// half for the claim. A client that reads slowly, or an API that never ends, must not keep the lease beyond.
+    async fn last_call(&self) {
+        let (sale, timeout) = (&self.admission.sale, self.admission.record.config.refund_timeout_daa);
+        let lead = sale.policy.channels.as_ref().map_or(0, |rules| rules.refund_lead_daa);
+        let last = timeout.saturating_sub(lead / 2);
+        if self.gateway.chain.tip().wait_for(|tip| tip.daa_score >= last).await.is_err() {
+            // A chain that went away says nothing any more.
+            std::future::pending::<()>().await;
         }
     }
 

@@ -4,7 +4,7 @@
 //! served before it is accepted. A deposit that is sent again goes the same way and finds what became of it.
 
 use super::{
-    correct,
+    claim, correct,
     serve::{ChannelSale, Presented, facts, unusable},
 };
 use crate::{
@@ -55,14 +55,15 @@ impl Gateway {
 
     /// All that needs neither store nor chain. A channel that exists keeps its own timeout, and a top-up has no minimum.
     fn verified(&self, sale: &ChannelSale, payload: &DepositVoucher, known: Option<&ChannelRecord>) -> Result<VerifiedDeposit, Refusal> {
-        let Some((_, accept, _, extra)) = sale.parts() else {
+        let Some((.., extra)) = sale.parts() else {
             return Err(Refusal::new(Code::Scheme, "this route is not sold from channels any more"));
         };
         let terms = EscrowTerms {
             server_key: extra.server_public_key,
             min_deposit: known.map_or(extra.min_deposit_sompi, |_| Amount::ZERO),
             refund_timeout_daa: known.map_or(extra.refund_timeout_daa, |record| record.config.refund_timeout_daa),
-            pay_to: &accept.pay_to,
+            // As it was offered, which a reload does not change.
+            pay_to: &sale.accepted.pay_to,
             network: sale.policy.network,
             template: TemplateId::EscrowV1,
         };
@@ -220,6 +221,7 @@ impl Gateway {
                     "the top-up spends the outpoint before the last claim",
                     &record,
                     &script,
+                    outpoint,
                 ));
             }
             (None, _) => return Err(Refusal::new(Code::ScriptInUse, "")),
@@ -251,11 +253,15 @@ impl Gateway {
         };
         let (lease, record) = match self.lease_for(sale, &presented).await? {
             Leased::Held(lease, record) => (lease, record),
-            Leased::Busy { record, .. } => return Err(correct::refusal(Code::ChannelBusy, "", &record, &script)),
+            Leased::Busy { record, .. } => return Err(correct::refusal(Code::ChannelBusy, "", &record, &script, record.outpoint)),
             Leased::Replay(_) | Leased::IdentifierReused => return Err(Refusal::new(Code::IdentifierReused, "")),
             Leased::NonceReused => return Err(Refusal::new(Code::OfferReused, "")),
             Leased::Unknown => return Err(channel_unknown().into()),
         };
+        if record.stream.is_some() {
+            self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
+            return Err(correct::refusal(Code::ChannelBusy, "a stream was just charged", &record, &script, record.outpoint));
+        }
         let signed = match self.countersigned(sale, &record, &script, transaction.clone()) {
             Ok(signed) => signed,
             Err(refusal) => {
@@ -285,7 +291,7 @@ impl Gateway {
         script: &EscrowScript,
         transaction: Transaction,
     ) -> Result<(SignedClaim, Move), Refusal> {
-        let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script);
+        let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script, record.outpoint);
         let rules = rules(sale)?;
         if sale.token.accepted_until() < self.now() {
             return Err(Refusal::new(Code::OfferExpired, ""));
@@ -302,6 +308,9 @@ impl Gateway {
         let Some(voucher) = record.voucher else {
             return Err(Refusal::new(Code::TopUpNothingToClaim, "nothing is charged that was not claimed"));
         };
+        // The recipient pays its fee like a claim's: many small top-ups must not eat up what they settle.
+        claim::plan(record, script, sale.policy.network, &rules.claims, false)
+            .map_err(|uneconomic| Refusal::new(Code::TopUpAmount, format!("too little is owed yet: {uneconomic}")))?;
         let escrow = Escrow { script, outpoint: record.outpoint, funding: record.parts.funding };
         let takes = record.active();
         let checked: CheckedTopUp = check_top_up(transaction, escrow, takes, None, &self.channels.rules)?;
@@ -346,9 +355,17 @@ impl Gateway {
         let txid = signed.txid;
         let built = match self.ask(self.store.advance_channel(lease, ChannelFact::MoveBuilt(Box::new(step)), self.now())).await {
             Ok(ChannelStep::Done(record)) => record,
-            Ok(ChannelStep::Stale | ChannelStep::Refused) => return Err(correct::refusal(Code::ChannelBusy, "", record, script)),
-            Err(error) => return Err(unusable(error)),
+            Ok(ChannelStep::Stale | ChannelStep::Refused) => {
+                return Err(correct::refusal(Code::ChannelBusy, "", record, script, record.outpoint));
+            }
+            Err(error) => {
+                // Durable perhaps, and then sent by the watcher.
+                self.watch_channel(record);
+                return Err(unusable(error));
+            }
         };
+        // From now on the claimer counts how long it is not accepted.
+        self.channel_changed(&built);
         crash::point("top_up_built");
         let outcome = self.chain.submit(&signed.transaction).await;
         crash::point("top_up_submitted");
@@ -420,12 +437,12 @@ impl Gateway {
             let code = if record.deposit.taken_back { Code::DepositReorganised } else { Code::DepositNotConfirmed };
             return Err(Refusal::new(code, "the node has not accepted the deposit"));
         };
-        // A plain claim spends what was deep already; a top-up brings coins of the client's.
-        let latest = record.moves.iter().rev().find(|step| step.continuation == record.outpoint && !step.added.is_zero());
-        Ok(match latest.map(|step| step.state) {
-            Some(MoveState::Accepted(acceptance)) => deep(acceptance.daa_score.max(funded)),
-            _ => deep(funded),
-        })
+        // A plain claim adds nothing to doubt; a top-up brings coins of the client's, whatever was claimed over it since.
+        let added = record.moves.iter().filter(|step| !step.added.is_zero()).filter_map(|step| match step.state {
+            MoveState::Accepted(acceptance) => Some(acceptance.daa_score),
+            MoveState::Built | MoveState::TakenBack => None,
+        });
+        Ok(deep(added.fold(funded, u64::max)))
     }
 
     fn settle_by(&self, sale: &ChannelSale, deadline: Instant) -> Instant {

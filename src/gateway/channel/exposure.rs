@@ -27,16 +27,37 @@ struct Sums {
     payers: HashMap<XOnlyKey, u128>,
     refund_addresses: HashMap<Arc<str>, u128>,
     total: u128,
+    /// Given out so far.
+    tickets: u64,
     /// Channels served before their money was deep enough, and the DAA score from which it is.
     shaky: HashMap<ChannelId, u64>,
 }
 
 /// What one channel adds.
+#[derive(Clone)]
 struct Share {
-    sompi: u64,
+    /// Charged and not claimed, by the latest record that was seen, and how many charges that had.
+    active: u64,
+    charges: u64,
+    /// Of a stream, by the record.
+    reserved: u64,
+    /// The ceiling of the request that runs, and which that is.
+    running: u64,
+    ticket: u64,
     payer: XOnlyKey,
     refund_address: Arc<str>,
 }
+
+impl Share {
+    /// A stream's reservation is the ceiling of its own request.
+    fn sompi(&self) -> u64 {
+        self.active.saturating_add(self.reserved.max(self.running))
+    }
+}
+
+/// A request that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) struct Ticket(u64);
 
 /// Which limit a request would break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,13 +75,18 @@ pub(in crate::gateway) enum Over {
 }
 
 impl Tally {
-    /// Counts a channel as its record says, instead of what it counted before.
+    /// Counts a channel as its record says, beside a request that runs. A record that is older than what was seen says nothing.
     pub fn set(&self, record: &ChannelRecord) {
-        let sompi = if record.closure.is_some() { 0 } else { record.exposure().sompi() };
-        self.sums().replace(record, sompi);
+        self.sums().change(record, |share| {
+            if record.closure.is_some() {
+                (share.active, share.reserved, share.charges) = (0, 0, record.charges);
+            } else if record.charges >= share.charges {
+                (share.active, share.reserved, share.charges) = (record.active().sompi(), record.parts.reserved.sompi(), record.charges);
+            }
+        });
     }
 
-    /// Counts a request of at most `ceiling` on top, or says which limit forbids it. [`Self::set`] ends it. `confirmed_at` is the
+    /// Counts a request of at most `ceiling`, or says which limit forbids it. [`Self::finish`] ends it. `confirmed_at` is the
     /// DAA score from which the channel's money is deep enough; `None` when it is.
     pub fn admit(
         &self,
@@ -69,10 +95,10 @@ impl Tally {
         limits: &Exposure,
         confirmed_at: Option<u64>,
         daa_score: u64,
-    ) -> Result<(), Over> {
-        let own = record.exposure().checked_add(ceiling).ok_or(Over::Channel)?.sompi();
+    ) -> Result<Ticket, Over> {
+        let own = record.active().checked_add(ceiling).ok_or(Over::Channel)?.sompi();
         let mut sums = self.sums();
-        let old = sums.channels.get(&record.id).map_or(0, |share| u128::from(share.sompi));
+        let old = sums.channels.get(&record.id).map_or(0, |share| u128::from(share.sompi()));
         let with = |sum: Option<u128>| sum.unwrap_or(0).saturating_sub(old).saturating_add(own.into());
         let fits = |sum: u128, limit: Option<Amount>| limit.is_none_or(|limit| sum <= u128::from(limit.sompi()));
         if !fits(own.into(), limits.per_channel) {
@@ -94,8 +120,22 @@ impl Tally {
             Some(score) => sums.shaky.insert(record.id, score),
             None => sums.shaky.remove(&record.id),
         };
-        sums.replace(record, own);
-        Ok(())
+        sums.tickets += 1;
+        let ticket = sums.tickets;
+        sums.change(record, |share| {
+            (share.active, share.reserved, share.charges) = (record.active().sompi(), 0, record.charges);
+            (share.running, share.ticket) = (ceiling.sompi(), ticket);
+        });
+        Ok(Ticket(ticket))
+    }
+
+    /// The request is over. Whoever was admitted after it is counted on.
+    pub fn finish(&self, record: &ChannelRecord, ticket: Ticket) {
+        self.sums().change(record, |share| {
+            if share.ticket == ticket.0 {
+                share.running = 0;
+            }
+        });
     }
 
     /// Sompi over all channels.
@@ -114,21 +154,27 @@ impl Sums {
         let channels = &self.channels;
         self.shaky.retain(|id, score| *score > daa_score && channels.contains_key(id));
         let others = self.shaky.keys().filter(|id| *id != without);
-        others.filter_map(|id| channels.get(id)).map(|share| u128::from(share.sompi)).sum()
+        others.filter_map(|id| channels.get(id)).map(|share| u128::from(share.sompi())).sum()
     }
 
-    fn replace(&mut self, record: &ChannelRecord, sompi: u64) {
-        let share = self.channels.remove(&record.id).unwrap_or_else(|| Share {
-            sompi: 0,
+    fn change(&mut self, record: &ChannelRecord, change: impl FnOnce(&mut Share)) {
+        let mut share = self.channels.remove(&record.id).unwrap_or_else(|| Share {
+            active: 0,
+            charges: 0,
+            reserved: 0,
+            running: 0,
+            ticket: 0,
             payer: record.config.client_public_key,
             refund_address: record.config.refund_address.as_str().into(),
         });
-        let (less, more) = (u128::from(share.sompi), u128::from(sompi));
+        let less = u128::from(share.sompi());
+        change(&mut share);
+        let more = u128::from(share.sompi());
         move_sum(&mut self.payers, share.payer, less, more);
         move_sum(&mut self.refund_addresses, share.refund_address.clone(), less, more);
         self.total = self.total.saturating_sub(less).saturating_add(more);
-        if sompi > 0 {
-            self.channels.insert(record.id, Share { sompi, ..share });
+        if more > 0 {
+            self.channels.insert(record.id, share);
         }
     }
 }

@@ -282,7 +282,7 @@ impl Gateway {
 }
 
 #[cfg(test)]
-pub mod samples {
+pub(crate) mod samples {
     //! Records that no store holds.
 
     use super::*;
@@ -335,6 +335,7 @@ pub mod samples {
             reserve: amount(2_000_000),
             deposit: Deposit { outpoint, funding: amount(1_000_000_000), transaction: None, taken_back: false, funded_daa: Some(7) },
             moves: Vec::new(),
+            before: None,
             stream: None,
             closure: None,
             opened_at: UnixMillis(1_000),

@@ -3,7 +3,7 @@
 //! The order is the contract's: the key is proven first, then the store says whether the request is known, and only a
 //! fresh one is judged by age, amounts and limits. Whatever holds a lease runs in a task of its own.
 
-use super::{correct, deliver};
+use super::{correct, deliver, exposure::Ticket};
 use crate::{
     binding::escrow_v1::{
         ChannelFacts, EscrowScript, ProvenVoucher, VerifiedVoucher, channel_unknown,
@@ -97,6 +97,9 @@ pub(super) struct Admission {
     pub sale: ChannelSale,
     /// The lease is being ended by its holder, so that its loss means nothing any more.
     pub over: AtomicBool,
+    /// Its ceiling is reserved, durably: somebody has to post it.
+    pub streams: AtomicBool,
+    counted: Ticket,
     _flight: Flight<(ChannelId, PaymentIdentifier)>,
     _place: OwnedSemaphorePermit,
 }
@@ -109,7 +112,13 @@ impl Gateway {
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
             RoutePayload::Voucher(voucher) => self.known_channel(voucher).await?,
-            RoutePayload::Deposit(deposit) => self.deposited(&sale, deposit, deadline).await?,
+            RoutePayload::Deposit(deposit) => {
+                // Anybody may make one up, and each may wait for the chain.
+                let Ok(_place) = self.places.clone().try_acquire_owned() else {
+                    return Err(Refusal::new(Code::Overloaded, ""));
+                };
+                self.deposited(&sale, deposit, deadline).await?
+            }
         };
         loop {
             let flight = match self.channels.flights.enter((presented.record.id, sale.identifier.clone())) {
@@ -132,24 +141,27 @@ impl Gateway {
                 Leased::IdentifierReused => return Err(Refusal::new(Code::IdentifierReused, "")),
                 Leased::NonceReused => return Err(Refusal::new(Code::OfferReused, "")),
                 Leased::Busy { same: true, .. } => return Err(Refusal::new(Code::InFlight, "")),
-                Leased::Busy { record, .. } => return Err(correct::refusal(Code::ChannelBusy, "", &record, &presented.script)),
+                Leased::Busy { record, .. } => {
+                    return Err(correct::refusal(Code::ChannelBusy, "", &record, &presented.script, presented.proven.outpoint()));
+                }
                 Leased::Unknown => return Err(channel_unknown().into()),
             };
-            if record.stream.is_some() && record.closure.is_none() {
+            if record.stream.is_some() {
                 // A gateway died in its middle: its lease is over, and so is the stream.
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
-            let voucher = match self.judge(&sale, &record, &presented) {
-                Ok(voucher) => voucher,
+            let (voucher, counted) = match self.judge(&sale, &record, &presented) {
+                Ok(judged) => judged,
                 Err(refusal) => {
                     self.release_lease(&lease).await;
                     return Err(refusal);
                 }
             };
             let Presented { script, deposit, .. } = presented;
+            let (over, streams) = (AtomicBool::new(false), AtomicBool::new(false));
             let admission =
-                Admission { lease, record, script, voucher, deposit, sale, over: AtomicBool::new(false), _flight: flight, _place: place };
+                Admission { lease, record, script, voucher, deposit, sale, over, streams, counted, _flight: flight, _place: place };
             let (reply, answer) = oneshot::channel();
             tokio::spawn(self.clone().serve_leased(admission, reply));
             return answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::LeaseLost, "the gateway stopped")));
@@ -170,12 +182,12 @@ impl Gateway {
     }
 
     /// Everything that only a fresh request is asked. Whoever comes so far has proven the channel's key.
-    fn judge(&self, sale: &ChannelSale, record: &ChannelRecord, presented: &Presented) -> Result<VerifiedVoucher, Refusal> {
+    fn judge(&self, sale: &ChannelSale, record: &ChannelRecord, presented: &Presented) -> Result<(VerifiedVoucher, Ticket), Refusal> {
         let (Some((.., extra)), Some(rules)) = (sale.parts(), &sale.policy.channels) else {
             return Err(Refusal::new(Code::Scheme, "this route is not sold from channels any more"));
         };
         let script = &presented.script;
-        let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script);
+        let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script, presented.proven.outpoint());
         if sale.token.accepted_until() < self.now() {
             return Err(corrected(Code::OfferExpired, "the channel is open, the offer is over"));
         }
@@ -215,11 +227,12 @@ impl Gateway {
             .clone()
             .authorise(accounts.accounts(), ceiling, record.reserve)
             .map_err(|fault| corrected(fault.code, &fault.detail))?;
-        self.channels
+        let counted = self
+            .channels
             .exposure
             .admit(record, ceiling, &rules.exposure, confirmed_at, daa_score)
             .map_err(|over| Refusal::new(Code::ExposureLimit, over.to_string()))?;
-        Ok(voucher)
+        Ok((voucher, counted))
     }
 
     async fn serve_leased(self: Arc<Self>, admission: Admission, reply: ReplySlot) {
@@ -233,12 +246,24 @@ impl Gateway {
                 None
             }
         };
+        self.channels.exposure.finish(&admission.record, admission.counted);
         match after {
             Some(after) => self.channel_changed(&after),
-            // Nothing was charged, and the reservation of the ceiling ends.
-            None => self.channels.exposure.set(&admission.record),
+            None => self.not_charged(&admission).await,
         }
         self.metrics.waiting.dec();
+    }
+
+    /// Nothing was charged, as far as the request knows: what is owed now is what the store says, and a stream whose end could not be posted is
+    /// posted as soon as its lease is over. Its client need not come back for that.
+    async fn not_charged(self: &Arc<Self>, admission: &Admission) {
+        let id = admission.record.id;
+        let record = self.ask(self.store.channel(&id)).await.ok().flatten();
+        self.channels.exposure.set(record.as_deref().unwrap_or(&admission.record));
+        if admission.streams.load(Ordering::Relaxed) {
+            let gateway = self.clone();
+            tokio::spawn(async move { gateway.post_stream_left_behind(&id).await });
+        }
     }
 
     /// Renews the lease at a third of its length; ends only when it is lost, and says how.

@@ -62,6 +62,8 @@ pub struct ChannelRecord {
     pub deposit: Deposit,
     /// Claims and top-ups that are not final, oldest first.
     pub moves: Vec<Move>,
+    /// What the last move that is final, and so no longer among them, had spent.
+    pub before: Option<Outpoint>,
     /// A request whose cost is known at its end only; the channel serves nothing else meanwhile.
     pub stream: Option<OpenStream>,
     /// The outpoint was spent by somebody else.
@@ -215,7 +217,7 @@ pub enum Phase {
     Streaming,
     /// A claim or top-up is built and not accepted.
     Claiming,
-    /// An accepted claim or top-up was taken back, or charges hang on one that will not return.
+    /// An accepted claim or top-up was taken back, or charges (or a stream's ceiling) hang on one that will not return.
     TakenBack,
     Closed,
 }
@@ -225,7 +227,7 @@ impl ChannelRecord {
         let next = |wanted: fn(&MoveState) -> bool| self.next_moves().any(|step| wanted(&step.state));
         if self.closure.is_some() {
             Phase::Closed
-        } else if next(|state| matches!(state, MoveState::TakenBack)) || self.active() > self.parts.signed {
+        } else if next(|state| matches!(state, MoveState::TakenBack)) || self.exposure() > self.parts.signed {
             Phase::TakenBack
         } else if next(|state| matches!(state, MoveState::Built)) {
             Phase::Claiming
@@ -251,9 +253,9 @@ impl ChannelRecord {
         self.active().checked_add(self.parts.reserved).unwrap_or(self.parts.funding)
     }
 
-    /// The outpoint before the last claim or top-up, while that is not final.
+    /// The outpoint before the last claim or top-up: a client that was away meanwhile still names it.
     pub fn previous(&self) -> Option<Outpoint> {
-        self.moves.iter().rev().find(|step| step.continuation == self.outpoint).map(|step| step.spends)
+        self.moves.iter().rev().find(|step| step.continuation == self.outpoint).map(|step| step.spends).or(self.before)
     }
 }
 
@@ -322,7 +324,7 @@ pub enum ChannelFact {
     Metered { reading: Amount },
     /// The charge of this lease's request; or of the open stream, by any holder and in any phase. Ends the lease.
     Committed(Box<Charge>),
-    /// Nothing is charged; an open stream without any charge is forgotten (the upstream failed before its first byte). Ends the lease.
+    /// Nothing is charged; the open stream of this very request is forgotten (nothing of it was sent). Ends the lease.
     Released,
     /// A claim or top-up is about to be sent. The record's phase keeps requests out from now on, so the lease ends.
     MoveBuilt(Box<Move>),

@@ -147,6 +147,7 @@ macro_rules! channel_conformance {
             a_reorg_moves_the_accounts_back_and_forth,
             sightings_may_come_in_any_order,
             a_reorg_may_prefer_the_other_move,
+            a_stream_over_the_move_that_lost_is_posted_uncovered,
             a_taken_back_move_can_be_gone_for_good,
             a_refund_closes_at_once_and_a_reorg_reopens,
             a_refund_and_a_claim_exclude_each_other,

@@ -161,7 +161,8 @@ impl Gateway {
             waiting.notify_one();
         }
         let owed = record.active();
-        if agenda.hesitates.get(&record.id).is_some_and(|hesitation| owed.is_zero() || owed >= hesitation.until_owed) {
+        let over = |hesitation: &Hesitation| owed.is_zero() || owed >= hesitation.until_owed || judgement == Judgement::Closed;
+        if agenda.hesitates.get(&record.id).is_some_and(over) {
             agenda.hesitates.remove(&record.id);
             self.count_uneconomic(&agenda);
         }
@@ -219,7 +220,11 @@ impl Gateway {
                 Ok(_) => {}
                 Err(Unclaimed::Sent(_) | Unclaimed::Unknown | Unclaimed::Closed | Unclaimed::Nothing) => {}
                 Err(Unclaimed::Unfunded | Unclaimed::Uncovered | Unclaimed::NotYet) => {}
-                Err(error) => self.give_up_for_now(id, &error).await,
+                Err(error @ (Unclaimed::Uneconomic(_) | Unclaimed::NoKey(_))) => self.give_up_for_now(id, &error).await,
+                Err(error) => {
+                    tracing::warn!(channel = %id, %error, "not claimed: tried again");
+                    return self.look_again(id);
+                }
             }
         }
         match self.ask(self.store.channel(id)).await {

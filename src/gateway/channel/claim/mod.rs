@@ -26,7 +26,7 @@ use crate::{
     },
     store::{
         StoreError,
-        channels::{Aside, ChannelFact, ChannelRecord, ChannelStep, Lease, LeaseAsk, Leased, Move, MoveState, Purpose},
+        channels::{Aside, ChannelFact, ChannelRecord, ChannelStep, Lease, LeaseAsk, Leased, Move, MoveState, Phase, Purpose},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ pub enum Unclaimed {
     Nothing,
     #[error("the deposit is not accepted by the chain")]
     Unfunded,
-    #[error("charges hang on a claim that a reorg took and that will not return")]
+    #[error("charges hang on a claim that a reorg took, and another spend of its outpoint is accepted")]
     Uncovered,
     #[error("not due by the claim policy")]
     NotYet,
@@ -136,7 +136,17 @@ impl Gateway {
     /// Claims all that a channel owes, and sends the claim; its acceptance is not waited for. A caller that goes away stops nothing half-way.
     pub async fn claim_channel(&self, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
         let (Some(gateway), id) = (self.arc(), *id) else { return Err(Unclaimed::Refused) };
-        tokio::spawn(async move { gateway.claim_alone(&id, wanted).await }).await.unwrap_or(Err(Unclaimed::Refused))
+        let claim = async move {
+            let claimed = gateway.claim_alone(&id, wanted).await;
+            if claimed.is_err()
+                && let Ok(Some(record)) = gateway.ask(gateway.store.channel(&id)).await
+            {
+                // While somebody had the turn the claimer left the channel to them.
+                gateway.consider_claim(&record);
+            }
+            claimed
+        };
+        tokio::spawn(claim).await.unwrap_or(Err(Unclaimed::Refused))
     }
 
     async fn claim_alone(&self, id: &ChannelId, wanted: Wanted) -> Result<ClaimReport, Unclaimed> {
@@ -155,8 +165,7 @@ impl Gateway {
             match self.build(&record, wanted) {
                 Ok((cause, step)) => return self.send_claim(lease, &record, cause, step).await,
                 Err(error) => {
-                    // A lease that cannot be given back ends by itself.
-                    let _ = self.ask(self.store.advance_channel(&lease, ChannelFact::Released, self.now())).await;
+                    self.release_lease(&lease).await;
                     return Err(error);
                 }
             }
@@ -197,7 +206,7 @@ impl Gateway {
             Judgement::Unfunded => return Err(Unclaimed::Unfunded),
             Judgement::Uncovered => return Err(Unclaimed::Uncovered),
             // Beside a top-up an operator may claim at any time.
-            Judgement::Sent { txid, .. } if wanted == Wanted::Due || has_claim(record) => return Err(Unclaimed::Sent(txid)),
+            Judgement::Sent { txid, .. } if wanted == Wanted::Due || !only_topped_up(record) => return Err(Unclaimed::Sent(txid)),
             Judgement::NotYet if wanted == Wanted::Due => return Err(Unclaimed::NotYet),
             Judgement::NotYet | Judgement::Sent { .. } => Cause::Asked,
             Judgement::Due(cause) if wanted == Wanted::Due => cause,
@@ -236,7 +245,10 @@ impl Gateway {
         let record = match built {
             Ok(ChannelStep::Done(record)) => record,
             Ok(ChannelStep::Stale) => return Err(Unclaimed::Busy),
-            Ok(ChannelStep::Refused) => return Err(Unclaimed::Refused),
+            Ok(ChannelStep::Refused) => {
+                self.release_lease(&lease).await;
+                return Err(Unclaimed::Refused);
+            }
             Err(error) => {
                 // Durable perhaps, and then sent by the watcher.
                 self.watch_channel(record);
@@ -272,7 +284,7 @@ impl Gateway {
     }
 }
 
-/// A plain claim of the active outpoint is built.
-fn has_claim(record: &ChannelRecord) -> bool {
-    record.next_moves().any(|step| step.added.is_zero())
+/// Top-ups of the active outpoint are built, and no claim; nothing was taken back.
+fn only_topped_up(record: &ChannelRecord) -> bool {
+    record.phase() == Phase::Claiming && record.next_moves().all(|step| !step.added.is_zero())
 }

@@ -6,10 +6,15 @@ use crate::{
     protocol::{
         acceptance::Acceptance,
         ids::{Outpoint, TxId},
+        time::UnixMillis,
     },
     store::channels::{ChannelRecord, ChannelSighting, Closure, Move, MoveState},
 };
 use std::collections::HashMap;
+
+/// A deposit that nobody was served over, and that did not come for so long, is forgotten. Anybody can make one up; whoever sends it again
+/// opens its channel again.
+const NEVER_CAME_MILLIS: u64 = 3_600_000;
 
 /// What the chain says now of everything a channel asks about.
 #[derive(Debug, Default)]
@@ -19,6 +24,7 @@ pub(super) struct Seen {
     /// Of the active outpoint, and of every outpoint that a move spends.
     pub outputs: HashMap<Outpoint, OutpointStatus>,
     pub tip: Tip,
+    pub now: UnixMillis,
     /// Blue score depth at which something is final.
     pub final_depth: u64,
 }
@@ -173,20 +179,26 @@ impl Reader<'_> {
                 // Of a channel that was charged the store keeps the record: what is owed is lost.
                 self.push(ChannelSighting::Closed(Closure { outpoint: at, by, acceptance, is_final: true }));
             }
+            TxStatus::Unseen if self.never_came() => self.push(ChannelSighting::NeverFunded),
             // Accepted long before this process began, and spent since: nobody finds it any more.
             TxStatus::Unseen if known.is_some_and(|funded| self.seen.is_long_ago(funded)) => self.push(ChannelSighting::DepositFinal),
             _ => {}
         }
     }
 
+    fn never_came(&self) -> bool {
+        let (record, deposit) = (self.record, &self.record.deposit);
+        let absent = matches!(self.output(&deposit.outpoint), OutpointStatus::Absent);
+        let late = self.seen.now >= record.opened_at.plus_millis(NEVER_CAME_MILLIS);
+        absent && late && deposit.funded_daa.is_none() && !deposit.taken_back && record.moves.is_empty()
+    }
+
     fn deep_enough(&mut self) {
         let record = self.record;
         for step in &record.moves {
             match (step.state, self.status(&step.txid)) {
-                (MoveState::Accepted(acceptance), _) if self.place(step) == Some(acceptance) => {
-                    if self.is_final(acceptance.blue_score) {
-                        self.push(ChannelSighting::MoveFinal { txid: step.txid });
-                    }
+                (MoveState::Accepted(acceptance), _) if self.place(step) == Some(acceptance) && self.is_final(acceptance.blue_score) => {
+                    self.push(ChannelSighting::MoveFinal { txid: step.txid });
                 }
                 // The escrow is there: the other transaction took a coin of the client.
                 (MoveState::Built | MoveState::TakenBack, TxStatus::Conflicted { acceptance, .. }) => {

@@ -190,9 +190,18 @@ impl Gateway {
                 }
             };
             view.adjust(self, &record, &script);
-            let news = facts::news(&record, &view.seen(self.tip(), self.limits.final_depth));
+            let news = facts::news(&record, &view.seen(self.tip(), self.now(), self.limits.final_depth));
+            let any = !news.facts.is_empty();
             if self.store_one_of(&record, news.facts).await {
                 continue;
+            }
+            if any {
+                let now = self.read_channel(id).await?;
+                if now != record {
+                    // Another gateway on this store was faster.
+                    self.channel_changed(&now);
+                    continue;
+                }
             }
             let mut dropped = false;
             for (txid, transaction) in view.take_to_resend() {
@@ -216,10 +225,16 @@ impl Gateway {
 
     /// Tells the store what the chain says of a channel, and everybody who waits for it.
     pub(super) async fn sight(&self, record: &ChannelRecord, fact: ChannelSighting) -> Observed {
+        let mut doubtful = false;
         let observed = loop {
             match self.ask(self.store.observe_channel(&record.id, fact.clone(), self.now())).await {
+                // Stored by an attempt whose answer was lost.
+                Ok(Observed::Unchanged) if doubtful => break Observed::Done,
                 Ok(observed) => break observed,
-                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(_) => {
+                    doubtful = true;
+                    tokio::time::sleep(STORE_BACKOFF).await; // backoff
+                }
             }
         };
         if observed == Observed::Done {

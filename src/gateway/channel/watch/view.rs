@@ -10,7 +10,10 @@ use crate::{
         Gateway,
         follow::{Follow, Watch},
     },
-    protocol::ids::{Outpoint, TxId},
+    protocol::{
+        ids::{Outpoint, TxId},
+        time::UnixMillis,
+    },
     store::{
         Acceptance,
         channels::{ChannelRecord, Move, MoveState},
@@ -78,11 +81,12 @@ impl View {
     }
 
     /// The answers so far; [`Self::changed`] ends with the next.
-    pub fn seen(&mut self, tip: Tip, final_depth: u64) -> Seen {
+    pub fn seen(&mut self, tip: Tip, now: UnixMillis, final_depth: u64) -> Seen {
         Seen {
             transactions: self.sent.iter_mut().map(|sent| (sent.txid, *sent.follow.status.borrow_and_update())).collect(),
             outputs: self.outputs.iter_mut().map(|(at, watch)| (*at, watch.status.borrow_and_update().clone())).collect(),
             tip,
+            now,
             final_depth,
         }
     }

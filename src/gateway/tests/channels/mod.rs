@@ -5,6 +5,7 @@ mod claims;
 mod crashes;
 mod mortal;
 mod moves;
+mod random;
 mod watching;
 mod world;
 

@@ -1,4 +1,5 @@
-//! A process that dies at an exact step: from then on nothing it does has any effect, and nothing is answered.
+//! A process that meets one mishap at an exact step: it dies, and from then on nothing it does has any effect, and nothing is
+//! answered; or that step alone fails.
 
 use crate::{
     chain::{Chain, ChainError, Health, OutpointStatus, Sighting, SubmitOutcome, Tip, TxStatus, Utxo, sim::SimChain},
@@ -22,6 +23,14 @@ pub enum When {
     After,
 }
 
+/// What happens at the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    Death,
+    /// Store or node answer with an error; they may have done it all the same.
+    Error,
+}
+
 /// One life of a gateway.
 #[derive(Default)]
 pub struct Life {
@@ -33,15 +42,15 @@ struct State {
     dead: bool,
     /// Writes and submits so far.
     steps: Vec<&'static str>,
-    dies: Option<(usize, When)>,
+    mishap: Option<(usize, When, Mishap)>,
     followed: Vec<TxId>,
     watched: Vec<Outpoint>,
 }
 
 impl Life {
-    /// Dies at the step of this number, from 0.
-    pub fn dies_at(&self, step: usize, when: When) {
-        self.state.lock().unwrap().dies = Some((step, when));
+    /// What happens at the step of this number, from 0.
+    pub fn meets(&self, step: usize, when: When, mishap: Mishap) {
+        self.state.lock().unwrap().mishap = Some((step, when, mishap));
     }
 
     pub fn is_dead(&self) -> bool {
@@ -61,22 +70,34 @@ impl Life {
         state.watched.drain(..).for_each(|outpoint| chain.unwatch_outpoint(&outpoint));
     }
 
-    async fn step<T>(&self, name: &'static str, does: impl Future<Output = T>) -> T {
-        let when = {
+    /// `failed` is what whoever asked is told of an error.
+    async fn step<T>(&self, name: &'static str, does: impl Future<Output = T>, failed: impl FnOnce(When) -> T) -> T {
+        let mishap = {
             let mut state = self.state.lock().unwrap();
             let number = state.steps.len();
-            let when = state.dies.filter(|(at, _)| *at == number).map(|(_, when)| when);
-            state.dead |= when == Some(When::Before);
+            let mishap = state.mishap.filter(|(at, ..)| *at == number).map(|(_, when, mishap)| (when, mishap));
+            state.dead |= mishap == Some((When::Before, Mishap::Death));
             if !state.dead {
                 state.steps.push(name);
             }
-            when
+            mishap
         };
         self.alive().await;
+        if mishap == Some((When::Before, Mishap::Error)) {
+            return failed(When::Before);
+        }
         let done = does.await;
-        self.state.lock().unwrap().dead |= when == Some(When::After);
+        self.state.lock().unwrap().dead |= mishap == Some((When::After, Mishap::Death));
         self.alive().await;
-        done
+        if mishap == Some((When::After, Mishap::Error)) { failed(When::After) } else { done }
+    }
+
+    async fn write<T>(&self, name: &'static str, does: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let failed = |when| match when {
+            When::Before => Err(StoreError::Unavailable("injected".into())),
+            When::After => Err(StoreError::Unknown("injected".into())),
+        };
+        self.step(name, does, failed).await
     }
 
     async fn alive(&self) {
@@ -106,11 +127,11 @@ pub struct MortalChain {
 #[async_trait]
 impl ChannelStore for MortalStore {
     async fn open_channel(&self, opening: &Opening, now: UnixMillis) -> Result<Opened, StoreError> {
-        self.life.step("open", self.model.open_channel(opening, now)).await
+        self.life.write("open", self.model.open_channel(opening, now)).await
     }
 
     async fn lease(&self, ask: &LeaseAsk, now: UnixMillis) -> Result<Leased, StoreError> {
-        self.life.step("lease", self.model.lease(ask, now)).await
+        self.life.write("lease", self.model.lease(ask, now)).await
     }
 
     async fn advance_channel(&self, lease: &Lease, fact: ChannelFact, now: UnixMillis) -> Result<ChannelStep, StoreError> {
@@ -119,7 +140,7 @@ impl ChannelStore for MortalStore {
             ChannelFact::Committed(_) => "committed",
             _ => "advance",
         };
-        self.life.step(name, self.model.advance_channel(lease, fact, now)).await
+        self.life.write(name, self.model.advance_channel(lease, fact, now)).await
     }
 
     async fn observe_channel(&self, id: &ChannelId, fact: ChannelSighting, now: UnixMillis) -> Result<Observed, StoreError> {
@@ -131,7 +152,7 @@ impl ChannelStore for MortalStore {
             ChannelSighting::Closed(_) => "closed",
             _ => "observe",
         };
-        self.life.step(name, self.model.observe_channel(id, fact, now)).await
+        self.life.write(name, self.model.observe_channel(id, fact, now)).await
     }
 
     async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
@@ -222,7 +243,11 @@ impl Chain for MortalChain {
     }
 
     async fn submit(&self, transaction: &Transaction) -> SubmitOutcome {
-        self.life.step("submit", self.sim.submit(transaction)).await
+        let failed = |when| match when {
+            When::Before => SubmitOutcome::Unavailable("injected".into()),
+            When::After => SubmitOutcome::Unknown("injected".into()),
+        };
+        self.life.step("submit", self.sim.submit(transaction), failed).await
     }
 
     fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus> {

@@ -124,6 +124,7 @@ async fn a_top_up_that_was_accepted_and_lost_its_coin_in_a_reorg_leaves_the_old_
     world.chain.take_back(txid);
     world.chain.spend(COIN, TxId([9; 32]));
     world.until(&id, "taken back", |record| record.phase() == Phase::TakenBack).await;
+    assert!(matches!(world.gateway.claim_channel(&id, Wanted::AnyFee).await, Err(Unclaimed::Sent(sent)) if sent == txid));
     world.chain.advance(FINAL_DEPTH);
     let record = world.until(&id, "dropped", |record| record.moves.is_empty()).await;
     assert_eq!((record.phase(), record.active()), (Phase::Idle, sompi(2 * KAS)));

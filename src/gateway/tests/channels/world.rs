@@ -325,8 +325,8 @@ impl World {
 
     pub fn output(&self, outpoint: Outpoint) -> OutpointStatus {
         let script = wallet(1).script();
-        let status = self.chain.watch_outpoint(outpoint, &script, None).borrow().clone();
-        status
+        let watched = self.chain.watch_outpoint(outpoint, &script, None);
+        watched.borrow().clone()
     }
 
     /// Lets everything run that can run without time passing, until the record is so.

@@ -5,6 +5,7 @@ use crate::{
     gateway::{
         tests::{
             fakes::{Script, answer},
+            shop::from_channels,
             world::{Ask, HOLD, World},
         },
         upstream::UpstreamFailure,
@@ -145,4 +146,17 @@ async fn a_slow_upstream_keeps_its_lease_and_a_lost_lease_commits_nothing() {
     let record = channel.record(&world).await;
     assert_eq!((record.charges, parts(record.parts.charged)), (2, 2 * CEILING));
     world.buy(&mut channel, &ask()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_charged_is_never_offered_again_whatever_is_wrong_with_the_header_now() {
+    let (world, mut channel) = opened().await;
+    let paying = world.voucher(&channel, &ask()).await;
+    channel.served(&world.send(&paying.ask()).await);
+    // The key of its offer is retired; its channel has another outpoint than it names.
+    world.reload(|pricing| from_channels(pricing, CEILING, ChargeRule::Fixed), &[("b", 8, None)]);
+    world.send(&paying.ask()).await.refused(Code::Replay);
+    let fresh = paying.clone().named(&super::buyer::new_identifier());
+    world.send(&fresh.ask()).await.refused(Code::OfferKeyUnknown);
+    assert_eq!(world.upstream.count(), 2);
 }

@@ -121,3 +121,17 @@ async fn the_exact_way_of_the_same_route_still_sells() {
     });
     world.send(&payment.ask()).await.served(payment.txid);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_ends_late_takes_nothing_from_the_next_ones_count() {
+    use crate::gateway::channel::exposure::Tally;
+    let (world, channel) = opened().await;
+    let (record, limits, tally) = (channel.record(&world).await, Exposure::default(), Tally::default());
+    let admit = || tally.admit(&record, sompi(CEILING), &limits, None, 0).unwrap();
+    let (first, second) = (admit(), admit());
+    tally.finish(&record, first);
+    tally.set(&record);
+    assert_eq!(tally.total(), 2 * u128::from(CEILING), "one charged, one running");
+    tally.finish(&record, second);
+    assert_eq!(tally.total(), u128::from(CEILING));
+}

@@ -38,7 +38,8 @@ pub(in crate::store) fn advance(record: &ChannelRecord, hold: Option<&Hold>, fen
         ChannelFact::Renewed { hold_millis } => {
             return Advance::Done(Some(Hold { until: now.plus_millis(*hold_millis), ..hold.clone() }));
         }
-        ChannelFact::Released if record.stream.is_none() => return Advance::Done(None),
+        // What another left running is posted, never forgotten.
+        ChannelFact::Released if record.stream.as_ref().is_none_or(|stream| !began(hold, stream)) => return Advance::Done(None),
         ChannelFact::MoveBuilt(step) if is_built(record, step) => return Advance::Done(None),
         ChannelFact::Released => Some(Change::of(released(record), None)),
         ChannelFact::Reserved(stream) => reserved(record, hold, stream).map(|record| Change::of(record, keeps)),
@@ -87,6 +88,11 @@ fn reserved(record: &ChannelRecord, hold: &Hold, stream: &OpenStream) -> Option<
 fn metered(record: &ChannelRecord, reading: Amount) -> Option<ChannelRecord> {
     let stream = record.stream.clone().filter(|stream| reading <= stream.terms.ceiling)?;
     Some(ChannelRecord { stream: Some(OpenStream { reading: Some(reading), ..stream }), ..record.clone() })
+}
+
+/// Whether the stream is that of this lease's own request.
+fn began(hold: &Hold, stream: &OpenStream) -> bool {
+    matches!(&hold.purpose, Purpose::Request { identifier, .. } if *identifier == stream.terms.identifier)
 }
 
 /// Nothing was charged. What was signed stays signed.

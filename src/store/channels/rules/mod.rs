@@ -77,6 +77,7 @@ fn opened(opening: &Opening, sequence: u64, now: UnixMillis) -> ChannelRecord {
         reserve,
         deposit: Deposit { outpoint, funding, transaction, taken_back: false, funded_daa },
         moves: Vec::new(),
+        before: None,
         stream: None,
         closure: None,
         opened_at: now,

@@ -95,6 +95,7 @@ fn closed(record: &mut ChannelRecord, closure: Closure) {
 /// What led to it is final as well, and what competed with any of them can never be: only what builds on it stays.
 fn forget_final(record: &mut ChannelRecord, txid: TxId) {
     let Some(place) = applied(record).into_iter().find(|place| record.moves[*place].txid == txid) else { return };
+    record.before = Some(record.moves[place].spends);
     keep(record, |record, step| ancestry(record, step.spends).contains(&place));
     record.deposit.transaction = None;
 }

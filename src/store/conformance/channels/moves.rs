@@ -52,7 +52,7 @@ pub(in crate::store) async fn a_claim_runs_its_course<S: Subject>() {
     books = books.restart().await;
     let record = books.sees(1, is_final(60)).await;
     assert!(record.moves.is_empty());
-    assert_eq!((record.previous(), record.parts.claimed, record.phase()), (None, sompi(500), Phase::Idle));
+    assert_eq!((record.previous(), record.parts.claimed, record.phase()), (Some(claim.continuation), sompi(500), Phase::Idle));
     row.state = SettledState::Final(acceptance(51));
     let rows = books.store().settled_moves(&id(1), 0, 9).await.unwrap();
     assert_eq!((rows.len(), &rows[0]), (2, &row));

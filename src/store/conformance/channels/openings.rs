@@ -16,6 +16,7 @@ pub(in crate::store) async fn every_opening_has_its_outcome<S: Subject>() {
         reserve,
         deposit: Deposit { outpoint: deposit, funding, transaction, taken_back: false, funded_daa: None },
         moves: vec![],
+        before: None,
         stream: None,
         closure: None,
         opened_at: NOW,

@@ -94,6 +94,25 @@ pub(in crate::store) async fn a_reorg_may_prefer_the_other_move<S: Subject>() {
     }
 }
 
+/// What a stream reserves is no better covered than what was charged.
+pub(in crate::store) async fn a_stream_over_the_move_that_lost_is_posted_uncovered<S: Subject>() {
+    let books = Books::<S>::create().await;
+    books.open(1).await;
+    books.charge(1, 1, 500, 400).await;
+    books.build(1, 50, 7_000).await;
+    books.build(1, 60, 0).await;
+    books.sees(1, accepted(50)).await;
+    let (lease, record) = books.lease(1, request(2), NOW).await;
+    let streaming = stream(&record, 2, 300);
+    books.done(&lease, reserved(&streaming), NOW).await;
+    let other = books.sees(1, accepted(60)).await;
+    assert_eq!((other.phase(), other.active(), other.parts.signed), (Phase::TakenBack, Amount::ZERO, Amount::ZERO));
+    let posted = books.done(&lease, ChannelFact::Committed(Box::new(posted(&streaming, 120))), NOW).await;
+    assert_eq!((posted.phase(), posted.active()), (Phase::TakenBack, sompi(120)));
+    let back = books.sees(1, accepted(50)).await;
+    assert_eq!((back.phase(), back.active(), back.parts.signed), (Phase::Idle, sompi(120), sompi(300)));
+}
+
 pub(in crate::store) async fn a_taken_back_move_can_be_gone_for_good<S: Subject>() {
     let books = Books::<S>::create().await;
     books.open(1).await;

@@ -78,6 +78,15 @@ pub(in crate::store) async fn a_stream_that_never_began_is_forgotten<S: Subject>
     // The identifier and the offer are not used up.
     let record = books.charge(1, 1, 100, 100).await;
     assert_eq!(record.parts.signed, sompi(300));
+    // What somebody else left running is not another's to forget.
+    let (lease, record) = books.lease(1, request(2), NOW).await;
+    let streaming = stream(&record, 2, 200);
+    books.done(&lease, reserved(&streaming), NOW).await;
+    for (purpose, late) in [(request(3), 1), (Purpose::Upkeep, 2)] {
+        let (other, _) = books.lease(1, purpose, NOW.plus_millis(late * HOLD_MILLIS)).await;
+        let record = books.done(&other, ChannelFact::Released, NOW.plus_millis(late * HOLD_MILLIS)).await;
+        assert_eq!((record.stream.as_ref(), record.parts.reserved), (Some(&streaming), sompi(200)));
+    }
 }
 
 /// What a stream cost is owed, whatever became of its outpoint.
