@@ -20,7 +20,10 @@ mod till;
 
 use buyer::{Buyer, DEPOSIT, KAS, Setup, TIMEOUT, cost};
 use kas402::client::{
-    channel::{ChannelError, Want, record::Phase},
+    channel::{
+        ChannelError, Want,
+        record::{FlightState, Phase},
+    },
     paid::Fetched,
 };
 use shop::Fault;
@@ -157,10 +160,11 @@ async fn a_request_left_behind_that_no_receipt_explains_is_booked_by_the_next_re
     assert_eq!(buyer.channel().account.charged.sompi(), 6_000);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_channel_serves_many_tasks_and_processes_one_after_the_other() {
-    let buyer = Arc::new(Buyer::new(Setup::default()));
+    let buyer = Arc::new(Buyer::over_http(Setup::default()).await);
     let second = Arc::new(buyer.restarted(Setup::default()));
+    buyer.counter.faults(&[Fault::Slow(20); 100]);
     let tasks = (0..24).map(|number| {
         let buyer = if number % 2 == 0 { buyer.clone() } else { second.clone() };
         tokio::spawn(async move { buyer.pay(&format!("/pay/1000000/{}", 1_000 + number)).await })
@@ -169,6 +173,9 @@ async fn one_channel_serves_many_tasks_and_processes_one_after_the_other() {
     assert_eq!(costs.sum::<u64>(), (0..24u64).map(|number| 1_000 + number).sum::<u64>());
     buyer.agrees().await;
     assert_eq!(buyer.counter.till.channel_ids().await.len(), 1, "nobody opened a second one");
+    let flights = buyer.journal.flights(&buyer.id(), 100).unwrap();
+    assert!(flights.iter().all(|flight| flight.state == FlightState::Charged), "nobody's request was taken for a dead one's");
+    assert_eq!(buyer.counter.sent().len(), 24);
 }
 
 #[tokio::test]
@@ -214,6 +221,18 @@ async fn an_answer_without_a_receipt_is_kept_and_bounds_what_is_unknown() {
     buyer.counter.till.mood(|mood| mood.mute = false);
     assert_eq!(buyer.pay("/pay/1000000/3000").await, 3_000);
     assert_eq!(buyer.channel().account.charged.sompi(), 6_000, "the next receipt told");
+    buyer.agrees().await;
+}
+
+#[tokio::test]
+async fn a_renewed_offer_is_used_once() {
+    let buyer = Buyer::new(Setup::default());
+    buyer.pay("/pay/1000000/1000").await;
+    buyer.counter.till.mood(|mood| mood.stingy = true);
+    for asked in [1, 2, 3] {
+        buyer.pay("/pay/1000000/1000").await;
+        assert_eq!(buyer.counter.till.asked().await, asked);
+    }
     buyer.agrees().await;
 }
 

@@ -60,17 +60,22 @@ pub struct Buyer {
 pub fn chain() -> Arc<SimChain> {
     let chain = SimChain::new(Network::Simnet);
     chain.accept_at_once(true);
-    for (index, amount) in [50 * KAS, 40 * KAS, 30 * KAS, 20 * KAS].into_iter().enumerate() {
-        chain.fund(Utxo {
-            outpoint: Outpoint { txid: TxId([0xc0 + u8::try_from(index).unwrap(); 32]), index: 0 },
-            amount: sompi(amount),
-            script_public_key: wallet().script(),
-            daa_score: 1,
-            is_coinbase: false,
-            covenant: false,
-        });
+    for (amount, name) in [50 * KAS, 40 * KAS, 30 * KAS, 20 * KAS].into_iter().zip(0xc0..) {
+        chain.fund(coin(name, amount));
     }
     chain
+}
+
+/// An output of the buyer's.
+fn coin(name: u8, amount: u64) -> Utxo {
+    Utxo {
+        outpoint: Outpoint { txid: TxId([name; 32]), index: 0 },
+        amount: sompi(amount),
+        script_public_key: wallet().script(),
+        daa_score: 1,
+        is_coinbase: false,
+        covenant: false,
+    }
 }
 
 pub fn wallet() -> Wallet {
@@ -214,6 +219,10 @@ impl Buyer {
 
     pub fn id(&self) -> ChannelId {
         self.channel().id
+    }
+
+    pub fn receives(&self, amount: u64) {
+        self.chain.fund(coin(0xd0, amount));
     }
 
     /// What the wallet's own address holds.

@@ -119,6 +119,8 @@ async fn a_deposit_under_an_old_timeout_is_replaced_by_one_that_excludes_it() {
     let first = buyer.channel();
     buyer.counter.faults(&[]);
     buyer.counter.till.mood(|mood| mood.timeout_daa = TIMEOUT + 10_000);
+    // A greater coin has come meanwhile, which would do by itself.
+    buyer.receives(60 * KAS);
     let buyer = buyer.restarted(Setup::default());
     assert_eq!(buyer.pay("/pay/1000000/1000").await, 1_000);
     let [old, new] = &buyer.journal.channels().unwrap()[..] else { panic!("two channels") };

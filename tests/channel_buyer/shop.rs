@@ -30,6 +30,8 @@ pub enum Fault {
     Hang,
     /// It does not reach the till; a bare status comes back.
     Status(u16),
+    /// It is served, and answered after so many milliseconds.
+    Slow(u64),
     /// It does not reach the till; a 402 with an offer and no reason comes back.
     AskAgain,
 }
@@ -78,6 +80,11 @@ impl Counter {
             Fault::Status(status) => Reaction::Answer(Answer::new(status)),
             Fault::AskAgain => Reaction::Answer(self.till.handle(method, target, None, body).await),
             Fault::None => Reaction::Answer(self.till.handle(method, target, Some(payment), body).await),
+            Fault::Slow(millis) => {
+                let answer = self.till.handle(method, target, Some(payment), body).await;
+                tokio::time::sleep(std::time::Duration::from_millis(millis)).await; // why: a server that takes its time
+                Reaction::Answer(answer)
+            }
             Fault::Cut => Reaction::Cut(self.till.handle(method, target, Some(payment), body).await),
             Fault::LoseAnswer | Fault::Hang => {
                 self.till.handle(method, target, Some(payment), body).await;

@@ -565,3 +565,240 @@ fn whole(row: &Row<'_>, column: usize) -> rusqlite::Result<Amount> {
     let amount = u64::try_from(sompi).ok().and_then(|sompi| Amount::from_sompi(sompi).ok());
     amount.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, sompi))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::{
+            channel::record::{Attempt, Kind},
+            wallet::Wallet,
+        },
+        protocol::{
+            ids::{RequestHash, Salt},
+            network::Network,
+            requirements::{Asset, TemplateId},
+        },
+    };
+    use serde_json::json;
+
+    fn amount(sompi: u64) -> Amount {
+        Amount::from_sompi(sompi).unwrap()
+    }
+
+    fn outpoint(n: u8) -> Outpoint {
+        Outpoint { txid: TxId([n; 32]), index: 1 }
+    }
+
+    fn voucher(sompi: u64) -> SignedVoucher {
+        SignedVoucher { amount: amount(sompi), signature: SchnorrSignature([u8::try_from(sompi % 251).unwrap(); 64]) }
+    }
+
+    fn channel_of(n: u8) -> Channel {
+        let wallet = Wallet::from_secret(Network::Simnet, &[7; 32]).unwrap();
+        let config = crate::binding::escrow_v1::ChannelConfig {
+            network: Network::Simnet,
+            asset: Asset::Kas,
+            template_id: TemplateId::EscrowV1,
+            client_public_key: wallet.channel_key(n.into()).public_key(),
+            server_public_key: wallet.public_key(),
+            pay_to: wallet.address().to_string(),
+            refund_address: wallet.address().to_string(),
+            refund_timeout_daa: 500,
+            salt: Salt([n; 32]),
+        };
+        Channel {
+            id: config.channel_id(),
+            key_index: n.into(),
+            config,
+            server: "https://shop".into(),
+            phase: Phase::Opening,
+            why: None,
+            account: Account { signed: Some(voucher(10)), ..Account::opened(outpoint(n), amount(1_000)) },
+            known_daa: 7,
+            created: UnixMillis(8),
+            replaces: None,
+            version: 1,
+        }
+    }
+
+    fn flight_of(channel: &Channel, name: char, sompi: u64) -> Flight {
+        let account = channel.account;
+        Flight {
+            channel: channel.id,
+            identifier: PaymentIdentifier::parse(&name.to_string().repeat(16)).unwrap(),
+            key: RequestKey([u8::try_from(name).unwrap(); 32]),
+            method: "GET".into(),
+            url: "https://shop/x".into(),
+            attempt: Attempt {
+                kind: Kind::Voucher,
+                header: format!("header-{name}"),
+                accepted: json!({"a": 1}),
+                resource: Some(json!({"url": "u"})),
+                extensions: Map::new(),
+                ceiling: amount(5),
+                request_hash: RequestHash([1; 32]),
+                requirements_hash: RequestHash([2; 32]),
+                voucher: voucher(sompi),
+                outpoint: account.outpoint,
+                funding: account.funding,
+                claimed: account.claimed,
+                charged: account.charged,
+            },
+            state: FlightState::Sent,
+            charge: None,
+            receipt: None,
+            created: UnixMillis(9),
+        }
+    }
+
+    fn funding(channel: &Channel, txid: u8, inputs: &[u8]) -> ChannelTransaction {
+        ChannelTransaction {
+            txid: TxId([txid; 32]),
+            channel: channel.id,
+            purpose: Purpose::Funding { fee: amount(3) },
+            bytes: vec![txid],
+            inputs: inputs.iter().copied().map(outpoint).collect(),
+        }
+    }
+
+    fn opened(journal: &Journal, n: u8) -> Channel {
+        let channel = channel_of(n);
+        assert_eq!(journal.open_channel(&channel, &funding(&channel, n, &[n + 100]), &flight_of(&channel, 'a', 10)).unwrap(), Opening::New);
+        channel
+    }
+
+    #[test]
+    fn what_was_recorded_comes_back_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.sqlite");
+        let journal = Journal::open(&path).unwrap();
+        let channel = opened(&journal, 1);
+        drop(journal);
+        let journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.channels().unwrap(), [channel.clone()]);
+        let first = flight_of(&channel, 'a', 10);
+        assert_eq!(journal.in_flight(&channel.id).unwrap(), Some(first.clone()));
+        assert_eq!(journal.open_flight(&first.key).unwrap(), Some(first.clone()));
+        assert_eq!(journal.voucher(&channel.id, outpoint(1)).unwrap(), Some(voucher(10)));
+        assert_eq!(journal.channel_transactions(&channel.id).unwrap(), [funding(&channel, 1, &[101])]);
+        assert!(journal.locked().unwrap().contains(&outpoint(101)));
+        assert_eq!(journal.next_channel_key().unwrap(), 2);
+        let mut ended = channel.clone();
+        ended.account.charged = amount(4);
+        let charged = Flight { state: FlightState::Charged, charge: Some(amount(4)), receipt: Some("{}".into()), ..first };
+        let renewed = Renewed {
+            channel: channel.id,
+            method: "GET".into(),
+            url: "u".into(),
+            offer: json!({"o": 1}),
+            resource: None,
+            extensions: Map::new(),
+            until: UnixMillis(50),
+        };
+        let event = Event { at: UnixMillis(3), words: "it happened".into() };
+        assert!(journal.end_flight(&mut ended, &charged, Some(&renewed), Some(&event)).unwrap());
+        assert_eq!(journal.channel(&channel.id).unwrap(), Some(ended.clone()));
+        assert_eq!((ended.version, journal.in_flight(&channel.id).unwrap()), (2, None));
+        assert_eq!(journal.flights(&channel.id, 9).unwrap(), [charged]);
+        assert_eq!(journal.channel_events(&channel.id).unwrap(), [event]);
+        assert_eq!(journal.renewed("GET", "u", UnixMillis(49)).unwrap(), [renewed]);
+        for (method, url, now) in [("GET", "u", 50), ("POST", "u", 1), ("GET", "v", 1)] {
+            assert_eq!(journal.renewed(method, url, UnixMillis(now)).unwrap(), []);
+        }
+        journal.ask_first("GET", "u").unwrap();
+        assert_eq!(journal.renewed("GET", "u", UnixMillis(1)).unwrap(), []);
+    }
+
+    #[test]
+    fn a_lower_voucher_a_second_request_and_a_change_of_old_books_write_nothing() {
+        let journal = Journal::in_memory().unwrap();
+        let channel = opened(&journal, 1);
+        let second = flight_of(&channel, 'b', 20);
+        assert_eq!(journal.begin_flight(&mut channel.clone(), &second, None).unwrap(), Begun::InFlight);
+        let mut books = channel.clone();
+        let done = Flight { state: FlightState::Refused, ..flight_of(&channel, 'a', 10) };
+        assert!(journal.end_flight(&mut books, &done, None, None).unwrap());
+        assert_eq!(journal.begin_flight(&mut channel.clone(), &second, None).unwrap(), Begun::Moved, "on top of older books");
+        assert!(!journal.save_channel(&mut channel.clone(), None).unwrap());
+        let lower = flight_of(&channel, 'c', 9);
+        let mut low = books.clone();
+        low.account.signed = Some(voucher(9));
+        assert_eq!(journal.begin_flight(&mut low, &lower, None).unwrap(), Begun::Lower);
+        assert_eq!((journal.in_flight(&channel.id).unwrap(), journal.channel(&channel.id).unwrap()), (None, Some(books.clone())));
+        books.account.signed = Some(voucher(20));
+        assert_eq!(journal.begin_flight(&mut books, &second, None).unwrap(), Begun::New);
+        // The same identifier under another offer takes the place of its first attempt.
+        let again = Flight { attempt: Attempt { header: "newer".into(), ..second.attempt.clone() }, ..second };
+        assert_eq!(journal.begin_flight(&mut books, &again, None).unwrap(), Begun::New);
+        assert_eq!(journal.in_flight(&channel.id).unwrap(), Some(again));
+        assert_eq!(journal.channel(&channel.id).unwrap(), Some(books));
+    }
+
+    #[test]
+    fn coins_are_taken_once_whatever_pays_with_them() {
+        let journal = Journal::in_memory().unwrap();
+        let channel = opened(&journal, 1);
+        let other = channel_of(2);
+        let first = flight_of(&other, 'b', 10);
+        assert_eq!(journal.open_channel(&other, &funding(&other, 2, &[5, 101]), &first).unwrap(), Opening::InputTaken(outpoint(101)));
+        let same_key = Channel { key_index: 1, ..other.clone() };
+        assert_eq!(journal.open_channel(&same_key, &funding(&other, 2, &[5]), &first).unwrap(), Opening::KeyTaken);
+        // What takes the place of an opening may spend its coins; what is open is not replaced.
+        let replacing = Channel { replaces: Some(channel.id), ..other.clone() };
+        assert_eq!(journal.open_channel(&replacing, &funding(&other, 2, &[101]), &first).unwrap(), Opening::New);
+        assert_eq!(journal.channel(&channel.id).unwrap().unwrap().phase, Phase::Replaced);
+        let third = Channel { replaces: Some(channel.id), ..channel_of(3) };
+        let refused = journal.open_channel(&third, &funding(&third, 3, &[101]), &flight_of(&third, 'c', 10)).unwrap();
+        assert_eq!(refused, Opening::NotReplaceable);
+    }
+
+    #[test]
+    fn a_top_up_holds_its_coin_until_the_escrow_moves_without_it() {
+        let journal = Journal::in_memory().unwrap();
+        let mut channel = opened(&journal, 1);
+        let done = Flight { state: FlightState::Charged, ..flight_of(&channel, 'a', 10) };
+        assert!(journal.end_flight(&mut channel, &done, None, None).unwrap());
+        let top_up = |txid: u8, inputs: &[u8]| ChannelTransaction {
+            purpose: Purpose::TopUp { from: outpoint(1), to: outpoint(txid), takes: amount(1), added: amount(2), funding: amount(3) },
+            ..funding(&channel, txid, inputs)
+        };
+        let (first, same_coin, other_coin) = (top_up(11, &[50]), top_up(12, &[50]), top_up(13, &[51]));
+        let mut books = channel.clone();
+        let flight = flight_of(&channel, 'b', 10);
+        for ours in [&first, &same_coin, &other_coin] {
+            assert_eq!(journal.begin_flight(&mut books, &flight, Some(ours)).unwrap(), Begun::New);
+        }
+        let stolen = ChannelTransaction { txid: TxId([14; 32]), ..funding(&channel, 14, &[51]) };
+        assert_eq!(journal.begin_flight(&mut books.clone(), &flight, Some(&stolen)).unwrap(), Begun::InputTaken(outpoint(51)));
+        let mut locked: Vec<_> = journal.locked().unwrap().into_iter().collect();
+        locked.sort();
+        assert_eq!(locked, [outpoint(50), outpoint(51), outpoint(101)]);
+        let event = Event { at: UnixMillis(1), words: "moved".into() };
+        books.account.outpoint = outpoint(13);
+        assert!(journal.move_channel(&mut books, outpoint(1), other_coin.txid, &event).unwrap());
+        let locked = journal.locked().unwrap();
+        assert!(!locked.contains(&outpoint(50)) && locked.contains(&outpoint(51)), "the one that was accepted has spent its coin");
+        assert!(journal.was_left(&channel.id, outpoint(1)).unwrap() && !journal.was_left(&channel.id, outpoint(13)).unwrap());
+    }
+
+    #[test]
+    fn a_journal_of_before_channels_is_taken_over_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.sqlite");
+        drop(Journal::open(&path).unwrap());
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('payments', 'inputs')";
+        let names: Vec<String> = connection.prepare(tables).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        for name in names.iter().rev() {
+            connection.execute_batch(&format!("DROP TABLE {name}")).unwrap();
+        }
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        drop(connection);
+        let journal = Journal::open(&path).unwrap();
+        opened(&journal, 1);
+        assert_eq!(journal.history(9).unwrap(), []);
+        drop(journal);
+        assert_eq!(Journal::open(&path).unwrap().channels().unwrap().len(), 1);
+    }
+}
