@@ -67,10 +67,7 @@ async fn an_operator_sees_channels_and_claims_them() {
     assert_eq!(again.status.code(), Some(1), "on its way, or nothing is owed: {again:?}");
     let all = text(&kas402(gateway, &["claim", "--all"]).await);
     assert!(all.contains(&second.id().to_string()[..12]) && !all.contains(&id[..12]), "{all}");
-    world
-        .gateway
-        .until("claimed", async || number(&world.gateway.status().await["channels"]["unclaimedSompi"]) == 0)
-        .await;
+    world.gateway.until("claimed", async || number(&world.gateway.status().await["channels"]["unclaimedSompi"]) == 0).await;
 
     // Without a gateway the store tells the same, but for what only a node knows.
     let before = json(&world.gateway, &["channels", "show", &id, "--json"]).await;

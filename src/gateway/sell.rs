@@ -119,21 +119,23 @@ impl Paywall for Arc<Gateway> {
                 self.purchase(purchase).await
             }
             Ok(Verified::Channel(parts)) => {
-                let ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash } = *parts;
-                let (route, policy, request, reply) = (route.clone(), policy.clone(), request.clone(), reply.clone());
-                let sale = ChannelSale {
-                    payload,
-                    accepted,
-                    token,
-                    accept,
-                    price,
-                    identifier,
-                    identity,
-                    request_hash,
-                    route,
-                    policy,
-                    request,
-                    reply,
+                let sale = {
+                    let ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash } = *parts;
+                    let (route, policy, request, reply) = (route.clone(), policy.clone(), request.clone(), reply.clone());
+                    ChannelSale {
+                        payload,
+                        accepted,
+                        token,
+                        accept,
+                        price,
+                        identifier,
+                        identity,
+                        request_hash,
+                        route,
+                        policy,
+                        request,
+                        reply,
+                    }
                 };
                 match self.sell_from_channel(sale).await {
                     Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, &request, refusal).await),
