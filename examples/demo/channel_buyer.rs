@@ -9,6 +9,7 @@ use crate::{
 use async_trait::async_trait;
 use http::StatusCode;
 use kas402::{
+    chain::Chain,
     client::{
         channel::{ChannelError, ChannelPayer, ChannelPolicy, Channels, Charge, Cost, Pauses, Progress, Standing, Want, refund::Refunded},
         coins::CoinRules,
@@ -28,6 +29,7 @@ use std::{
 pub struct ChannelBuyer {
     payer: ChannelPayer,
     wire: Arc<Wire>,
+    chain: Arc<dyn Chain>,
 }
 
 /// A request that was charged to the channel.
@@ -98,7 +100,7 @@ impl ChannelBuyer {
         let terms = ChannelPolicy { max_locked: Some(most), ..ChannelPolicy::default() };
         let wire = Arc::new(Wire { exchange: Exchange::new(&patience), sent: Mutex::default() });
         let payer = ChannelPayer::new(channels, policy(&buyer.wallet, CEILING)?, terms).over(wire.clone(), Pauses::default());
-        Ok(Self { payer, wire })
+        Ok(Self { payer, wire, chain: node.chain.clone() })
     }
 
     /// Fetches and pays from the channel; every call is another purchase.
@@ -132,6 +134,15 @@ impl ChannelBuyer {
             Err(ChannelError::NotYet { timeout_daa, left_daa, .. }) => Ok(Err(TooEarly { timeout_daa, left_daa })),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Keeps an eye on the escrow until the buyer has followed it: a spend is then seen when it comes, and need not be searched
+    /// for afterwards.
+    pub fn watch(&self, id: &ChannelId) -> Result<(), Failure> {
+        let channel = self.standing(id)?.channel;
+        let (outpoint, script) = (channel.account.outpoint, channel.script());
+        drop(self.chain.watch_outpoint(outpoint, script.script_public_key(), Some(channel.known_daa)));
+        Ok(())
     }
 
     /// Follows the channel along the chain, without a request.

@@ -7,11 +7,16 @@ use crate::{
 };
 use kas402::{
     chain::Utxo,
-    client::channel::record::Channel,
+    client::channel::{record::Channel, refund::Refunded},
     gateway::channel::report::{ChannelView, MoveStateView, MoveView, PhaseView},
     protocol::{amount::Amount, ids::ChannelId},
 };
 use serde_json::Value;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Longest time until the buyer knows that it is time.
+const DUE: Duration = Duration::from_secs(10);
 
 impl ChannelStory<'_> {
     pub async fn ending(&mut self, id: &ChannelId, ledger: &ChannelLedger) -> Result<Ending, Failure> {
@@ -86,6 +91,23 @@ impl ChannelStory<'_> {
         let seen = seen.map_err(|_| Failure::new("Kaspa node", "the connection is over"))?;
         self.screen.done(since, &format!("{blocks} blocks at once, to DAA score {seen}: {what}"));
         Ok(())
+    }
+
+    /// The refund, which is due. Of blocks that were mined at once the node tells in any order: for a moment the buyer may
+    /// be told of an older one.
+    pub async fn take_back(&self, id: &ChannelId) -> Result<Refunded, Failure> {
+        let mut tip = self.node.chain.tip();
+        let due = async {
+            loop {
+                match self.buyer.refund(id).await? {
+                    Ok(refunded) => return Ok(refunded),
+                    Err(_) if tip.changed().await.is_err() => return Err(Failure::new("Kaspa node", "the connection is over")),
+                    Err(_) => {}
+                }
+            }
+        };
+        let refunded = timeout(DUE, due).await;
+        refunded.unwrap_or_else(|_| Err(self.wrong("the refund is not possible after the timeout")))
     }
 
     pub async fn balances(&self) -> Result<[Amount; 2], Failure> {

@@ -97,6 +97,7 @@ impl ChannelStory<'_> {
     async fn claim(&mut self, id: &ChannelId, ledger: &mut ChannelLedger) -> Result<(), Failure> {
         self.screen.step(8, "The gateway claims what it is owed, all at once");
         let short = &id.to_string()[..SHORT];
+        self.buyer.watch(id)?;
         let (owed, [_, seller]) = (self.shop.channel(id).await?.unclaimed, self.balances().await?);
         self.screen.request(&format!("kas402 claim {short}"));
         let began = Instant::now();
@@ -171,6 +172,7 @@ impl ChannelStory<'_> {
         let Err(early) = self.buyer.refund(id).await? else { return Err(self.wrong("the refund was possible before the timeout")) };
         let seconds = early.left_daa.div_ceil(DAA_PER_SECOND);
         self.screen.fact("too early", format!("the refund is for blocks after DAA score {}, in {seconds} s", early.timeout_daa));
+        self.buyer.watch(id)?;
         let window = early.timeout_daa.saturating_sub(shop::CLAIM_BEFORE_SECONDS * DAA_PER_SECOND);
         self.mine_to(window, "the refund comes near").await?;
         let owed = self.shop.channel(id).await?;
@@ -187,7 +189,7 @@ impl ChannelStory<'_> {
         self.mine_to(early.timeout_daa + 1, "it is time").await?;
         let [before, _] = self.balances().await?;
         let began = Instant::now();
-        let Ok(refunded) = self.buyer.refund(id).await? else { return Err(self.wrong("the refund is not possible after the timeout")) };
+        let refunded = self.take_back(id).await?;
         let took = began.elapsed();
         let [after, _] = self.balances().await?;
         if after.checked_sub(before) != Some(refunded.amount) || view.funding != plus(refunded.amount, refunded.fee) {

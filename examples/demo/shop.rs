@@ -64,6 +64,7 @@ pub fn yaml(address: &str, seller: &Wallet, node: &str, upstream: &str) -> Strin
            refund_horizon_seconds: 120\n  \
            refund_epoch_seconds: 1\n  \
            refund_lead_seconds: 30\n  \
+           confirmations: 2\n  \
            claims: {{before_refund_seconds: {CLAIM_BEFORE_SECONDS}}}\n\
          limits: {{final_depth: 100}}\n\
          routes:\n  \
