@@ -220,7 +220,9 @@ impl Gateway {
                 Ok(_) => {}
                 Err(Unclaimed::Sent(_) | Unclaimed::Unknown | Unclaimed::Closed | Unclaimed::Nothing) => {}
                 Err(Unclaimed::Unfunded | Unclaimed::Uncovered | Unclaimed::NotYet) => {}
-                Err(error @ (Unclaimed::Uneconomic(_) | Unclaimed::NoKey(_))) => self.give_up_for_now(id, &error).await,
+                Err(error @ (Unclaimed::Uneconomic(_) | Unclaimed::NoKey(_) | Unclaimed::Rejected(_))) => {
+                    self.give_up_for_now(id, &error).await
+                }
                 Err(error) => {
                     tracing::warn!(channel = %id, %error, "not claimed: tried again");
                     return self.look_again(id);

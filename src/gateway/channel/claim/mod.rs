@@ -139,9 +139,10 @@ impl Gateway {
         let claim = async move {
             let claimed = gateway.claim_alone(&id, wanted).await;
             if claimed.is_err()
+                && wanted != Wanted::Due
                 && let Ok(Some(record)) = gateway.ask(gateway.store.channel(&id)).await
             {
-                // While somebody had the turn the claimer left the channel to them.
+                // While an operator had the turn the claimer left the channel to them; its own failures it knows.
                 gateway.consider_claim(&record);
             }
             claimed

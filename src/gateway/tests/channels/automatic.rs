@@ -247,3 +247,37 @@ async fn a_busy_channel_is_claimed_between_two_requests() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(3 * KAS)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_the_store_fails_is_tried_every_few_seconds_and_not_at_once() {
+    let world = World::new(automatic()).await;
+    let record = world.open(1).await;
+    world.life.refuses("built", true);
+    world.charge(&record.id, 3 * KAS).await;
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let tried = world.life.steps().iter().filter(|step| **step == "built").count();
+    assert!((5..=15).contains(&tried), "{tried} in a minute");
+    world.life.refuses("built", false);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(3 * KAS)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_could_not_claim_the_claimer_looks_at_again() {
+    let world = World::new(automatic()).await;
+    let record = world.open(1).await;
+    let (lease, held, terms) = world.request(&record.id, 3 * KAS).await;
+    let (gateway, id) = (world.gateway.clone(), record.id);
+    let asked = tokio::spawn(async move { gateway.claim_channel(&id, Wanted::Asked).await.is_ok() });
+    world.settle().await;
+    // It becomes due while the operator has the turn, and the operator's claim fails.
+    world.life.refuses("lease", true);
+    world.life.refuses("built", true);
+    let charged = world.commit(lease, &held, terms).await;
+    world.gateway.channel_changed(&charged);
+    assert!(!asked.await.unwrap());
+    world.life.refuses("lease", false);
+    world.life.refuses("built", false);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(3 * KAS)).await;
+}

@@ -13,7 +13,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use kaspa_consensus_core::tx::{ScriptPublicKey, Transaction};
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 use tokio::sync::watch;
 
 /// Before the step, or after it was done and before anybody was told.
@@ -43,6 +46,8 @@ struct State {
     /// Writes and submits so far.
     steps: Vec<&'static str>,
     mishap: Option<(usize, When, Mishap)>,
+    /// Steps of these names fail before they do anything.
+    refuses: BTreeSet<&'static str>,
     followed: Vec<TxId>,
     watched: Vec<Outpoint>,
 }
@@ -51,6 +56,12 @@ impl Life {
     /// What happens at the step of this number, from 0.
     pub fn meets(&self, step: usize, when: When, mishap: Mishap) {
         self.state.lock().unwrap().mishap = Some((step, when, mishap));
+    }
+
+    /// Whether steps of this name fail.
+    pub fn refuses(&self, name: &'static str, yes: bool) {
+        let mut state = self.state.lock().unwrap();
+        let _ = if yes { state.refuses.insert(name) } else { state.refuses.remove(name) };
     }
 
     pub fn is_dead(&self) -> bool {
@@ -72,7 +83,7 @@ impl Life {
 
     /// `failed` is what whoever asked is told of an error.
     async fn step<T>(&self, name: &'static str, does: impl Future<Output = T>, failed: impl FnOnce(When) -> T) -> T {
-        let mishap = {
+        let (mishap, refused) = {
             let mut state = self.state.lock().unwrap();
             let number = state.steps.len();
             let mishap = state.mishap.filter(|(at, ..)| *at == number).map(|(_, when, mishap)| (when, mishap));
@@ -80,10 +91,10 @@ impl Life {
             if !state.dead {
                 state.steps.push(name);
             }
-            mishap
+            (mishap, state.refuses.contains(name))
         };
         self.alive().await;
-        if mishap == Some((When::Before, Mishap::Error)) {
+        if refused || mishap == Some((When::Before, Mishap::Error)) {
             return failed(When::Before);
         }
         let done = does.await;
