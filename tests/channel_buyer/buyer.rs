@@ -154,6 +154,11 @@ impl Buyer {
         Self::of(setup, self.chain.clone(), self.counter.clone(), self.folder.clone(), self.base.clone(), None)
     }
 
+    /// The same wallet with another copy of its journal.
+    pub fn restarted_in(&self, folder: Arc<TempDir>, setup: Setup) -> Self {
+        Self::of(setup, self.chain.clone(), self.counter.clone(), folder, self.base.clone(), None)
+    }
+
     /// Another client over the same journal.
     pub fn again(&self, setup: Setup) -> Self {
         let (journal, chain, counter, folder) = (self.journal.clone(), self.chain.clone(), self.counter.clone(), self.folder.clone());

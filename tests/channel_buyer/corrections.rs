@@ -11,7 +11,7 @@ use kas402::{
     },
     protocol::refusal::Code,
 };
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 fn short() -> Setup {
     Setup { total: Duration::from_millis(150), ..Setup::default() }
@@ -21,14 +21,17 @@ fn short() -> Setup {
 async fn a_journal_from_yesterday_is_brought_up_to_date_by_vouchers_of_its_own() {
     let buyer = Buyer::new(Setup::default());
     buyer.pay("/pay/1000000/1000").await;
-    let (file, copy) = (buyer.folder.path().join("journal.sqlite"), buyer.folder.path().join("copy"));
-    std::fs::copy(&file, &copy).unwrap();
+    // Through SQLite: what was written last lies in the log beside the file.
+    let yesterday = Arc::new(tempfile::tempdir().unwrap());
+    let copy = yesterday.path().join("journal.sqlite");
+    let journal = rusqlite::Connection::open(buyer.folder.path().join("journal.sqlite")).unwrap();
+    journal.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).unwrap();
     for _ in 0..5 {
         buyer.pay("/pay/1000000/700000").await;
     }
     let today = buyer.channel().account;
-    std::fs::copy(&copy, &file).unwrap();
-    let old = buyer.restarted(Setup::default());
+    let old = buyer.restarted_in(yesterday, Setup::default());
     assert!(old.channel().account.charged < today.charged);
     old.pay("/pay/1000000/1000").await;
     let account = old.channel().account;
