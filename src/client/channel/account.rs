@@ -117,6 +117,15 @@ impl Account {
         (voucher.amount >= self.signed_amount()).then_some(Self { signed: Some(voucher), ..self })
     }
 
+    /// The books when a voucher of ours turns up that they do not remember: an old copy. What it authorised counts.
+    pub fn recall(self, forgotten: SignedVoucher) -> Self {
+        if forgotten.amount <= self.signed_amount() {
+            return self;
+        }
+        let open = forgotten.amount.checked_sub(self.active()).unwrap_or(Amount::ZERO);
+        Self { signed: Some(forgotten), unknown: self.unknown.max(open), ..self }
+    }
+
     /// The books after a request was given up without knowing whether it was charged.
     pub fn given_up(self, ceiling: Amount) -> Self {
         // A sum beyond any amount of money bounds nothing anyway; what was signed does.
@@ -182,17 +191,15 @@ impl Account {
             return Err(Lie::Voucher);
         }
         let charged = channel.charged_cumulative_amount;
-        // A voucher of ours that we do not remember: the journal is an old copy, and what it authorised counts.
-        let forgotten = held.filter(|held| held.amount > self.signed_amount());
-        let most = match forgotten {
-            Some(held) => self.claimed.checked_add(held.amount).ok_or(Lie::Sums)?,
-            None => self.most(more)?,
-        };
+        let recalled = held.map_or(self, |held| self.recall(held));
+        let most = recalled.most(more)?;
         if charged < self.charged || charged > most {
             return Err(Lie::Charged { told: charged, least: self.charged, most });
         }
         let found = charged.checked_sub(self.charged).expect("compared above");
-        Ok(Self { charged, signed: forgotten.or(self.signed), ..self.taken_up(found) })
+        // Who remembers the latest voucher tells of the latest charge: nothing stays open.
+        let unknown = if recalled.signed == self.signed { recalled.taken_up(found).unknown } else { Amount::ZERO };
+        Ok(Self { charged, unknown, ..recalled })
     }
 
     /// The books after the chain showed a claim. `more` as above; `signed` is the highest voucher for the new outpoint, if any.
@@ -263,4 +270,104 @@ fn same(equal: bool, what: &'static str) -> Result<(), Lie> {
 
 fn equal(told: Amount, known: Amount, lie: fn(Amount, Amount) -> Lie) -> Result<(), Lie> {
     if told == known { Ok(()) } else { Err(lie(told, known)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{SchnorrSignature, TxId};
+
+    fn amount(sompi: u64) -> Amount {
+        Amount::from_sompi(sompi).unwrap()
+    }
+
+    fn outpoint(n: u8) -> Outpoint {
+        Outpoint { txid: TxId([n; 32]), index: 1 }
+    }
+
+    fn voucher(sompi: u64) -> SignedVoucher {
+        SignedVoucher { amount: amount(sompi), signature: SchnorrSignature([1; 64]) }
+    }
+
+    /// `funding, charged, claimed, signed, unknown`
+    fn account([funding, charged, claimed, signed, unknown]: [u64; 5]) -> Account {
+        Account {
+            outpoint: outpoint(1),
+            funding: amount(funding),
+            charged: amount(charged),
+            claimed: amount(claimed),
+            signed: (signed > 0).then(|| voucher(signed)),
+            unknown: amount(unknown),
+        }
+    }
+
+    fn sums(account: Account) -> [u64; 5] {
+        let Account { funding, charged, claimed, unknown, .. } = account;
+        [funding.sompi(), charged.sompi(), claimed.sompi(), account.signed_amount().sompi(), unknown.sompi()]
+    }
+
+    #[test]
+    fn what_is_due_covers_the_request_and_never_falls() {
+        for (books, ceiling, expect) in [
+            ([1_000, 0, 0, 0, 0], 70, Some(70)),
+            ([1_000, 30, 0, 70, 0], 70, Some(100)),
+            ([1_000, 30, 0, 200, 0], 70, Some(200)),
+            ([1_000, 230, 200, 0, 0], 70, Some(100)),
+            ([1_000, 30, 0, 70, 0], 870, Some(900)),
+            ([1_000, 30, 0, 70, 0], 871, None),
+            ([1_000, 30, 0, 901, 0], 1, None),
+        ] {
+            let due = account(books).due(amount(ceiling), amount(100));
+            assert_eq!(due.ok().map(Amount::sompi), expect, "{books:?} {ceiling}");
+        }
+        let due = account([1_000, 30, 0, 70, 0]).due(amount(871), amount(100));
+        assert_eq!(due, Err(Due::Exhausted { left: amount(870), needed: amount(871) }));
+        assert_eq!(account([1_000, 30, 0, 70, 0]).sign(voucher(69)), None);
+        assert_eq!(account([1_000, 30, 0, 70, 0]).sign(voucher(70)).map(sums), Some([1_000, 30, 0, 70, 0]));
+    }
+
+    #[test]
+    fn a_claim_takes_what_is_owed_and_what_may_have_been_charged_without_a_receipt() {
+        for (books, more, taken, expect) in [
+            ([1_000, 30, 0, 70, 0], 0, 30, Ok([970, 30, 30, 0, 0])),
+            ([1_000, 30, 0, 70, 0], 0, 20, Ok([980, 30, 20, 0, 0])),
+            ([1_000, 30, 0, 70, 0], 0, 31, Err(30)),
+            ([1_000, 30, 0, 70, 25], 0, 55, Ok([945, 55, 55, 0, 0])),
+            ([1_000, 30, 0, 70, 25], 0, 56, Err(55)),
+            ([1_000, 30, 0, 70, 90], 0, 70, Ok([930, 70, 70, 0, 0])),
+            ([1_000, 30, 0, 70, 90], 0, 71, Err(70)),
+            ([1_000, 30, 0, 70, 0], 40, 70, Ok([930, 70, 70, 0, 0])),
+            ([1_000, 230, 200, 70, 0], 0, 30, Ok([970, 230, 230, 0, 0])),
+            ([1_000, 230, 200, 70, 0], 0, 31, Err(30)),
+        ] {
+            let to = Continuation { outpoint: outpoint(2), funding: amount(1_000 - taken), taken: amount(taken) };
+            let got = account(books).continued(to, amount(more), None);
+            let owed = |owed| Lie::TookTooMuch { taken: amount(taken), owed: amount(owed) };
+            assert_eq!(got.map(sums), expect.map_err(owed), "{books:?} {more} {taken}");
+        }
+        let to = Continuation { outpoint: outpoint(2), funding: amount(900), taken: amount(100) };
+        assert_eq!(sums(account([1_000, 30, 0, 100, 0]).overtaken(to)), [900, 100, 100, 0, 0]);
+        let topped_up = account([1_000, 30, 0, 70, 5]).topped_up(outpoint(2), amount(1_470), amount(30), Some(voucher(9)));
+        assert_eq!(topped_up.map(sums), Ok([1_470, 30, 30, 9, 0]));
+    }
+
+    #[test]
+    fn a_forgotten_voucher_counts_and_a_known_one_changes_nothing() {
+        for (books, sompi, expect) in [
+            ([1_000, 30, 0, 70, 5], 70, [1_000, 30, 0, 70, 5]),
+            ([1_000, 30, 0, 70, 5], 60, [1_000, 30, 0, 70, 5]),
+            ([1_000, 30, 0, 70, 5], 400, [1_000, 30, 0, 400, 370]),
+            ([1_000, 230, 200, 0, 0], 90, [1_000, 230, 200, 90, 60]),
+        ] {
+            assert_eq!(sums(account(books).recall(voucher(sompi))), expect, "{books:?} {sompi}");
+        }
+    }
+
+    #[test]
+    fn requests_given_up_and_taken_up_again_leave_no_trace() {
+        let books = account([1_000, 30, 0, 70, 5]);
+        assert_eq!(sums(books.given_up(amount(40)))[4], 45);
+        assert_eq!(books.given_up(amount(40)).taken_up(amount(40)), books);
+        assert_eq!(sums(books.taken_up(amount(40)))[4], 0, "never below nothing");
+    }
 }

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     binding::escrow_v1::{
-        EscrowScript,
-        spend::{Continuation, ContinuationError, Escrow, SpendFacts, check_spend},
+        EscrowScript, SignedVoucher,
+        spend::{Continuation, ContinuationError, Escrow, SpendFacts, check_spend, claimed_voucher},
     },
     chain::{Chain, ChainError, OutpointStatus, Utxo},
     client::paid::{Edge, Step},
@@ -150,7 +150,12 @@ impl Channels {
         // The bound on what it took is the books' to judge, which know what is still open.
         let anything = Amount::from_sompi(MAX_SOMPI).expect("the maximum is an amount");
         match check_spend(&facts, Escrow { script, outpoint, funding }, anything) {
-            Ok(to) => Ok(Some(Found::Claim { by, to, daa_score })),
+            Ok(to) => {
+                let spend = accepted.inputs.iter().find(|input| input.outpoint == outpoint);
+                let voucher = spend.and_then(|input| claimed_voucher(&input.signature_script));
+                let voucher = voucher.filter(|voucher| voucher.verify(script, outpoint));
+                Ok(Some(Found::Claim { by, to, daa_score, voucher }))
+            }
             Err(ContinuationError::NotContinued) => {
                 Ok(Some(Found::Closed { by, words: format!("spent by {by}, which does not continue it") }))
             }
@@ -185,7 +190,7 @@ impl Channels {
             _ => None,
         });
         let taken = channel.account.funding.checked_sub(amount).unwrap_or(Amount::ZERO);
-        let claim = Found::Claim { by: outpoint.txid, to: Continuation { outpoint, funding: amount, taken }, daa_score };
+        let claim = Found::Claim { by: outpoint.txid, to: Continuation { outpoint, funding: amount, taken }, daa_score, voucher: None };
         Ok(Some(top_up.unwrap_or(claim)))
     }
 
@@ -206,8 +211,10 @@ impl Channels {
                 let words = format!("top-up {by}: {} at {to}", funding.to_kas());
                 (by, before.topped_up(to, funding, takes, signed(to)?), words)
             }
-            Found::Claim { by, to, daa_score } => {
+            Found::Claim { by, to, daa_score, voucher } => {
                 channel.known_daa = daa_score;
+                // The claim shows what was signed for it, also to a journal that is an old copy.
+                let before = voucher.map_or(before, |voucher| before.recall(voucher));
                 let words = format!("claim {by} took {}, {} at {}", to.taken.to_kas(), to.funding.to_kas(), to.outpoint);
                 let judged = before.continued(to, more, signed(to.outpoint)?);
                 if let Err(lie @ Lie::TookTooMuch { .. }) = judged {
@@ -241,7 +248,7 @@ impl Channels {
 
 /// What became of the escrow at the outpoint of the books.
 enum Found {
-    Claim { by: TxId, to: Continuation, daa_score: u64 },
+    Claim { by: TxId, to: Continuation, daa_score: u64, voucher: Option<SignedVoucher> },
     TopUp { by: TxId, to: Outpoint, takes: Amount, funding: Amount, daa_score: u64 },
     Closed { by: TxId, words: String },
 }

@@ -14,6 +14,7 @@ pub use continuation::{Continuation, ContinuationError, SpendFacts, check_contin
 pub use refund::{RefundPlan, plan_refund, refund_matured};
 pub use rules::SpendRules;
 pub use top_up::{CheckedTopUp, Coin, TopUpPlan, check_top_up, plan_top_up};
+pub use witness::claimed_voucher;
 
 use super::script::EscrowScript;
 use crate::protocol::{amount::Amount, ids::Outpoint};

@@ -1,6 +1,9 @@
 //! Signature scripts of the escrow's two spends (PROTOCOL section 5).
 
-use crate::{binding::escrow_v1::voucher::SignedVoucher, protocol::ids::SchnorrSignature};
+use crate::{
+    binding::escrow_v1::voucher::SignedVoucher,
+    protocol::{amount::Amount, ids::SchnorrSignature},
+};
 use kaspa_consensus_core::hashing::sighash_type::SIG_HASH_ALL;
 use kaspa_txscript::opcodes::codes::{OpData8, OpData64, OpData65, OpFalse, OpPushData2, OpTrue};
 
@@ -14,6 +17,15 @@ pub(super) fn claim(server: &SchnorrSignature, voucher: &SignedVoucher, redeem: 
     script.push(OpFalse);
     push_redeem(&mut script, redeem);
     script
+}
+
+/// The voucher in the witness of a claim: what its client once signed, for whoever forgot.
+pub fn claimed_voucher(script: &[u8]) -> Option<SignedVoucher> {
+    let (signature, rest) = script.strip_prefix(&[OpData65])?.split_at_checked(65)?.1.strip_prefix(&[OpData64])?.split_at_checked(64)?;
+    let (amount, rest) = rest.strip_prefix(&[OpData8])?.split_at_checked(8)?;
+    let amount = Amount::from_sompi(u64::from_le_bytes(amount.try_into().ok()?)).ok()?;
+    let signature = SchnorrSignature(signature.try_into().ok()?);
+    (rest.first() == Some(&OpFalse)).then_some(SignedVoucher { amount, signature })
 }
 
 /// `push(client signature, ALL) 1 push(redeem script)`.

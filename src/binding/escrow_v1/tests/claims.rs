@@ -4,7 +4,7 @@ use super::world::*;
 use crate::{
     binding::escrow_v1::{
         EscrowScript,
-        spend::{Continuation, ContinuationError, Escrow, SpendError, check_continuation, plan_claim, reserve},
+        spend::{Continuation, ContinuationError, Escrow, SpendError, check_continuation, claimed_voucher, plan_claim, reserve},
     },
     protocol::amount::Amount,
 };
@@ -53,6 +53,26 @@ fn the_witness_is_laid_out_as_the_given_sample() {
     found[1..65].fill(0xab);
     found[67..131].fill(0xcd);
     assert_eq!(hex::encode(found), expect);
+}
+
+#[test]
+fn the_voucher_of_a_claim_is_read_from_its_witness() {
+    let script = script();
+    let witness = claim(&script, VOUCHER).inputs[0].signature_script.clone();
+    let read = claimed_voucher(&witness).unwrap();
+    assert_eq!(read, voucher(&script, escrow(&script, FUNDING).outpoint, VOUCHER));
+    assert!(read.verify(&script, escrow(&script, FUNDING).outpoint));
+    for at in [0, 66, 131, 140] {
+        let mut other = witness.clone();
+        other[at] ^= 1;
+        assert_eq!(claimed_voucher(&other), None, "byte {at}");
+    }
+    for length in [0, 1, 66, 100, 131, 139, 140] {
+        assert_eq!(claimed_voucher(&witness[..length]), None, "{length} bytes");
+    }
+    let mut greedy = witness;
+    greedy[132..140].fill(0xff);
+    assert_eq!(claimed_voucher(&greedy), None, "no amount of money");
 }
 
 #[test]
