@@ -3,11 +3,12 @@
 //! Exit codes: 0 every claim that was possible and worth it is sent, or there is none; 1 a claim failed; 2 a mistake in how it was asked.
 
 use super::{
-    channels::{Cell, find, inked, number, plain, print_json, short, table, usage, views},
+    channels::{find, print_json, short, usage, views},
     fail,
     operator::{AskError, Operator, Which},
     paint::Paint,
     say,
+    table::{Cell, inked, number, plain, table},
 };
 use crate::{
     gateway::channel::report::{ChannelView, Outcome},

@@ -15,6 +15,7 @@ mod operator;
 pub mod paint;
 pub mod pay;
 pub mod run;
+mod table;
 pub mod wallet;
 
 use clap::{Parser, Subcommand};

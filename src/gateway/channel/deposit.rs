@@ -366,6 +366,7 @@ impl Gateway {
         };
         // From now on the claimer counts how long it is not accepted.
         self.channel_changed(&built);
+        self.metrics.claims.built.inc();
         crash::point("top_up_built");
         let outcome = self.chain.submit(&signed.transaction).await;
         crash::point("top_up_submitted");

@@ -259,9 +259,8 @@ impl Gateway {
         drop(place);
         match &outcome {
             SubmitOutcome::New | SubmitOutcome::Known => tracing::debug!(channel = %record.id, %txid, ?outcome, "sent"),
-            SubmitOutcome::Unknown(reason) | SubmitOutcome::Unavailable(reason) => {
-                tracing::warn!(channel = %record.id, %txid, reason, "sent, outcome unknown");
-            }
+            SubmitOutcome::Unknown(reason) => tracing::warn!(channel = %record.id, %txid, reason, "sent, outcome unknown"),
+            SubmitOutcome::Unavailable(reason) => tracing::debug!(channel = %record.id, %txid, reason, "not sent"),
             SubmitOutcome::Rejected(reason) => {
                 tracing::error!(channel = %record.id, %txid, reason, "the network proves that this transaction can never be valid");
                 if *txid == record.deposit.outpoint.txid && record.deposit.funded_daa.is_none() {

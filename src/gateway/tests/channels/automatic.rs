@@ -237,20 +237,7 @@ async fn a_busy_channel_is_claimed_between_two_requests() {
     let record = world.open(1).await;
     let (lease, held, terms) = world.request(&record.id, 3 * KAS).await;
     // Due by a charge before; here by the age that comes during the request.
-    let charge = Charge {
-        commitment: commitment(&held, &terms, sompi(3 * KAS), sompi(3 * KAS)),
-        charge: sompi(3 * KAS),
-        charged_before: sompi(0),
-        claimed: sompi(0),
-        status: 200,
-        response: None,
-        terms,
-    };
-    let ChannelStep::Done(charged) =
-        world.store.advance_channel(&lease, ChannelFact::Committed(Box::new(charge)), world.now()).await.unwrap()
-    else {
-        panic!("not charged")
-    };
+    let charged = world.commit(lease, &held, terms).await;
     // The next request is faster.
     let (next, ..) = world.request(&record.id, KAS).await;
     world.gateway.channel_changed(&charged);

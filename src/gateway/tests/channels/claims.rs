@@ -239,25 +239,11 @@ async fn a_claim_waits_for_the_request_that_runs_and_goes_before_the_next() {
     let waiting = tokio::spawn(async move { gateway.claim_channel(&id, Wanted::Asked).await });
     world.settle().await;
     assert_eq!(world.record(&id).await.moves, []);
-    let charged_after = sompi(4 * KAS);
-    let charge = Charge {
-        commitment: commitment(&record, &terms, sompi(KAS), charged_after),
-        charge: sompi(KAS),
-        charged_before: record.parts.charged,
-        claimed: record.parts.claimed,
-        status: 200,
-        response: None,
-        terms,
-    };
-    let ChannelStep::Done(record) =
-        world.store.advance_channel(&lease, ChannelFact::Committed(Box::new(charge)), world.now()).await.unwrap()
-    else {
-        panic!("not charged")
-    };
+    let record = world.commit(lease, &record, terms).await;
     let began = tokio::time::Instant::now();
     world.gateway.channel_changed(&record);
     let report = waiting.await.unwrap().unwrap();
-    assert_eq!((report.takes, began.elapsed()), (charged_after, std::time::Duration::ZERO), "with that request, at once");
+    assert_eq!((report.takes, began.elapsed()), (sompi(4 * KAS), std::time::Duration::ZERO), "with that request, at once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,8 +56,7 @@ impl Life {
             }
             2 => {
                 let claimed = self.world.gateway.claim_channel(&self.id, Wanted::Asked).await;
-                // What the gateway builds the store takes.
-                assert!(!matches!(claimed, Err(Unclaimed::Refused)), "{record:#?}");
+                assert!(!matches!(claimed, Err(Unclaimed::Refused)), "what the gateway builds the store takes: {record:#?}");
             }
             3 if record.phase() == Phase::Idle && record.active() > sompi(KAS / 20) => {
                 let coin = Outpoint { txid: TxId([u8::try_from(self.dice.roll(250)).unwrap(); 32]), index: 7 };

@@ -204,18 +204,29 @@ impl World {
 
     /// One request, served and charged in full.
     pub async fn charge(&self, id: &ChannelId, amount: u64) -> Arc<ChannelRecord> {
-        let record = self.try_charge(id, amount).await.expect("the channel takes a charge");
+        let (lease, record, terms) = self.request(id, amount).await;
+        let record = self.commit(lease, &record, terms).await;
         self.gateway.channel_changed(&record);
         record
     }
 
-    async fn try_charge(&self, id: &ChannelId, amount: u64) -> Option<Arc<ChannelRecord>> {
-        let (lease, record, terms) = self.request(id, amount).await;
-        let charged_after = record.parts.charged.checked_add(sompi(amount)).unwrap();
-        let commitment = commitment(&record, &terms, sompi(amount), charged_after);
+    /// Charges a request that holds the channel in full.
+    pub async fn commit(&self, lease: Lease, record: &ChannelRecord, terms: ChargeTerms) -> Arc<ChannelRecord> {
+        let charged_after = record.parts.charged.checked_add(terms.ceiling).unwrap();
+        let commitment = Commitment {
+            channel: record.id,
+            request_hash: terms.request_hash,
+            requirements_hash: terms.requirements_hash,
+            outpoint: terms.outpoint,
+            voucher: terms.voucher,
+            charge: terms.ceiling,
+            charged_before: record.parts.charged,
+            charged_after,
+            claimed: record.parts.claimed,
+        };
         let charge = Charge {
-            commitment,
-            charge: sompi(amount),
+            commitment: commitment.id(),
+            charge: terms.ceiling,
             charged_before: record.parts.charged,
             claimed: record.parts.claimed,
             status: 200,
@@ -223,8 +234,8 @@ impl World {
             terms,
         };
         match self.store.advance_channel(&lease, ChannelFact::Committed(Box::new(charge)), self.now()).await.unwrap() {
-            ChannelStep::Done(record) => Some(record),
-            ChannelStep::Refused | ChannelStep::Stale => None,
+            ChannelStep::Done(record) => record,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -353,26 +364,6 @@ impl World {
 pub fn voucher(record: &ChannelRecord, amount: Amount) -> SignedVoucher {
     let seed = record.config.salt.0[0];
     SignedVoucher::sign(&EscrowScript::of(&record.config).unwrap(), record.outpoint, amount, sign(seed))
-}
-
-pub fn commitment(
-    record: &ChannelRecord,
-    terms: &ChargeTerms,
-    charge: Amount,
-    charged_after: Amount,
-) -> crate::protocol::ids::CommitmentId {
-    let commitment = Commitment {
-        channel: record.id,
-        request_hash: terms.request_hash,
-        requirements_hash: terms.requirements_hash,
-        outpoint: terms.outpoint,
-        voucher: terms.voucher,
-        charge,
-        charged_before: charged_after.checked_sub(charge).unwrap(),
-        charged_after,
-        claimed: record.parts.claimed,
-    };
-    commitment.id()
 }
 
 /// What is sold does not matter here; how it is claimed does.
