@@ -7,7 +7,8 @@
 //!
 //! Payments from channels are in the same file ([`channels`]), so that coins, too, are taken only once.
 //!
-//! Calls block for the duration of a disk write.
+//! Calls block for the duration of a disk write. What was written last lies in a log beside the file (`-wal`) while a process
+//! has it open, and after a crash until the next one does: a copy takes both.
 
 mod channels;
 

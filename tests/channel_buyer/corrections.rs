@@ -11,7 +11,7 @@ use kas402::{
     },
     protocol::refusal::Code,
 };
-use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::time::Duration;
 
 fn short() -> Setup {
     Setup { total: Duration::from_millis(150), ..Setup::default() }
@@ -21,17 +21,12 @@ fn short() -> Setup {
 async fn a_journal_from_yesterday_is_brought_up_to_date_by_vouchers_of_its_own() {
     let buyer = Buyer::new(Setup::default());
     buyer.pay("/pay/1000000/1000").await;
-    // Through SQLite: what was written last lies in the log beside the file.
-    let yesterday = Arc::new(tempfile::tempdir().unwrap());
-    let copy = yesterday.path().join("journal.sqlite");
-    let journal = rusqlite::Connection::open(buyer.folder.path().join("journal.sqlite")).unwrap();
-    journal.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let copy = buyer.copied();
     for _ in 0..5 {
         buyer.pay("/pay/1000000/700000").await;
     }
     let today = buyer.channel().account;
-    let old = buyer.restarted_in(yesterday, Setup::default());
+    let old = buyer.restored(copy, Setup::default());
     assert!(old.channel().account.charged < today.charged);
     old.pay("/pay/1000000/1000").await;
     let account = old.channel().account;
@@ -81,8 +76,7 @@ async fn claims_are_followed_one_by_one_and_a_reorganisation_does_not_turn_the_b
     buyer.pay("/pay/5000000/5000000").await;
     let id = buyer.id();
     // A copy sleeps while the other two claims are made.
-    let (file, copy) = (buyer.folder.path().join("journal.sqlite"), buyer.folder.path().join("copy"));
-    std::fs::copy(&file, &copy).unwrap();
+    let copy = buyer.copied();
     for _ in 0..2 {
         buyer.counter.till.claim(&id).await;
         buyer.pay("/pay/5000000/5000000").await;
@@ -97,8 +91,7 @@ async fn claims_are_followed_one_by_one_and_a_reorganisation_does_not_turn_the_b
     assert_eq!(buyer.sync(&id).await.unwrap().account, now);
     buyer.agrees().await;
 
-    std::fs::copy(&copy, &file).unwrap();
-    let asleep = buyer.restarted(Setup::default());
+    let asleep = buyer.restored(copy, Setup::default());
     // What this copy does not remember to have signed, the claims themselves show.
     assert_eq!(asleep.sync(&id).await.unwrap().account, now);
     asleep.pay("/pay/5000000/1000").await;
