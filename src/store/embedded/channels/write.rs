@@ -69,7 +69,8 @@ pub(super) enum OpenedAs {
 
 impl Write {
     pub fn of(before: &ChannelRecord, revision: u64, after: &ChannelRecord) -> Self {
-        let chain = (&before.deposit, &before.moves, before.closure) != (&after.deposit, &after.moves, after.closure);
+        let parts = |record: &ChannelRecord| (record.before, record.closure);
+        let chain = before.deposit != after.deposit || before.moves != after.moves || parts(before) != parts(after);
         Self {
             sequence: before.sequence,
             revision,
