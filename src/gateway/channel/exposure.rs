@@ -119,6 +119,10 @@ impl Sums {
     }
 
     fn replace(&mut self, record: &ChannelRecord, sompi: u64) {
+        // The charge of a whole ceiling, which was counted when it was admitted.
+        if self.channels.get(&record.id).map_or(0, |share| share.sompi) == sompi {
+            return;
+        }
         let share = self.channels.remove(&record.id).unwrap_or_else(|| Share {
             sompi: 0,
             payer: record.config.client_public_key,
