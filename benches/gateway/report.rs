@@ -95,7 +95,7 @@ impl Report {
     }
 
     pub fn channels(&mut self, measured: Measured) {
-        let Measured { channels, blocks, verifications, request_bytes, sync_us } = measured;
+        let Measured { channels, blocks, verifications, request_bytes, sync_us, steps } = measured;
         let of = |field: fn(&Verification) -> f64| verifications.iter().map(field).collect::<Vec<_>>();
         let (signatures, vouchers) = (of(|one| one.signature), of(|one| one.voucher));
         let (signature, voucher) = (median(&signatures), median(&vouchers));
@@ -123,18 +123,23 @@ impl Report {
             "channels": channels, "request_bytes": request_bytes, "fdatasync_us": sync_us,
             "schnorr_us": { "median": signature, "rounds": signatures }, "voucher_us": { "median": voucher, "rounds": vouchers },
         });
+        self.steps("channels_steps", "a request paid by voucher", &steps, steps.iter().map(|(_, us)| us).sum());
     }
 
     pub fn micro(&mut self, steps: Steps) {
-        push(&mut self.text, format_args!("\nWhere a 402's time goes, us (plain loops, warm)\n"));
-        for (name, us) in &steps {
+        // The last is the sum of others again.
+        let own = steps.iter().rev().skip(1).map(|(_, us)| us).sum();
+        self.steps("unpaid_steps", "a 402", &steps, own);
+    }
+
+    fn steps(&mut self, key: &str, of: &str, steps: &Steps, sum: f64) {
+        push(&mut self.text, format_args!("\nWhere the time of {of} goes, us (plain loops, warm)\n"));
+        for (name, us) in steps {
             push(&mut self.text, format_args!("{us:>9.2}  {name}\n"));
         }
-        // The last is the sum of others again.
-        let own: f64 = steps.iter().rev().skip(1).map(|(_, us)| us).sum();
-        push(&mut self.text, format_args!("{own:>9.2}  together; the rest of the CPU time is pingora, the kernel and moving data\n"));
+        push(&mut self.text, format_args!("{sum:>9.2}  together; the rest of the CPU time is pingora, the kernel and moving data\n"));
         let steps: Vec<Value> = steps.iter().map(|(name, us)| json!({ "step": name, "us": us })).collect();
-        self.json["unpaid_steps"] = json!({ "steps": steps, "sum_us": own });
+        self.json[key] = json!({ "steps": steps, "sum_us": sum });
     }
 
     pub fn exact(&mut self, exact: Exact) {

@@ -68,9 +68,9 @@ impl Fleet {
         self.channels.iter().map(answered).sum::<u64>() * VOUCHER_SOMPI
     }
 
-    /// Of one request that waits.
-    pub fn request_bytes(&self) -> usize {
-        self.channels.iter().find_map(|paying| paying.waiting.front()).map_or(0, |request| request.len())
+    /// A request that waits, and its channel.
+    pub fn example(&self) -> Option<(&[u8], &Channel)> {
+        self.channels.iter().find_map(|paying| Some((&**paying.waiting.front()?, &paying.channel)))
     }
 
     /// A voucher of each channel, with what is needed to verify it.

@@ -57,7 +57,7 @@ pub(in crate::gateway) struct ChannelSale {
     pub request_hash: RequestHash,
     pub route: Arc<Route>,
     pub policy: Arc<Policy>,
-    pub request: Request,
+    pub request: Arc<Request>,
     pub reply: Reply,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Admission {
     pub script: Arc<EscrowScript>,
     pub voucher: VerifiedVoucher,
     pub deposit: bool,
-    pub sale: ChannelSale,
+    pub sale: Box<ChannelSale>,
     /// The lease is being ended by its holder, so that its loss means nothing any more.
     pub over: AtomicBool,
     /// Its ceiling is reserved, durably: somebody has to post it.
@@ -108,7 +108,7 @@ pub(super) type ReplySlot = oneshot::Sender<Result<Served, Refusal>>;
 
 impl Gateway {
     /// Sells one request. Returns when there is something to say; the task goes on by itself.
-    pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: ChannelSale) -> Result<Served, Refusal> {
+    pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: Box<ChannelSale>) -> Result<Served, Refusal> {
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
             RoutePayload::Voucher(voucher) => self.known_channel(voucher).await?,
