@@ -120,7 +120,6 @@ impl Paywall for Arc<Gateway> {
             }
             Ok(Verified::Channel(parts)) => {
                 let ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash } = *parts;
-                let (route, policy, request, reply) = (route.clone(), policy.clone(), request.clone(), reply.clone());
                 let sale = Box::new(ChannelSale {
                     payload,
                     accepted,
@@ -130,10 +129,10 @@ impl Paywall for Arc<Gateway> {
                     identifier,
                     identity,
                     request_hash,
-                    route,
-                    policy,
-                    request,
-                    reply,
+                    route: route.clone(),
+                    policy: policy.clone(),
+                    request: request.clone(),
+                    reply: reply.clone(),
                 });
                 match self.sell_from_channel(sale).await {
                     Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, &request, refusal).await),
