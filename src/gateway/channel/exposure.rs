@@ -29,7 +29,7 @@ struct Sums {
     total: u128,
     /// Given out so far.
     tickets: u64,
-    /// Channels served before their money was deep enough, and the DAA score from which it is.
+    /// The DAA score from which the money of a channel is deep enough; not of all for which it is.
     shaky: HashMap<ChannelId, u64>,
 }
 
@@ -136,6 +136,11 @@ impl Tally {
                 share.running = 0;
             }
         });
+    }
+
+    /// What the chain says of a channel's money: deep enough from this DAA score on, `u64::MAX` while nobody knows.
+    pub fn confirmed_at(&self, id: &ChannelId, daa_score: u64) {
+        self.sums().shaky.insert(*id, daa_score);
     }
 
     /// Sompi over all channels.

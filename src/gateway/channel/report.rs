@@ -212,7 +212,7 @@ impl ChannelView {
 impl ClaimView {
     fn of(record: &ChannelRecord, beside: &Beside<'_>) -> Self {
         let (judgement, _) = judge(record, beside.daa_score.unwrap_or_default(), beside.now, &beside.policy);
-        let owed = record.active();
+        let owed = record.claimable();
         let no = |error: Unclaimed, stuck| Self {
             state: error.code().to_owned(),
             reason: Some(error.to_string()),

@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// The schema this program writes; newer ones are refused. The first upgrade will run in [`create_or_check`].
-const SCHEMA_VERSION: i64 = 1;
+/// The schema this program writes; newer ones are refused, older ones are upgraded by whoever opens the file for writing.
+const SCHEMA_VERSION: i64 = 2;
+/// What readers read: an upgrade only adds.
+const OLDEST: i64 = 1;
 /// "k402" in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6b34_3032;
 /// How long another process may hold the write lock before a verb answers unavailable.
@@ -102,7 +104,12 @@ CREATE TABLE charge_responses (sequence INTEGER PRIMARY KEY, at_millis INTEGER N
 CREATE INDEX charge_responses_age ON charge_responses (at_millis);
 ";
 
-/// Opens the file for writing, creating it with mode 0600 when it is not there.
+/// From version 1 to 2: who runs the stream of a channel. A row counts as long as its channel has a stream, and is replaced by the next one's.
+const STREAM_SCHEMA: &str = "
+CREATE TABLE stream_leases (sequence INTEGER PRIMARY KEY, holder BLOB NOT NULL, until_millis INTEGER NOT NULL) STRICT;
+";
+
+/// Opens the file for writing, creating it with mode 0600 when it is not there, and upgrading what an older program wrote.
 pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connection, StoreId), StoreError> {
     create_file(path)?;
     let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -113,14 +120,17 @@ pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connect
 /// Opens an existing store again after a failure; never creates one and never takes another store's file for it.
 pub(super) fn reopen_writer(path: &Path, id: StoreId) -> Result<Connection, StoreError> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let found = check_version(&conn).and_then(|()| tune_writer(&conn)).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    let found = check_version(&conn, SCHEMA_VERSION)
+        .and_then(|()| tune_writer(&conn))
+        .and_then(|()| store_id(&conn))
+        .map_err(|error| at(path, error))?;
     if found == id { Ok(conn) } else { Err(StoreError::Unavailable(format!("{}: another store's file lies there now", path.display()))) }
 }
 
 /// Opens an existing store for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<(Connection, StoreId), StoreError> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let id = check_version(&conn).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    let id = check_version(&conn, OLDEST).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
     Ok((conn, id))
 }
 
@@ -184,9 +194,13 @@ fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), S
         let head = codec::encode_head(&Head::default());
         tx.execute("INSERT INTO store (one, store_id, head) VALUES (1, ?1, ?2)", (new_store_id.0, head)).map_err(explain)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;
+        tx.pragma_update(None, "user_version", OLDEST).map_err(explain)?;
+    }
+    check_version(&tx, OLDEST)?;
+    if pragma(&tx, "user_version")? < SCHEMA_VERSION {
+        tx.execute_batch(STREAM_SCHEMA).map_err(explain)?;
         tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
     }
-    check_version(&tx)?;
     tx.commit().map_err(explain)
 }
 
@@ -218,7 +232,7 @@ fn is_empty(conn: &Connection) -> Result<bool, StoreError> {
     Ok(tables == 0 && pragma(conn, "user_version")? == 0 && pragma(conn, "application_id")? == 0)
 }
 
-fn check_version(conn: &Connection) -> Result<(), StoreError> {
+fn check_version(conn: &Connection, oldest: i64) -> Result<(), StoreError> {
     let (application, version) = (pragma(conn, "application_id")?, pragma(conn, "user_version")?);
     if application != APPLICATION_ID {
         Err(StoreError::Corrupt("not a kas402 store".to_owned()))
@@ -226,8 +240,8 @@ fn check_version(conn: &Connection) -> Result<(), StoreError> {
         Err(StoreError::Corrupt(format!(
             "written by a newer kas402 (schema version {version}, this program knows {SCHEMA_VERSION}): run the newer program"
         )))
-    } else if version != SCHEMA_VERSION {
-        Err(StoreError::Corrupt(format!("schema version {version} was never released")))
+    } else if version < oldest {
+        Err(StoreError::Corrupt(format!("schema version {version} is not one this program can use here (it writes {SCHEMA_VERSION})")))
     } else {
         Ok(())
     }

@@ -49,11 +49,18 @@ impl SpendRules {
     /// The fee of a transaction with signature scripts of full length and this storage mass; `None` when
     /// it is too heavy for a block.
     pub(super) fn fee(&self, transaction: &Transaction, storage_mass: u64) -> Option<Amount> {
+        self.fee_of(self.relay_mass(transaction)?, storage_mass)
+    }
+
+    /// The mass that is paid for to be relayed; no amount in the transaction changes it. `None` when it is too heavy for a block.
+    pub(super) fn relay_mass(&self, transaction: &Transaction) -> Option<u64> {
         let masses = self.calculator.calc_non_contextual_masses(transaction);
         let relay = masses.compute_mass.max(scale_up(masses.transient_mass, self.limits.compute, self.limits.transient));
-        if relay > self.limits.compute {
-            return None;
-        }
+        (relay <= self.limits.compute).then_some(relay)
+    }
+
+    /// The fee for a relay mass and a storage mass.
+    pub(super) fn fee_of(&self, relay: u64, storage_mass: u64) -> Option<Amount> {
         let greatest = relay.max(scale_up(storage_mass, self.limits.compute, self.limits.storage));
         let floor = relay.checked_mul(RELAY_SOMPI_PER_GRAM)?;
         let offered = greatest.checked_mul(self.priority_sompi_per_gram)?;

@@ -26,7 +26,7 @@ use crate::{
     },
     store::{
         StoreError,
-        channels::{Aside, ChannelFact, ChannelRecord, ChannelStep, Lease, LeaseAsk, Leased, Move, MoveState, Phase, Purpose},
+        channels::{Aside, ChannelFact, ChannelRecord, ChannelStep, Lease, LeaseAsk, Leased, Move, MoveState, Purpose},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ pub enum Unclaimed {
     Nothing,
     #[error("the deposit is not accepted by the chain")]
     Unfunded,
-    #[error("charges hang on a claim that a reorg took, and another spend of its outpoint is accepted")]
+    #[error("no voucher covers what is still owed: it hangs on a claim or top-up that a reorg took for good")]
     Uncovered,
     #[error("not due by the claim policy")]
     NotYet,
@@ -285,7 +285,7 @@ impl Gateway {
     }
 }
 
-/// Top-ups of the active outpoint are built, and no claim; nothing was taken back.
+/// Top-ups of the active outpoint are built, or were taken back, and no claim.
 fn only_topped_up(record: &ChannelRecord) -> bool {
-    record.phase() == Phase::Claiming && record.next_moves().all(|step| !step.added.is_zero())
+    !record.claimable().is_zero() && record.next_moves().all(|step| !step.added.is_zero())
 }

@@ -41,7 +41,7 @@ pub(in crate::gateway::channel) enum Judgement {
     Nothing,
     /// The chain does not have the deposit: there is nothing to spend, for the client neither.
     Unfunded,
-    /// Charges hang on a claim that a reorg took, and another spend of its outpoint is accepted: no voucher covers them.
+    /// Charges hang on a claim or top-up that a reorg took for good: no voucher covers what is left of them.
     Uncovered,
     /// There is something to claim, and no reason yet.
     NotYet,
@@ -71,19 +71,16 @@ pub(in crate::gateway::channel) fn judge(
     let near = daa_score >= window;
     match record.phase() {
         Phase::Closed => (Judgement::Closed, Look::default()),
-        Phase::TakenBack => match record.next_moves().next() {
-            Some(step) => sent(step, now),
-            None => (Judgement::Uncovered, Look::default()),
-        },
+        Phase::TakenBack => taken_back(record, now, near, window, policy),
         Phase::Claiming => claiming(record, now, near, window),
         Phase::Idle | Phase::Streaming => waiting(record, now, near, window, policy),
     }
 }
 
 fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, policy: &ClaimPolicy) -> (Judgement, Look) {
-    let active = record.active();
-    if active.is_zero() {
-        return (Judgement::Nothing, Look::default());
+    let owed = record.claimable();
+    if owed.is_zero() {
+        return (if record.active().is_zero() { Judgement::Nothing } else { Judgement::Uncovered }, Look::default());
     }
     if record.outpoint == record.deposit.outpoint && record.deposit.funded_daa.is_none() {
         return (Judgement::Unfunded, Look::default());
@@ -91,7 +88,7 @@ fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, pol
     let old_at = record.unclaimed_since.unwrap_or(record.opened_at).plus_millis(millis(policy.after));
     let cause = if near {
         Cause::RefundNear
-    } else if active >= policy.above {
+    } else if owed >= policy.above {
         Cause::Amount
     } else if now >= old_at {
         Cause::Age
@@ -99,6 +96,21 @@ fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, pol
         return (Judgement::NotYet, Look { at: Some(old_at), daa_score: Some(window) });
     };
     (Judgement::Due(cause), Look::default())
+}
+
+/// What was taken back is sent again and mostly returns: nothing is claimed beside a top-up before the refund is near. When nothing can
+/// return, what the voucher covers is claimed like anything else.
+fn taken_back(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, policy: &ClaimPolicy) -> (Judgement, Look) {
+    let first = |plain: bool| record.next_moves().filter(|step| step.added.is_zero() == plain).min_by_key(|step| step.built_at);
+    match (first(true), first(false)) {
+        (Some(claim), _) => sent(claim, now),
+        (None, Some(_)) if near && !record.claimable().is_zero() => (Judgement::Due(Cause::RefundNear), Look::default()),
+        (None, Some(top_up)) => {
+            let (judgement, look) = sent(top_up, now);
+            (judgement, Look { daa_score: (!near).then_some(window), ..look })
+        }
+        (None, None) => waiting(record, now, near, window, policy),
+    }
 }
 
 /// One plain claim is enough; a top-up is the client's to spoil.
@@ -138,7 +150,7 @@ pub enum Uneconomic {
     Fee { fee: Amount, takes: Amount, percent: u8 },
 }
 
-/// The claim of all that is owed. A fee over the least that is relayed is offered where it is worth it.
+/// The claim of all that is owed and covered. A fee over the least that is relayed is offered where it is worth it.
 pub(in crate::gateway::channel) fn plan(
     record: &ChannelRecord,
     script: &EscrowScript,
@@ -146,7 +158,7 @@ pub(in crate::gateway::channel) fn plan(
     policy: &ClaimPolicy,
     any_fee: bool,
 ) -> Result<ClaimPlan, Uneconomic> {
-    let (takes, rules) = (record.active(), SpendRules::of(network));
+    let (takes, rules) = (record.claimable(), SpendRules::of(network));
     let judged = |rules: &SpendRules| {
         let plan = plan_claim(escrow(record, script), takes, rules)?;
         let percent = policy.max_fee_percent;
@@ -264,7 +276,18 @@ mod tests {
         let both = |record: &mut ChannelRecord| (top_up(record), claim(record)).0;
         check(&both, 5, 70_000, sent(7, false), Some(310_000));
         check(&|record| record.deposit = Deposit { funded_daa: None, ..record.deposit.clone() }, 99_999, 3_000, Judgement::Unfunded, None);
-        check(&|record| record.parts.signed = amount(KAS), 5, 3_000, Judgement::Uncovered, None);
+        // Taken back: waited for until the refund is near, unless it is a claim of ours.
+        let back_up = push(10, KAS, MoveState::TakenBack);
+        check(&back_up, 98_999, 20_000, sent(10, false), Some(310_000));
+        check(&back_up, 98_999, 310_000, sent(10, true), None);
+        check(&back_up, 99_000, 20_000, Judgement::Due(Cause::RefundNear), None);
+        let both = |record: &mut ChannelRecord| (back_up(record), claim(record)).0;
+        check(&both, 99_000, 20_000, sent(7, false), Some(310_000));
+        // Nothing can return: claimed is what the voucher covers, when it is due.
+        let covers = |sompi| move |record: &mut ChannelRecord| record.parts.signed = amount(sompi);
+        check(&covers(0), 99_999, 999_000, Judgement::Uncovered, None);
+        check(&covers(KAS), 5, 3_000, Judgement::Due(Cause::Amount), None);
+        check(&|record| (back_up(record), covers(0)(record)).0, 99_999, 20_000, sent(10, false), Some(310_000));
         let acceptance = Acceptance { block: BlockHash([1; 32]), blue_score: 1, daa_score: 1 };
         let gone = |record: &mut ChannelRecord| {
             record.closure = Some(Closure { outpoint: record.outpoint, by: TxId([1; 32]), acceptance, is_final: false });

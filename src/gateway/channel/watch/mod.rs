@@ -242,6 +242,7 @@ impl Gateway {
             note::note(&self.metrics, record, after.as_deref(), &fact);
             if let Some(after) = &after {
                 self.channel_changed(after);
+                self.count_unconfirmed(after);
             }
             let watchers = self.channels.watchers.lock();
             if let Some(watcher) = watchers.get(&record.id) {

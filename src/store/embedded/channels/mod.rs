@@ -13,7 +13,7 @@ pub(super) use cache::Cache;
 #[cfg(test)]
 pub(super) use cache::Limits;
 pub(super) use codec::UsedKey;
-pub(super) use read::{Versioned, channel, channels, charge, charges, is_used, revision, settled_moves, used_keys};
+pub(super) use read::{Versioned, channel, channels, charge, charges, is_used, revision, settled_moves, stream_lease, used_keys};
 
 use super::EmbeddedStore;
 use crate::{
@@ -124,13 +124,16 @@ impl EmbeddedStore {
         change: Change,
         response: Option<StoredResponse>,
     ) -> Result<ChannelStep, StoreError> {
-        let Change { record, charge, outpoint, hold } = change;
+        let Change { record, charge, outpoint, stream, hold } = change;
         let mut write = Write::of(&cached.record, cached.revision, &record);
         if let Some(charge) = charge {
             write = write.with_charge(&charge, response.as_ref());
         }
         if let Some(outpoint) = outpoint {
             write = write.with_outpoint(&record, outpoint);
+        }
+        if let Some(stream) = stream {
+            write = write.with_stream(stream);
         }
         self.write(taken, cached, record, write, |taken, wrote, shown| match wrote {
             Wrote::Done => {
@@ -199,8 +202,13 @@ impl ChannelStore for EmbeddedStore {
         }
         let turn = &mut *taken.turn;
         let Some(Cached { record, .. }) = &turn.cached else { return Ok(Leased::Unknown) };
+        // A stream that this process does not run may be run by another.
+        let stream = match (&record.stream, &turn.hold) {
+            (Some(_), hold) if !hold.as_ref().is_some_and(|hold| hold.live(now)) => self.reader.stream_lease(record.sequence).await?,
+            _ => None,
+        };
         let fence = self.channels.next_fence();
-        Ok(match rules::take(record, turn.hold.as_ref(), ask, fence, now) {
+        Ok(match rules::take(record, turn.hold.as_ref(), stream, ask, fence, now) {
             Err(busy) => busy,
             Ok(hold) => {
                 let record = record.clone();

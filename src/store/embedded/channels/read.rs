@@ -2,8 +2,15 @@
 
 use super::codec::{self, ChannelBytes, OutpointBytes, UsedKey};
 use crate::{
-    protocol::ids::{ChannelId, PaymentIdentifier},
-    store::{StoreError, channels::*, embedded::schema::explain},
+    protocol::{
+        ids::{ChannelId, PaymentIdentifier},
+        time::UnixMillis,
+    },
+    store::{
+        HolderId, StoreError,
+        channels::{rules::StreamLease, *},
+        embedded::schema::explain,
+    },
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row, types::FromSql};
 
@@ -46,6 +53,14 @@ pub(in crate::store::embedded) fn channels(conn: &Connection, query: &ChannelQue
 
 pub(in crate::store::embedded) fn revision(conn: &Connection, sequence: u64) -> Result<Option<u64>, StoreError> {
     one(conn, "SELECT revision FROM channel_accounts WHERE sequence = ?1", [sequence])
+}
+
+/// Who runs the stream of a channel, or ran its last one.
+pub(in crate::store::embedded) fn stream_lease(conn: &Connection, sequence: u64) -> Result<Option<StreamLease>, StoreError> {
+    let sql = "SELECT holder, until_millis FROM stream_leases WHERE sequence = ?1";
+    let lease =
+        |row: &Row<'_>| -> rusqlite::Result<_> { Ok(StreamLease { holder: HolderId(row.get(0)?), until: UnixMillis(row.get(1)?) }) };
+    Ok(rows(conn, sql, [sequence], |row| lease(row).map_err(explain))?.pop())
 }
 
 /// The channel an outpoint belongs to.

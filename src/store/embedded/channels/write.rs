@@ -15,7 +15,7 @@ use crate::{
     store::{
         StoreError, StoredResponse,
         channels::{
-            rules::{self, Found, Open},
+            rules::{self, Found, Open, StreamLease},
             *,
         },
         embedded::{
@@ -35,6 +35,7 @@ pub(super) struct Write {
     chain: Option<(bool, Vec<u8>)>,
     charge: Option<ChargeWrite>,
     outpoint: Option<(u8, OutpointBytes, ChannelId)>,
+    stream: Option<StreamLease>,
     settled: Vec<SettledMove>,
     /// No longer kept from others.
     script: Option<[u8; 32]>,
@@ -78,6 +79,7 @@ impl Write {
             chain: chain.then(|| (rules::is_open(after), codec::encode_chain(after))),
             charge: None,
             outpoint: None,
+            stream: None,
             settled: Vec::new(),
             script: (rules::is_open(before) && !rules::is_open(after)).then(|| rules::script_key(&after.config)),
             sums: (rules::contribution(before), rules::contribution(after)),
@@ -97,6 +99,10 @@ impl Write {
 
     pub fn with_outpoint(self, record: &ChannelRecord, outpoint: crate::protocol::ids::Outpoint) -> Self {
         Self { outpoint: Some((network_code(record.config.network), codec::outpoint_bytes(outpoint), record.id)), ..self }
+    }
+
+    pub fn with_stream(self, lease: StreamLease) -> Self {
+        Self { stream: Some(lease), ..self }
     }
 
     pub fn with_settled(self, settled: Vec<SettledMove>) -> Self {
@@ -125,6 +131,10 @@ impl Step<'_> {
         }
         if let Some((network, outpoint, id)) = &write.outpoint {
             self.set_outpoint(*network, outpoint, id)?;
+        }
+        if let Some(StreamLease { holder, until }) = write.stream {
+            let sql = "INSERT OR REPLACE INTO stream_leases (sequence, holder, until_millis) VALUES (?1, ?2, ?3)";
+            self.execute(sql, (write.sequence, holder.0, column(until.0)))?;
         }
         if let Some(script) = &write.script {
             self.execute("DELETE FROM scripts WHERE script = ?1", [script])?;

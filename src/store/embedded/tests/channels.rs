@@ -220,6 +220,74 @@ async fn a_second_process_makes_leases_worthless_and_charges_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_second_process_leaves_a_running_stream_alone_and_posts_that_of_a_dead_one() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    let store = books.0.store();
+    let (lease, record) = held(store, 1, request(1), NOW).await;
+    books.done(&lease, reserved(&stream(&record, 1, 300)), NOW).await;
+    let second = open(&books.0.path());
+    let upkeep = LeaseAsk { holder: crate::store::HolderId([8; 16]), ..ask(1, Purpose::Upkeep) };
+    for renewal in 1..=5 {
+        // It has read the record before the renewal, and does not trust it.
+        let now = NOW.plus_millis(renewal * (HOLD_MILLIS - 1));
+        assert!(matches!(second.lease(&upkeep, now).await.unwrap(), Leased::Busy { .. }), "{renewal}");
+        books.done(&lease, ChannelFact::Renewed { hold_millis: HOLD_MILLIS }, now).await;
+        assert!(matches!(second.lease(&upkeep, now.plus_millis(1)).await.unwrap(), Leased::Busy { .. }), "{renewal}");
+    }
+    // No renewal came: of the two that think they have it, only one charges.
+    let late = NOW.plus_millis(6 * HOLD_MILLIS);
+    let Leased::Held(taken, stale) = second.lease(&upkeep, late).await.unwrap() else { panic!("its holder is dead") };
+    let open = stale.stream.clone().unwrap();
+    assert!(matches!(
+        second.advance_channel(&taken, ChannelFact::Committed(Box::new(posted(&open, 150))), late).await.unwrap(),
+        ChannelStep::Stale
+    ));
+    let Leased::Held(taken, _) = second.lease(&upkeep, late).await.unwrap() else { panic!("its holder is dead") };
+    let post = ChannelFact::Committed(Box::new(posted(&open, 150)));
+    assert!(matches!(second.advance_channel(&taken, post.clone(), late).await.unwrap(), ChannelStep::Done(_)));
+    assert!(matches!(store.advance_channel(&lease, post, late).await.unwrap(), ChannelStep::Stale));
+    let record = books.record(1).await;
+    assert_eq!((record.charges, record.parts.charged, &record.stream), (1, sompi(150), &None));
+    books.audit().await;
+}
+
+#[tokio::test]
+async fn a_file_of_the_version_before_is_upgraded_with_all_that_is_in_it() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    books.charge(1, 1, 500, 400).await;
+    let (lease, record) = held(books.0.store(), 1, request(2), NOW).await;
+    let before = books.done(&lease, reserved(&stream(&record, 2, 300)), NOW).await;
+    books.0.store().claim(&claim(1), NOW).await.unwrap();
+    let Books(Embedded { store, directory }) = books;
+    drop(Arc::into_inner(store).unwrap());
+    // As version 1 left it.
+    let path = directory.path().join("kas402.db");
+    let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("DROP TABLE stream_leases; PRAGMA user_version = 1").unwrap();
+    drop(conn);
+    let reader = EmbeddedStore::open_read_only(&path).unwrap();
+    assert_eq!(reader.channel(&id(1)).await.unwrap().as_ref(), Some(&*before), "readers need no upgrade");
+    drop(reader);
+    assert_eq!(version(&Connection::open(&path).unwrap()), 1, "and make none");
+    let books = Books(Embedded { store: Arc::new(open(&path)), directory });
+    assert_eq!(version(&books.0.tamper()), 2);
+    books.audit().await;
+    assert_eq!(books.0.store().totals().await.unwrap().pending, 1);
+    // Nobody said who runs the stream: it is posted at once.
+    let (lease, record) = held(books.0.store(), 1, Purpose::Upkeep, NOW).await;
+    assert_eq!(record, before);
+    books.done(&lease, ChannelFact::Committed(Box::new(posted(record.stream.as_ref().unwrap(), 9))), NOW).await;
+    let (lease, record) = held(books.0.store(), 1, request(3), NOW).await;
+    books.done(&lease, reserved(&stream(&record, 3, 300)), NOW).await;
+    let books = books.restart().await;
+    let other = LeaseAsk { holder: crate::store::HolderId([8; 16]), ..ask(1, Purpose::Upkeep) };
+    assert!(matches!(books.try_lease(&other, NOW).await, Leased::Busy { .. }));
+}
+
+#[tokio::test]
 async fn a_reader_sees_every_answered_step_of_a_channel() {
     let books = Books::<Embedded>::create().await;
     let reader = EmbeddedStore::open_read_only(&books.0.path()).unwrap();
