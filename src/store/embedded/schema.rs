@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The schema this program writes; newer ones are refused, older ones are upgraded by whoever opens the file for writing.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// What readers read: an upgrade only adds.
 const OLDEST: i64 = 1;
 /// "k402" in ASCII: marks the file as ours.
@@ -63,7 +63,7 @@ CREATE TABLE ledger (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// A charge touches one small row of `channel_accounts` and appends to the last three tables. `channels` is written once; what the
+/// A charge touches one small row of `channel_accounts` and appends to the last three tables, by way of [`LOG_SCHEMA`]. `channels` is written once; what the
 /// chain changes, with transactions in it, lies in `channel_chain`. `outpoints` is never deleted from. The charges of a channel lie together,
 /// their answers in the order of time, so that a group of charges shares pages; a number in `charges.response` is never used twice.
 const CHANNEL_SCHEMA: &str = "
@@ -109,6 +109,25 @@ const STREAM_SCHEMA: &str = "
 CREATE TABLE stream_leases (sequence INTEGER PRIMARY KEY, holder BLOB NOT NULL, until_millis INTEGER NOT NULL) STRICT;
 ";
 
+/// From version 2 to 3: charges that were not yet moved to their tables. The index keeps the rows of a channel together, in their order.
+const LOG_SCHEMA: &str = "
+CREATE TABLE charge_log (
+    sequence INTEGER PRIMARY KEY,
+    channel INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    identifier_key BLOB NOT NULL,
+    nonce_key BLOB NOT NULL,
+    response INTEGER,
+    accounts BLOB NOT NULL,
+    charge BLOB NOT NULL
+) STRICT;
+CREATE INDEX charge_log_channel ON charge_log (channel);
+";
+
+/// Each with the version it leads to.
+const UPGRADES: [(i64, &str); 2] = [(2, STREAM_SCHEMA), (3, LOG_SCHEMA)];
+
 /// Opens the file for writing, creating it with mode 0600 when it is not there, and upgrading what an older program wrote.
 pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connection, StoreId), StoreError> {
     create_file(path)?;
@@ -131,7 +150,17 @@ pub(super) fn reopen_writer(path: &Path, id: StoreId) -> Result<Connection, Stor
 pub(super) fn open_reader(path: &Path) -> Result<(Connection, StoreId), StoreError> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let id = check_version(&conn, OLDEST).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    stand_in(&conn).map_err(|error| at(path, error))?;
     Ok((conn, id))
+}
+
+/// Readers upgrade nothing: what an older file lacks is empty for them, in memory.
+fn stand_in(conn: &Connection) -> Result<(), StoreError> {
+    if pragma(conn, "user_version")? < 3 {
+        let schema = LOG_SCHEMA.replace("CREATE TABLE", "CREATE TEMP TABLE").replace("CREATE INDEX ", "CREATE INDEX temp.");
+        conn.execute_batch(&schema).map_err(explain)?;
+    }
+    Ok(())
 }
 
 /// What an error of SQLite means when the step it belongs to was rolled back.
@@ -197,8 +226,11 @@ fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), S
         tx.pragma_update(None, "user_version", OLDEST).map_err(explain)?;
     }
     check_version(&tx, OLDEST)?;
-    if pragma(&tx, "user_version")? < SCHEMA_VERSION {
-        tx.execute_batch(STREAM_SCHEMA).map_err(explain)?;
+    let version = pragma(&tx, "user_version")?;
+    for (_, schema) in UPGRADES.iter().filter(|(to, _)| *to > version) {
+        tx.execute_batch(schema).map_err(explain)?;
+    }
+    if version < SCHEMA_VERSION {
         tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
     }
     tx.commit().map_err(explain)

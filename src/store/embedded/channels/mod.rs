@@ -6,6 +6,7 @@
 
 mod cache;
 mod codec;
+mod log;
 mod read;
 mod write;
 

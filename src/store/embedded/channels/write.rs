@@ -28,10 +28,10 @@ use crate::{
 /// What one step writes, encoded before it waits for its turn.
 #[derive(Debug)]
 pub(super) struct Write {
-    sequence: u64,
+    pub sequence: u64,
     /// Of the record that the step was judged by.
-    revision: u64,
-    accounts: Vec<u8>,
+    pub revision: u64,
+    pub accounts: Vec<u8>,
     chain: Option<(bool, Vec<u8>)>,
     charge: Option<ChargeWrite>,
     outpoint: Option<(u8, OutpointBytes, ChannelId)>,
@@ -39,16 +39,17 @@ pub(super) struct Write {
     settled: Vec<SettledMove>,
     /// No longer kept from others.
     script: Option<[u8; 32]>,
-    sums: (ChannelTotals, ChannelTotals),
+    pub sums: (ChannelTotals, ChannelTotals),
 }
 
 #[derive(Debug)]
-struct ChargeWrite {
-    number: u64,
-    at: UnixMillis,
-    record: Vec<u8>,
-    keys: [UsedKey; 2],
-    response: Option<Vec<u8>>,
+pub(super) struct ChargeWrite {
+    pub number: u64,
+    pub at: UnixMillis,
+    pub record: Vec<u8>,
+    /// Of its identifier and of its offer.
+    pub keys: [UsedKey; 2],
+    pub response: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,12 @@ impl Write {
         Self { settled, ..self }
     }
 
+    /// The charge, when nothing else but the accounts changes with it.
+    fn plain_charge(&self) -> Option<&ChargeWrite> {
+        let Self { chain: None, outpoint: None, stream: None, settled, script: None, charge, .. } = self else { return None };
+        charge.as_ref().filter(|_| settled.is_empty())
+    }
+
     /// What the channel has used up once this is written.
     pub fn keys(&self) -> impl Iterator<Item = UsedKey> {
         self.charge.iter().flat_map(|charge| charge.keys)
@@ -117,6 +124,10 @@ impl Write {
 
 impl Step<'_> {
     pub(super) fn write_channel(&mut self, write: &Write) -> Result<Wrote, StoreError> {
+        if let Some(charge) = write.plain_charge() {
+            return self.log_charge(write, charge);
+        }
+        self.fold_charges()?;
         if let Some((network, outpoint, id)) = &write.outpoint
             && read::owner(self.conn, *network, outpoint)?.is_some_and(|owner| owner != *id)
         {
@@ -150,7 +161,7 @@ impl Step<'_> {
     }
 
     fn insert_charge(&mut self, sequence: u64, charge: &ChargeWrite) -> Result<(), StoreError> {
-        let response = charge.response.as_ref().map(|_| self.head.response_sequence + 1);
+        let response = self.insert_response(charge)?;
         self.execute(
             "INSERT INTO charges (channel, number, response, record) VALUES (?1, ?2, ?3, ?4)",
             (sequence, charge.number, response, &charge.record),
@@ -162,14 +173,19 @@ impl Step<'_> {
                 return Err(StoreError::Corrupt(format!("channel number {sequence} charges an identifier or an offer for a second time")));
             }
         }
-        if let (Some(response), Some(record)) = (response, &charge.response) {
-            self.head.response_sequence = response;
-            self.execute(
-                "INSERT INTO charge_responses (sequence, at_millis, record) VALUES (?1, ?2, ?3)",
-                (response, column(charge.at.0), record),
-            )?;
-        }
         Ok(())
+    }
+
+    /// The number of the stored answer, when there is one.
+    pub(super) fn insert_response(&mut self, charge: &ChargeWrite) -> Result<Option<u64>, StoreError> {
+        let Some(record) = &charge.response else { return Ok(None) };
+        let response = self.head.response_sequence + 1;
+        self.head.response_sequence = response;
+        self.execute(
+            "INSERT INTO charge_responses (sequence, at_millis, record) VALUES (?1, ?2, ?3)",
+            (response, column(charge.at.0), record),
+        )?;
+        Ok(Some(response))
     }
 
     /// Inserts or replaces the row of a move; its number and its first moment stay.
@@ -227,6 +243,7 @@ impl Step<'_> {
     /// Forgets a channel that never was; its outpoint stays its own.
     pub(super) fn remove_channel(&mut self, record: &ChannelRecord, revision: u64) -> Result<Wrote, StoreError> {
         let sequence = record.sequence;
+        self.fold_charges()?;
         if self.execute("DELETE FROM channel_accounts WHERE sequence = ?1 AND revision = ?2", (sequence, revision))? == 0 {
             return Ok(Wrote::Conflict);
         }
@@ -247,7 +264,7 @@ impl Step<'_> {
         self.execute(sql, (network, outpoint, id.0)).map(drop)
     }
 
-    fn shift_channels(&mut self, before: ChannelTotals, after: ChannelTotals) -> Result<(), StoreError> {
+    pub(super) fn shift_channels(&mut self, before: ChannelTotals, after: ChannelTotals) -> Result<(), StoreError> {
         let totals = rules::shifted(self.head.channel_totals(), before, after);
         let totals = totals.ok_or_else(|| StoreError::Corrupt("the store's sums do not cover its channels".to_owned()))?;
         self.head.set_channel_totals(totals);

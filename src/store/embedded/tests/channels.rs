@@ -84,7 +84,7 @@ async fn a_channel_in_use_asks_neither_disk_nor_thread() {
 }
 
 #[tokio::test]
-async fn a_charge_writes_one_row_of_each_kind() {
+async fn a_charge_writes_one_row_and_its_answer() {
     let books = Books::<Embedded>::create().await;
     books.open(1).await;
     let store = books.0.store();
@@ -94,15 +94,71 @@ async fn a_charge_writes_one_row_of_each_kind() {
             .run(|step| step.conn.query_row("SELECT total_changes()", [], |row| row.get::<_, u64>(0)).map_err(schema::explain))
             .await
     };
-    for (what, response, expect) in [("with its answer", Some(response("answer")), 6), ("without", None, 5)] {
+    for (what, response, expect) in [("with its answer", Some(response("answer")), 3), ("without", None, 2)] {
         let k = expect;
         let (lease, record) = held(store, 1, request(k), NOW).await;
         let before = changes().await.unwrap();
         let charge = Charge { response, ..charge(&record, k, 10, 10) };
         store.advance_channel(&lease, ChannelFact::Committed(Box::new(charge)), NOW).await.unwrap();
-        // The charge, its identifier, its offer, the accounts, the store's sums; the answer.
+        // The charge, in the log, and the store's sums; the answer.
         assert_eq!(changes().await.unwrap() - before, expect, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_charge_is_found_before_and_after_the_log_is_moved() {
+    let mut books = Books::<Embedded>::create().await;
+    for channel in 1..=3 {
+        books.open(channel).await;
+    }
+    let rows = |books: &Books<Embedded>, table: &str| {
+        books.0.tamper().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    let fold = |books: &Books<Embedded>| {
+        let store = books.0.store().clone();
+        async move { store.writer.run(|step| step.fold_charges()).await.unwrap() }
+    };
+    fold(&books).await;
+    // Of the third channel all charges are moved, of the second none, of the first some.
+    books.charge(3, 1, 10, 10).await;
+    books.charge(1, 1, 10, 10).await;
+    fold(&books).await;
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges"), rows(&books, "charge_keys")), (0, 2, 4));
+    books.charge(1, 2, 10, 10).await;
+    books.charge(2, 1, 10, 10).await;
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges"), rows(&books, "charge_keys")), (2, 2, 4));
+    for moved in [false, true] {
+        // A process that has nothing in memory reads what is there, and moves nothing.
+        let other = EmbeddedStore::open_read_only(&books.0.path()).unwrap();
+        let store = books.0.store();
+        for (channel, charges) in [(1, 2), (2, 1), (3, 1)] {
+            let record = other.channel(&id(channel)).await.unwrap().unwrap();
+            assert_eq!((record.charges, record.parts.charged), (charges, sompi(10 * charges)), "{channel} {moved}");
+            assert_eq!(record, *books.record(channel).await);
+            let listed = other.charges(&id(channel), 0, 9).await.unwrap();
+            assert_eq!(listed.iter().map(|charge| charge.number).collect::<Vec<_>>(), (1..=charges).collect::<Vec<_>>());
+            for (k, charge) in (1..).zip(listed) {
+                let found = other.charge(&id(channel), &charge.terms.identifier).await.unwrap().unwrap();
+                assert_eq!(found.record, charge);
+                assert!(matches!(store.lease(&ask(channel, request(k)), NOW).await.unwrap(), Leased::Replay(_)), "{channel} {k} {moved}");
+                let Purpose::Request { identifier: _, nonce, identity } = request(k) else { panic!("a request") };
+                let fresh = crate::protocol::ids::PaymentIdentifier::parse("an-identifier-of-nobody").unwrap();
+                let again = Purpose::Request { identifier: fresh, nonce, identity };
+                assert!(matches!(store.lease(&ask(channel, again), NOW).await.unwrap(), Leased::NonceReused), "{channel} {k} {moved}");
+            }
+        }
+        drop(other);
+        fold(&books).await;
+    }
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges"), rows(&books, "charge_keys")), (0, 4, 8));
+    books.audit().await;
+    // The next start moves what the last process left, also after a crash.
+    books.charge(2, 2, 10, 10).await;
+    assert_eq!(rows(&books, "charge_log"), 1);
+    books = books.restart().await;
+    books.charge(2, 3, 10, 10).await;
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges")), (1, 5));
+    books.audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,14 +322,14 @@ async fn a_file_of_the_version_before_is_upgraded_with_all_that_is_in_it() {
     let path = directory.path().join("kas402.db");
     let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
     let conn = Connection::open(&path).unwrap();
-    conn.execute_batch("DROP TABLE stream_leases; PRAGMA user_version = 1").unwrap();
+    conn.execute_batch("DROP TABLE stream_leases; DROP TABLE charge_log; PRAGMA user_version = 1").unwrap();
     drop(conn);
     let reader = EmbeddedStore::open_read_only(&path).unwrap();
     assert_eq!(reader.channel(&id(1)).await.unwrap().as_ref(), Some(&*before), "readers need no upgrade");
     drop(reader);
     assert_eq!(version(&Connection::open(&path).unwrap()), 1, "and make none");
     let books = Books(Embedded { store: Arc::new(open(&path)), directory });
-    assert_eq!(version(&books.0.tamper()), 2);
+    assert_eq!(version(&books.0.tamper()), 3);
     books.audit().await;
     assert_eq!(books.0.store().totals().await.unwrap().pending, 1);
     // Nobody said who runs the stream: it is posted at once.
