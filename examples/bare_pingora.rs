@@ -15,6 +15,10 @@ use pingora::{
 };
 use std::{net::SocketAddr, process::ExitCode};
 
+/// The gateway's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 enum Bare {
     Proxy(SocketAddr),
     Static402(Box<ResponseHeader>, Bytes),

@@ -148,7 +148,9 @@ async fn accepted_by_the_chain(ask: &Ask, url: &str, header: &str) -> Fallible<A
         if answer.status == 200 {
             return Ok(answer);
         }
-        if answer.status != 503 || Instant::now() > until {
+        // Accepted and not deep enough is a 402: what is offered then is another deposit.
+        let waits = answer.status == 503 || answer.text().contains("exposure_limit");
+        if !waits || Instant::now() > until {
             return Err(format!("a deposit is answered {}: {}", answer.status, answer.text()).into());
         }
         // why: Retry-After is all that the gateway tells
