@@ -27,7 +27,7 @@ const GROUP: usize = 1_024;
 const QUEUE: usize = 4_096;
 /// Written groups after which the log is moved into the database when nobody waits, and when somebody does.
 const CHECKPOINT_IDLE: u32 = 128;
-const CHECKPOINT_BUSY: u32 = 1_024;
+const CHECKPOINT_BUSY: u32 = 256;
 
 /// Verbs after which the log of charges is moved to its tables: the more, the fewer pages each costs, and the longer one group waits for it.
 const FOLD: u64 = if cfg!(test) { 7 } else { 1_024 };
