@@ -6,7 +6,7 @@
 //! stops nothing half-way.
 
 pub mod answer;
-mod crash;
+pub(crate) mod crash;
 mod deliver;
 mod depth;
 mod flight;
