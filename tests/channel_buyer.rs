@@ -256,10 +256,12 @@ async fn a_client_takes_the_rail_it_was_told_to() {
 async fn a_quote_costs_nothing_and_says_where_the_money_would_come_from() {
     let buyer = Buyer::new(Setup::default());
     let quote = buyer.paid_client(Rail::Channel).quote("/pay/1000000/2000").await;
-    assert!(matches!(quote, Quote::Priced { channel: Some(Err(ChannelError::NoChannel { .. })), .. }), "{quote:?}");
+    let Quote::Priced { channel: Some(channel), .. } = quote else { panic!("{quote:?}") };
+    assert!(matches!(*channel, Err(ChannelError::NoChannel { .. })), "{channel:?}");
     buyer.pay("/pay/1000000/1000").await;
     let quote = buyer.paid_client(Rail::Channel).quote("/pay/1000000/2000").await;
-    let Quote::Priced { channel: Some(Ok((offer, preview))), .. } = quote else { panic!("{quote:?}") };
+    let Quote::Priced { channel: Some(channel), .. } = quote else { panic!("{quote:?}") };
+    let (offer, preview) = channel.unwrap();
     assert_eq!((offer.ceiling.sompi(), preview), (1_000_000, Preview::From(buyer.id())));
     buyer.counter.faults(&[Fault::AskAgain]);
     buyer.fetch("/pay/1000000/2000").await.expect_err("asked again");

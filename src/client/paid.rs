@@ -109,7 +109,7 @@ pub enum Quote {
     Priced {
         challenge: Box<Challenge>,
         choice: Result<Offer, Unpaid>,
-        channel: Option<Result<(ChannelOffer, Preview), ChannelError>>,
+        channel: Option<Box<Result<(ChannelOffer, Preview), ChannelError>>>,
     },
 }
 
@@ -172,7 +172,7 @@ impl PaidClient {
         }
         let challenge = Box::new(read_challenge(&reply)?);
         let choice = self.choose(request, &challenge).cloned();
-        let channel = channels.map(|(payer, _)| payer.preview(&challenge));
+        let channel = channels.map(|(payer, _)| Box::new(payer.preview(&challenge)));
         Ok(Quote::Priced { challenge, choice, channel })
     }
 

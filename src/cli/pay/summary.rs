@@ -203,7 +203,7 @@ impl Summary {
                 for skipped in &challenge.skipped {
                     self.say("skipped", &format!("another offer: {skipped}"), json!(skipped.to_string()));
                 }
-                let (words, amount) = match (channel, choice) {
+                let (words, amount) = match (channel.as_deref(), choice) {
                     (Some(Ok((offer, Preview::From(id)))), _) => {
                         (format!("it would be charged at most {} from channel {id}", offer.ceiling.to_kas()), Some(offer.ceiling))
                     }

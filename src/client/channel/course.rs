@@ -144,11 +144,11 @@ impl<'a> Course<'a> {
     /// The answer is here: the receipt decides what it cost.
     fn charged(&mut self, reply: Reply, receipt: Box<ChannelReceipt>, edge: &mut Edge<'_>) -> Result<Fetched, ChannelError> {
         let renewed = self.renewed(&receipt, (edge.now)());
-        match self.payer.settle(&mut self.channel, &mut self.flight, &receipt, FlightState::Charged, renewed.as_ref(), edge) {
-            Ok(Err(lie)) => return self.disputed(reply, lie, edge),
-            // The answer is here: a journal that fails now must not take it away. The request then stays open, and a repetition
-            // is answered from the server's memory.
-            Ok(Ok(())) | Err(_) => {}
+        let settled = self.payer.settle(&mut self.channel, &mut self.flight, &receipt, FlightState::Charged, renewed.as_ref(), edge);
+        // The answer is here: a journal that fails now must not take it away. The request then stays open, and a repetition is
+        // answered from the server's memory.
+        if let Ok(Err(lie)) = settled {
+            return self.disputed(reply, lie, edge);
         }
         let cost = Cost::Charged { amount: receipt.charge, receipt };
         Ok(self.fetched(reply, cost))
