@@ -1,4 +1,4 @@
-# make demo           a paid request on a real node, told step by step (ONCE=1: end after the story)
+# make demo           paid requests and a channel on a real node, told step by step (ONCE=1: end after the story)
 # make test           every test
 # make check          format, lints, the pure core by itself, known advisories
 # make bench          speed, against a bare pingora and nginx

@@ -36,10 +36,10 @@ fn stat(pid: u32) -> Option<(char, u32)> {
     (state != 'Z').then_some((state, fields.next()?.parse().ok()?))
 }
 
-/// Reads until the demo stays up.
-fn told(demo: &mut Child) -> Vec<u32> {
+/// Reads until the demo says this.
+fn told(demo: &mut Child, mark: &str) -> Vec<u32> {
     let lines = BufReader::new(demo.stdout.as_mut().unwrap()).lines();
-    let told: Vec<String> = lines.map(Result::unwrap).take_while(|line| !line.contains("Ctrl-C stops everything")).collect();
+    let told: Vec<String> = lines.map(Result::unwrap).take_while(|line| !line.contains(mark)).collect();
     let children = children(demo.id());
     assert_eq!(children.len(), 2, "a node and a gateway run:\n{}", told.join("\n"));
     children
@@ -53,6 +53,11 @@ fn end_within(pids: &[u32], limit: Duration) {
     }
 }
 
+/// The cells of a line of a table.
+fn columns(line: &str) -> Vec<&str> {
+    line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+}
+
 #[test]
 fn the_demo_tells_its_story_and_its_ledger_adds_up() {
     let folder = tempfile::tempdir().unwrap();
@@ -60,22 +65,43 @@ fn the_demo_tells_its_story_and_its_ledger_adds_up() {
     let mut text = String::new();
     demo.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(demo.wait().unwrap().success(), "{text}");
-    for part in ["402 Payment Required", "200 OK", "409 Conflict", "invalid_kaspa_exact_replay", "It adds up to the sompi."] {
+    for part in [
+        "402 Payment Required",
+        "200 OK",
+        "409 Conflict",
+        "invalid_kaspa_exact_replay",
+        "It adds up to the sompi.",
+        "1,000/1,000",
+        "requests      1,000 in ",
+        "median ",
+        "kas402 claim ",
+        "voucher_stale_outpoint",
+        "too early",
+        "It adds up to the sompi, on both sides.",
+    ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
+    // Client, gateway and chain about the escrow: the same after every event, and nothing at the end.
+    let rows: Vec<Vec<&str>> = text.lines().skip_while(|line| !line.contains("in the escrow")).skip(1).map(columns).collect();
+    let events = rows.iter().position(|row| row.len() < 4).unwrap();
+    assert_eq!(events, 7, "{text}");
+    assert!(rows[..events].iter().all(|row| row[1] == row[2] && row[2] == row[3]), "{text}");
+    assert_eq!(rows[events - 1][..2], ["refund", "0 KAS"]);
     assert!(!text.contains('\x1b'), "colour where no terminal is");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "files are left behind");
 }
 
 #[test]
 fn nothing_outlives_a_demo_that_is_stopped_or_killed() {
-    for signal in ["-INT", "-TERM", "-KILL"] {
+    // In the middle of the requests, or when it stays up.
+    let (within, after) = ("500/1,000", "Ctrl-C stops everything");
+    for (signal, mark, code) in [("-INT", after, Some(0)), ("-TERM", within, Some(130)), ("-KILL", within, None)] {
         let folder = tempfile::tempdir().unwrap();
         let mut demo = demo(folder.path()).spawn().unwrap();
-        let started = told(&mut demo);
+        let started = told(&mut demo, mark);
         assert!(Command::new("kill").args([signal, &demo.id().to_string()]).status().unwrap().success());
         let ended = demo.wait().unwrap();
-        assert_eq!(ended.success(), signal != "-KILL", "{signal}: {ended}");
+        assert_eq!(ended.code(), code, "{signal}: {ended}");
         let limit = if signal == "-KILL" { Duration::from_secs(15) } else { Duration::ZERO };
         end_within(&started, limit);
         let left = fs::read_dir(folder.path()).unwrap().count();

@@ -7,9 +7,9 @@
 
 use crate::{
     Fallible,
-    devnet::{self, Devnet},
     options::Options,
     servers::{Gateway, PRICE_SOMPI},
+    support::devnet::{self, Devnet},
 };
 use kas402::{
     client::{

@@ -5,8 +5,8 @@
 //! the expected one fails the run. Never judges by absolute speed: the aims are ratios, and one latency.
 //! Started by `scripts/bench`, which builds the parts; `docs/benchmarks.md` says what the numbers mean.
 
-#[path = "../../tests/support/devnet.rs"]
-mod devnet;
+mod channels;
+mod drive;
 mod exact;
 mod load;
 mod machine;
@@ -18,11 +18,15 @@ mod report;
 mod rounds;
 mod servers;
 mod stats;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod vouchers;
 
 use options::{Options, Section};
 use report::Report;
 use servers::{Gateway, Nginx, Pingora, Upstream};
 use std::process::ExitCode;
+use vouchers::Fleet;
 
 /// What goes wrong here is for people to read.
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -54,7 +58,7 @@ async fn run(options: &Options) -> Fallible<Report> {
     let mut report = Report::new(machine::Machine::read(options)?);
 
     say("starting a node, an upstream and the gateway");
-    let node = devnet::Devnet::start(1, 10.0).await;
+    let node = support::devnet::Devnet::start(1, 10.0).await;
     let upstream = Upstream::start(folder)?;
     let gateway = Gateway::start(folder, &upstream, &node.wrpc[0])?;
     let offer = gateway.first_offer().await?;
@@ -68,18 +72,24 @@ async fn run(options: &Options) -> Fallible<Report> {
         say("exact: payments on the real node");
         report.exact(exact::measure(options, &node, &gateway).await?);
     }
+    let fleet = if options.runs(Section::Channels) {
+        say("channels: opening them on the real node");
+        Some(Fleet::open(&node, &gateway, options.channels).await?)
+    } else {
+        None
+    };
     // From here on the node only stands by, so that its mining takes nothing from core 1.
     node.set_rate(0, 0.0).await;
     if options.runs(Section::Free) {
         say("a free route");
         let (pingora, nginx) = (Pingora::proxy(folder, &upstream)?, Nginx::proxy(folder, &upstream)?);
         let contestants = [
-            gateway.contestant("kas402", "/free", 200),
+            gateway.contestant("kas402", servers::FREE_PATH, 200),
             gateway.contestant("kas402, wildcard route", "/files/a/b.txt", 200),
-            pingora.contestant("bare pingora", "/free", 200),
-            nginx.contestant("nginx proxy_pass", "/free", 200),
+            pingora.contestant("bare pingora", servers::FREE_PATH, 200),
+            nginx.contestant("nginx proxy_pass", servers::FREE_PATH, 200),
         ];
-        report.free(rounds::run(options, &contestants)?);
+        report.free(rounds::run(options, &contestants).await?);
     }
     if options.runs(Section::Unpaid) {
         say("the 402");
@@ -89,8 +99,13 @@ async fn run(options: &Options) -> Fallible<Report> {
             pingora.contestant("bare pingora", "/priced", 402),
             nginx.contestant("nginx return 402", "/priced", 402),
         ];
-        report.unpaid(rounds::run(options, &contestants)?);
+        report.unpaid(rounds::run(options, &contestants).await?);
         report.micro(micro::measure(&offer)?);
+    }
+    if let Some(fleet) = fleet {
+        say("channels: requests paid by vouchers");
+        let pingora = Pingora::proxy(folder, &upstream)?;
+        report.channels(channels::measure(options, fleet, &gateway, &pingora, folder).await?);
     }
     report.finish();
     if let Some(file) = &options.json {

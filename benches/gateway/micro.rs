@@ -45,7 +45,7 @@ pub fn measure(offer: &FirstOffer) -> Fallible<Steps> {
     let key = OfferKey { kid: "bench".into(), key: vec![7; 32].into(), not_after: None };
     let keys = OfferKeys::derive(&[key], StoreId([1; 16]));
     let mut unsigned = accepted.clone();
-    unsigned.extra.offer.clear();
+    unsigned.extra.offer_mut().clear();
     let terms = canonical::to_vec(&unsigned);
     let message = || PaymentRequired {
         accepts: vec![accepted.clone()],

@@ -7,14 +7,16 @@ const USAGE: &str = "usage: make bench, or scripts/bench [OPTION...]
   --seconds N     length of one measurement (2)
   --connections N open connections of the load generator (32)
   --payments N    paid requests (60)
+  --channels N    channels whose vouchers pay (256)
   --idle N        idle connections (1000)
-  --only NAME     free, 402, exact or memory; may be repeated
+  --only NAME     free, 402, channels, exact or memory; may be repeated
   --json FILE     also write everything as JSON";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Free,
     Unpaid,
+    Channels,
     Exact,
     Memory,
 }
@@ -25,6 +27,7 @@ pub struct Options {
     pub seconds: u32,
     pub connections: usize,
     pub payments: usize,
+    pub channels: usize,
     pub idle: usize,
     pub json: Option<PathBuf>,
     /// Empty runs everything.
@@ -33,7 +36,8 @@ pub struct Options {
 
 impl Options {
     pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, &'static str> {
-        let mut options = Self { rounds: 7, seconds: 2, connections: 32, payments: 60, idle: 1_000, json: None, only: Vec::new() };
+        let (json, only) = (None, Vec::new());
+        let mut options = Self { rounds: 7, seconds: 2, connections: 32, payments: 60, channels: 256, idle: 1_000, json, only };
         while let Some(arg) = args.next() {
             // cargo says this to every benchmark.
             if arg == "--bench" {
@@ -45,6 +49,7 @@ impl Options {
                 "--seconds" => options.seconds = u32::try_from(positive(&value)?).map_err(|_| USAGE)?,
                 "--connections" => options.connections = positive(&value)?,
                 "--payments" => options.payments = positive(&value)?,
+                "--channels" => options.channels = positive(&value)?,
                 "--idle" => options.idle = positive(&value)?,
                 "--json" => options.json = Some(value.into()),
                 "--only" => options.only.push(section(&value)?),
@@ -67,6 +72,7 @@ fn section(name: &str) -> Result<Section, &'static str> {
     match name {
         "free" => Ok(Section::Free),
         "402" => Ok(Section::Unpaid),
+        "channels" => Ok(Section::Channels),
         "exact" => Ok(Section::Exact),
         "memory" => Ok(Section::Memory),
         _ => Err(USAGE),

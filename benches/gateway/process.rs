@@ -30,6 +30,15 @@ pub fn pinned(core: usize, program: &Path) -> Command {
     command
 }
 
+/// The same for the thread that calls it.
+pub fn pin_this_thread(core: usize) -> Fallible<()> {
+    // PID/task/TID
+    let own = fs::read_link("/proc/thread-self")?;
+    let id = own.file_name().ok_or("/proc/thread-self names no thread")?;
+    let pinned = Command::new("taskset").args(["--pid", "--cpu-list"]).arg(core.to_string()).arg(id).output()?;
+    if pinned.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&pinned.stderr).into()) }
+}
+
 impl Process {
     /// Standard error, and standard output unless it is piped, go to `log`.
     pub fn spawn(mut command: Command, log: PathBuf) -> Fallible<Self> {

@@ -1,6 +1,7 @@
 //! The numbers as a table for people and as JSON, with the aims of the project.
 
 use crate::{
+    channels::{Block, Measured, Verification},
     exact::{Exact, Paid},
     machine::{self, Machine},
     memory::Memory,
@@ -19,6 +20,10 @@ type Milliseconds = fn(&Paid) -> f64;
 const FREE_AIM: f64 = 0.90;
 /// Of a bare pingora's static 402s per second.
 const UNPAID_AIM: f64 = 0.70;
+/// Of the free route's requests per second.
+const VOUCHER_AIM: f64 = 0.38;
+/// Processor time of a paid request over that of bare pingora's request and one verification together.
+const VOUCHER_CPU_AIM: f64 = 1.3;
 /// Median milliseconds over the node's own report.
 const EXACT_AIM_MS: f64 = 5.0;
 /// A server that used less of its core was held up by the load generator or by other programs: its requests per second say little.
@@ -87,6 +92,37 @@ impl Report {
         let ratio = ours.ratio_to(theirs);
         self.json[key] = json!({ "contestants": standings.iter().map(Standing::json).collect::<Vec<_>>(), "of_bare_pingora": ratios });
         self.judge(key, format_args!("at least {aim:.2} of {yardstick}"), ratio >= aim, format_args!("{ratio:.2}"));
+    }
+
+    pub fn channels(&mut self, measured: Measured) {
+        let Measured { channels, blocks, verifications, request_bytes, sync_us } = measured;
+        let of = |field: fn(&Verification) -> f64| verifications.iter().map(field).collect::<Vec<_>>();
+        let (signatures, vouchers) = (of(|one| one.signature), of(|one| one.voucher));
+        let (signature, voucher) = (median(&signatures), median(&vouchers));
+        for Block { connections, standings } in &blocks {
+            let key = format!("channels_{connections}");
+            let title = format!("{channels} channels, {connections} open");
+            self.comparison(&key, &title, standings, standings[1].name, VOUCHER_AIM);
+            let [paid, _, bare] = standings;
+            let floors = bare.samples.iter().zip(&signatures).map(|(bare, signature)| bare.cpu_us + signature);
+            let ratios: Vec<f64> = paid.samples.iter().zip(floors).map(|(paid, floor)| paid.cpu_us / floor).collect();
+            let ratio = median(&ratios);
+            self.json[&key]["cpu_of_pingora_and_verification"] = ratio.into();
+            let aim = format_args!("CPU at most {VOUCHER_CPU_AIM} of a bare pingora request and one Schnorr verification");
+            self.judge(&key, aim, ratio <= VOUCHER_CPU_AIM, format_args!("{ratio:.2}"));
+        }
+        push(
+            &mut self.text,
+            format_args!(
+                "one core verifies {:.0} Schnorr signatures per second, {signature:.1} us each; with the voucher's digest {voucher:.1} us\n\
+                 a paid request has {request_bytes} bytes; fdatasync of 4 KiB beside the store takes {sync_us:.0} us (median)\n",
+                1e6 / signature
+            ),
+        );
+        self.json["channels"] = json!({
+            "channels": channels, "request_bytes": request_bytes, "fdatasync_us": sync_us,
+            "schnorr_us": { "median": signature, "rounds": signatures }, "voucher_us": { "median": voucher, "rounds": vouchers },
+        });
     }
 
     pub fn micro(&mut self, steps: Steps) {
@@ -160,7 +196,9 @@ impl Report {
 
     fn judge(&mut self, key: &str, aim: fmt::Arguments<'_>, met: bool, found: fmt::Arguments<'_>) {
         push(&mut self.text, format_args!("  aim {aim}: {found} {}\n", if met { "PASS" } else { "MISS" }));
-        self.json[key]["aim_met"] = met.into();
+        // A part with two aims meets them together.
+        let before = self.json[key]["aim_met"].as_bool().unwrap_or(true);
+        self.json[key]["aim_met"] = (before && met).into();
         self.missed |= !met;
     }
 

@@ -17,21 +17,25 @@ pub struct Standing {
     pub samples: Vec<Sample>,
 }
 
-pub fn run(options: &Options, contestants: &[Contestant<'_>]) -> Fallible<Vec<Standing>> {
-    let mut samples = vec![Vec::new(); contestants.len()];
+pub async fn run(options: &Options, contestants: &[Contestant<'_>]) -> Fallible<Vec<Standing>> {
     for contestant in contestants {
         // Connections, pools and caches are warm before anything counts.
         load::run(options, 1, contestant)?;
     }
+    let samples = interleave(options, contestants.len(), async |index| load::run(options, options.seconds, &contestants[index])).await?;
+    Ok(contestants.iter().zip(samples).map(|(contestant, samples)| Standing::of(contestant.name, samples)).collect())
+}
+
+/// What each of so many measurements gave, in the order of the rounds.
+pub async fn interleave<T>(options: &Options, count: usize, mut measure: impl AsyncFnMut(usize) -> Fallible<T>) -> Fallible<Vec<Vec<T>>> {
+    let mut measured: Vec<Vec<T>> = (0..count).map(|_| Vec::with_capacity(options.rounds)).collect();
     for round in 0..options.rounds {
-        for turn in 0..contestants.len() {
-            let index = (round + turn) % contestants.len();
-            samples[index].push(load::run(options, options.seconds, &contestants[index])?);
+        for turn in 0..count {
+            let index = (round + turn) % count;
+            measured[index].push(measure(index).await?);
         }
     }
-    let standing =
-        |(contestant, samples): (&Contestant<'_>, Vec<Sample>)| Standing { name: contestant.name, median: middle(&samples), samples };
-    Ok(contestants.iter().zip(samples).map(standing).collect())
+    Ok(measured)
 }
 
 fn middle(samples: &[Sample]) -> Sample {
@@ -47,6 +51,10 @@ fn middle(samples: &[Sample]) -> Sample {
 }
 
 impl Standing {
+    pub fn of(name: &'static str, samples: Vec<Sample>) -> Self {
+        Self { name, median: middle(&samples), samples }
+    }
+
     /// The median over the rounds of this one's requests per second over the other's in the same round.
     pub fn ratio_to(&self, other: &Self) -> f64 {
         self.ratio(other, |sample| sample.per_second)

@@ -15,7 +15,7 @@ use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 use tokio::{
@@ -29,6 +29,11 @@ const UPSTREAM_BODY: &str = "{\"answer\":\"forty-two\",\"note\":\"a small static
 pub const SHOP_SEED: u8 = 9;
 /// The price of `/priced`, sompi.
 pub const PRICE_SOMPI: u64 = 100_000_000;
+/// Sompi of a voucher's request: little, so that a channel pays many.
+pub const VOUCHER_SOMPI: u64 = 1_000;
+/// The path of each kind of request.
+pub const FREE_PATH: &str = "/free";
+pub const VOUCHER_PATH: &str = "/voucher";
 /// Any 32 bytes: the offers of a benchmark guard nothing.
 const OFFER_KEYS: &str = "bench:YmVuY2htYXJrIGJlbmNobWFyayBiZW5jaG1hcmsuLi4=";
 const READY: Duration = Duration::from_secs(60);
@@ -70,19 +75,27 @@ impl std::ops::Deref for Gateway {
 impl Gateway {
     /// Starts the release build with an ordinary configuration: embedded store, one node, log level info.
     pub fn start(folder: &Path, upstream: &Server, node: &str) -> Fallible<Self> {
-        let shop = crate::devnet::Wallet::new(SHOP_SEED).address();
+        let shop = crate::support::devnet::Wallet::new(SHOP_SEED).address();
         let file = folder.join("kas402.yaml");
+        let binary = Path::new(env!("CARGO_BIN_EXE_kas402"));
+        let made = Command::new(binary).args(["keys", "new", "--server"]).arg(folder.join("server.keys")).output()?;
+        if !made.status.success() {
+            return Err(String::from_utf8_lossy(&made.stderr).into());
+        }
+        // Offers for vouchers live long, because they are all fetched before they are used.
         fs::write(
             &file,
             format!(
                 "network: kaspa:simnet\nallow_simnet: true\npublic_origin: http://kas402.bench\nlisten: 127.0.0.1:0\n\
                  edge: {{threads: 1}}\npay_to: {shop}\nnode: {{urls: [{node}]}}\nstore: {{path: kas402.db}}\nupstream: http://{}\n\
-                 routes:\n  - {{path: /free, free: true}}\n  - {{path: '/files/{{*rest}}', free: true}}\n  \
-                 - {{path: /priced, price: {PRICE_SOMPI} sompi, description: One answer, mime_type: application/json}}\n",
+                 keys: {{server: {{file: server.keys}}}}\nchannels: {{confirmations: 2, claims: {{automatic: false}}}}\n\
+                 routes:\n  - {{path: {FREE_PATH}, free: true}}\n  - {{path: '/files/{{*rest}}', free: true}}\n  \
+                 - {{path: /priced, price: {PRICE_SOMPI} sompi, description: One answer, mime_type: application/json}}\n  \
+                 - {{path: {VOUCHER_PATH}, price: {VOUCHER_SOMPI} sompi, scheme: batch-settlement, min_deposit: 1 KAS, offer_seconds: 3600}}\n",
                 upstream.address
             ),
         )?;
-        let mut command = pinned(SERVER_CORE, Path::new(env!("CARGO_BIN_EXE_kas402")));
+        let mut command = pinned(SERVER_CORE, binary);
         command.arg("run").arg("--announce").arg("--config").arg(&file);
         command.env("KAS402_OFFER_KEYS", OFFER_KEYS).env_remove("KAS402_CONFIG").stdout(Stdio::piped());
         let mut process = Process::spawn(command, folder.join("kas402.log"))?;
@@ -97,16 +110,21 @@ impl Gateway {
 
     /// Sum and count of one of the gateway's own histograms, seconds.
     pub async fn histogram(&self, name: &str) -> Fallible<(f64, f64)> {
+        let text = self.metrics().await?;
+        Ok((value(&text, &format!("{name}_sum"))?, value(&text, &format!("{name}_count"))?))
+    }
+
+    /// One of its counters.
+    pub async fn counter(&self, name: &str) -> Fallible<f64> {
+        value(&self.metrics().await?, name)
+    }
+
+    async fn metrics(&self) -> Fallible<String> {
         let mut admin = UnixStream::connect(&self.admin).await?;
         admin.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").await?;
         let mut text = String::new();
         admin.read_to_string(&mut text).await?;
-        let value = |suffix: &str| -> Fallible<f64> {
-            let key = format!("{name}_{suffix} ");
-            let line = text.lines().find_map(|line| line.strip_prefix(&key)).ok_or_else(|| format!("no {key}in the metrics"))?;
-            Ok(line.trim().parse()?)
-        };
-        Ok((value("sum")?, value("count")?))
+        Ok(text)
     }
 
     /// Waits until the node is caught up with, then for an offer.
@@ -127,6 +145,12 @@ impl Gateway {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+fn value(metrics: &str, name: &str) -> Fallible<f64> {
+    let key = format!("{name} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&key)).ok_or_else(|| format!("no {name} in the metrics"))?;
+    Ok(line.trim().parse()?)
 }
 
 /// `name: value` and the line's end, for each.

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method};
 use kas402::{
     client::{
         coins::CoinRules,
-        exchange::{Exchange, PaidRequest, Reply},
+        exchange::{Exchange, PaidRequest, Reply, Transport},
         journal::{Entry, Journal},
         paid::{Edge, Fetched, PaidClient, Step},
         policy::{Patience, SpendingPolicy},
@@ -22,15 +22,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PART: &str = "buyer";
+pub const PART: &str = "buyer";
 /// What one request may cost.
 pub const MAX: &str = "0.5 KAS";
-/// What the network may take of one payment.
-const MAX_FEE: &str = "0.01 KAS";
+/// What the network may take of one transaction.
+pub const MAX_FEE: &str = "0.01 KAS";
 
 pub struct Buyer {
     pub wallet: Arc<Wallet>,
     pub file: PathBuf,
+    pub journal: Arc<Journal>,
     client: PaidClient,
     exchange: Exchange,
 }
@@ -58,22 +59,30 @@ pub fn get(url: &str) -> Result<PaidRequest, Failure> {
     PaidRequest::new(Method::GET, url, HeaderMap::new(), bytes::Bytes::new()).map_err(|error| Failure::new(PART, error))
 }
 
+/// At most `max` for a request, to whoever the offer names.
+pub fn policy(wallet: &Wallet, max: &str) -> Result<SpendingPolicy, Failure> {
+    Ok(SpendingPolicy {
+        max_amount: Some(amount(max)?),
+        max_fee: amount(MAX_FEE)?,
+        network: wallet.network(),
+        recipients: None,
+        other_origin: false,
+    })
+}
+
+pub fn amount(text: &str) -> Result<Amount, Failure> {
+    Amount::parse_price(text).map_err(|error| Failure::new(PART, error))
+}
+
 impl Buyer {
     /// The journal lies where `kas402 pay` looks for it: both are one buyer.
     pub fn new(wallet: Wallet, file: &Path, node: &Node) -> Result<Self, Failure> {
         let wallet = Arc::new(wallet);
-        let journal = Journal::open(&file.with_extension("payments.sqlite")).map_err(|error| Failure::new(PART, error))?;
-        let amount = |text| Amount::parse_price(text).map_err(|error| Failure::new(PART, error));
-        let policy = SpendingPolicy {
-            max_amount: Some(amount(MAX)?),
-            max_fee: amount(MAX_FEE)?,
-            network: wallet.network(),
-            recipients: None,
-            other_origin: false,
-        };
+        let journal = Arc::new(Journal::open(&file.with_extension("payments.sqlite")).map_err(|error| Failure::new(PART, error))?);
+        let policy = policy(&wallet, MAX)?;
         let (rules, patience) = (CoinRules::of(wallet.network()), Patience::default());
-        let client = PaidClient::new(wallet.clone(), Arc::new(journal), Some(node.chain.clone()), policy, rules, patience);
-        Ok(Self { wallet, file: file.to_owned(), client, exchange: Exchange::new(&patience) })
+        let client = PaidClient::new(wallet.clone(), journal.clone(), Some(node.chain.clone()), policy, rules, patience);
+        Ok(Self { wallet, file: file.to_owned(), journal, client, exchange: Exchange::new(&patience) })
     }
 
     /// One request as it is, with or without a payment header, and how long it took.
@@ -100,6 +109,7 @@ impl Buyer {
                 Ok(Bought { reply, payment: *payment, receipt: *receipt, began, offered, recorded, ended })
             }
             Fetched::Paid { .. } => Err(Failure::new(PART, "the gateway sent no receipt")),
+            Fetched::Charged { .. } => Err(Failure::new(PART, "this was to be paid by a transaction")),
             Fetched::Free(reply) => Err(Failure::new(PART, format!("the gateway asked for no payment: {}", reply.status))),
         }
     }

@@ -1,10 +1,15 @@
-//! `make demo`: a paid request on a real Kaspa node, told step by step, all on this machine and offline.
+//! `make demo`: paid requests and a payment channel on a real Kaspa node, told step by step, all on this machine and offline.
 //!
-//! Starts a simnet with its miner, an API, a buyer and the gateway, tells the story, then stays up to be tried
-//! by hand; with `--once` it ends after the story. Exit codes: 0 told, 1 something failed or the ledger does not
+//! Starts a simnet with its miner, an API, a buyer and the gateway, tells both stories, then stays up to be tried
+//! by hand; with `--once` it ends after them. Exit codes: 0 told, 1 something failed or a ledger does not
 //! add up, 130 interrupted before the end of the story. Whatever happens, nothing it started outlives it.
 
 mod buyer;
+mod channel_buyer;
+mod channel_facts;
+mod channel_ledger;
+mod channel_story;
+mod channel_traffic;
 mod ledger;
 mod node;
 mod parts;
@@ -14,12 +19,14 @@ mod story;
 mod weather;
 
 use buyer::{Buyer, new_wallet};
+use channel_buyer::ChannelBuyer;
+use channel_story::ChannelStory;
 use clap::Parser;
 use kas402::{client::wallet::Wallet, protocol::amount::Amount};
 use node::Node;
 use parts::{Failure, Processes};
 use shop::Shop;
-use show::{Screen, word};
+use show::{Screen, seconds, word};
 use std::{
     path::{Path, PathBuf},
     pin::{Pin, pin},
@@ -29,7 +36,7 @@ use std::{
 use story::Story;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
-use weather::Weather;
+use weather::{Paid, Weather};
 
 /// What the buyer gets from the faucet: several coins, so that payments in a row need not wait for change.
 const COIN: &str = "20 KAS";
@@ -98,8 +105,9 @@ async fn play(
             () = &mut told => return Ok(ExitCode::SUCCESS),
             failure = parts.died() => return Err(failure),
             Some(call) = stage.weather.calls.recv() => screen.note(&match call.paid {
-                Some((amount, txid)) => format!("the API answers {}, paid {} by {txid}", call.path, amount.to_kas()),
-                None => format!("the API answers {}, free", call.path),
+                Paid::By(amount, txid) => format!("the API answers {}, paid {} by {txid}", call.path, amount.to_kas()),
+                Paid::From(ceiling, channel) => format!("the API answers {}, at most {} from channel {channel}", call.path, ceiling.to_kas()),
+                Paid::Free => format!("the API answers {}, free", call.path),
             }),
         }
     }
@@ -130,7 +138,11 @@ async fn act(screen: &Screen, parts: &mut Processes, folder: &Path, began: Insta
     screen.quoted(&yaml);
 
     Story { screen, node: &node, shop: &shop, weather: &mut weather, buyer: &buyer, seller: &seller }.tell().await?;
-    screen.note(&format!("started and told in {}.{} s", began.elapsed().as_secs(), began.elapsed().subsec_millis() / 100));
+    let patron = ChannelBuyer::new(&buyer, &node, buyer::amount(channel_story::MOST)?)?;
+    ChannelStory { screen, node: &node, shop: &shop, weather: &mut weather, buyer: &patron, wallet: &buyer.wallet, seller: &seller }
+        .tell()
+        .await?;
+    screen.note(&format!("started and told in {}", seconds(began.elapsed())));
     Ok(Stage { node, shop, weather, buyer, seller })
 }
 
@@ -140,14 +152,25 @@ fn invite(screen: &Screen, stage: &Stage, folder: &Path) {
     let kas402 = beside("kas402").map_or_else(|_| "kas402".to_owned(), |path| word(&path));
     let (origin, network) = (&shop.origin, buyer.wallet.network());
     let (wallet, url) = (word(&buyer.file), &node.url);
+    let channel = format!("--max '{}' --wallet {wallet} --node {url}", shop::CEILING);
     screen.title("Now you, in another terminal");
     screen.command("what it costs", &format!("curl -i {origin}/v1/weather/Lisbon"));
     screen.command(
         "pay for it",
         &format!("{kas402} pay {origin}/v1/weather/Lisbon --max '{}' --wallet {wallet} --node {url} --network {network}", buyer::MAX),
     );
+    screen.command(
+        "open a channel, pay from it, see it, and take the rest back after two minutes",
+        &format!("{kas402} channel open {origin}/v1/forecast/Lisbon --deposit '2 KAS' {channel}"),
+    );
+    screen.line(format!("      {kas402} pay {origin}/v1/forecast/Osaka --channel {channel}"));
+    screen.line(format!("      {kas402} channel status --wallet {wallet} --node {url}"));
+    screen.line(format!("      {kas402} channel refund CHANNEL --wallet {wallet} --node {url}"));
     screen.command("what is free", &format!("curl -i {origin}/v1/cities"));
     screen.command("what the buyer has left", &format!("{kas402} wallet balance --wallet {wallet} --node {url}"));
+    let config = word(&folder.join("kas402.yaml"));
+    screen.command("the gateway's channels, and what they owe", &format!("{kas402} channels list -c {config}"));
+    screen.line(format!("      {kas402} claim --all -c {config}"));
     screen.command("the gateway's book", &format!("curl -s --unix-socket {} http://admin/status", word(&shop.admin_socket)));
     screen.line("");
     screen.fact("gateway", origin);

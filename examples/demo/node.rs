@@ -13,7 +13,7 @@ use kas402::{
     protocol::{amount::Amount, network::Network},
     runtime::clock,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -50,29 +50,38 @@ impl Node {
 
     /// Pays `count` coins of `each` from mined coins; they are old enough for a wallet when this returns.
     pub async fn fund(&self, wallet: &Wallet, each: Amount, count: u32) -> Result<(), Failure> {
-        let failed = |what: String| Failure::new("faucet", what);
-        let wish = json!({ "address": wallet.address().to_string(), "sompi": each.sompi(), "count": count });
-        let request = reqwest::Client::new().post(format!("{}/fund", self.control)).header("content-type", "application/json");
-        let answer = request.body(wish.to_string()).send().await.map_err(|error| failed(error.to_string()))?;
-        if !answer.status().is_success() {
-            return Err(failed(answer.text().await.unwrap_or_default()));
-        }
-        let coins = self.coins(wallet).await?;
+        let address = wallet.address().to_string();
+        self.control("fund", &json!({ "address": address, "sompi": each.sompi(), "count": count })).await?;
+        let coins = self.coins(&address).await?;
         let youngest = coins.iter().map(|coin| coin.daa_score).max().unwrap_or_default();
         let spendable = youngest.saturating_add(CoinRules::of(wallet.network()).confirmations_daa);
         let mut tip = self.chain.tip();
         let mined = timeout(READY, tip.wait_for(|tip| tip.daa_score >= spendable)).await;
-        if mined.is_ok_and(|seen| seen.is_ok()) { Ok(()) } else { Err(failed("the miner stands still".into())) }
+        if mined.is_ok_and(|seen| seen.is_ok()) { Ok(()) } else { Err(Failure::new(PART, "the miner stands still")) }
+    }
+
+    /// A call of the devnet's control API.
+    async fn control(&self, call: &str, body: &Value) -> Result<(), Failure> {
+        let failed = |what: String| Failure::new(PART, format!("{call}: {what}"));
+        let request = reqwest::Client::new().post(format!("{}/{call}", self.control)).header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await.map_err(|error| failed(error.to_string()))?;
+        if answer.status().is_success() { Ok(()) } else { Err(failed(answer.text().await.unwrap_or_default())) }
+    }
+
+    /// Lets time pass: mines so many blocks at once. They are on the chain when this returns.
+    pub async fn mine(&self, blocks: u64) -> Result<(), Failure> {
+        self.control("mine", &json!({ "blocks": blocks })).await
     }
 
     /// All coins of a wallet, by the node's utxo index.
     pub async fn balance(&self, wallet: &Wallet) -> Result<Amount, Failure> {
-        let coins = self.coins(wallet).await?;
+        let coins = self.coins(&wallet.address().to_string()).await?;
         let sum = coins.iter().try_fold(Amount::ZERO, |sum, coin| sum.checked_add(coin.amount));
         sum.ok_or_else(|| Failure::new(PART, "more money than there is"))
     }
 
-    async fn coins(&self, wallet: &Wallet) -> Result<Vec<Utxo>, Failure> {
-        self.chain.utxos(&wallet.address().to_string()).await.map_err(|error| Failure::new(PART, error))
+    /// The unspent outputs of an address.
+    pub async fn coins(&self, address: &str) -> Result<Vec<Utxo>, Failure> {
+        self.chain.utxos(address).await.map_err(|error| Failure::new(PART, error))
     }
 }

@@ -4,11 +4,13 @@ use crate::{
     parts::{Failure, Processes},
     show::Screen,
 };
-use kas402::client::wallet::Wallet;
+use kas402::{client::wallet::Wallet, gateway::channel::report::ChannelView, protocol::ids::ChannelId};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
+    process::Output,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -20,6 +22,12 @@ use tokio::{
 pub const PART: &str = "gateway";
 /// The gateway's usual port, unless `KAS402_DEMO_PORT` says another; when it is taken, any free one.
 const PORT: u16 = 8402;
+/// The metered route: the most a request can cost, one unit of its answer, and the least.
+pub const CEILING: &str = "0.01 KAS";
+pub const UNIT: &str = "1000 sompi";
+pub const FLOOR: &str = "0.0005 KAS";
+/// How long before its refund a channel is claimed in any case.
+pub const CLAIM_BEFORE_SECONDS: u64 = 45;
 /// Longest time until priced routes can be sold.
 const READY: Duration = Duration::from_secs(30);
 
@@ -29,6 +37,8 @@ pub struct Shop {
     pub origin: String,
     pub admin_socket: PathBuf,
     pub log: PathBuf,
+    binary: PathBuf,
+    folder: PathBuf,
 }
 
 /// Sums of the gateway's own book.
@@ -49,8 +59,21 @@ pub fn yaml(address: &str, seller: &Wallet, node: &str, upstream: &str) -> Strin
          pay_to: {}\n\
          node: {{urls: [\"{node}\"]}}\n\
          upstream: {upstream}\n\
+         keys: {{server: {{file: server.keys}}}}\n\
+         channels:  # times of a demo: seconds, not days\n  \
+           refund_horizon_seconds: 120\n  \
+           refund_epoch_seconds: 1\n  \
+           refund_lead_seconds: 30\n  \
+           confirmations: 2\n  \
+           claims: {{before_refund_seconds: {CLAIM_BEFORE_SECONDS}}}\n\
+         limits: {{final_depth: 100}}\n\
          routes:\n  \
          - {{path: \"/v1/weather/{{city}}\", price: \"0.25 KAS\"}}\n  \
+         - path: \"/v1/forecast/{{city}}\"\n    \
+           scheme: batch-settlement\n    \
+           price: \"{CEILING}\"  # at most; what it costs is in the answer\n    \
+           min_deposit: \"1 KAS\"\n    \
+           charge: {{json: /usage/units, unit_price: \"{UNIT}\", floor: \"{FLOOR}\", on_unknown: ceiling}}\n  \
          - {{path: /v1/cities, free: true}}\n",
         seller.address()
     )
@@ -75,19 +98,16 @@ impl Shop {
         address: &str,
     ) -> Result<Self, Failure> {
         let since = screen.waiting(PART);
-        let (config, keys) = (folder.join("kas402.yaml"), folder.join("offer.keys"));
+        let config = folder.join("kas402.yaml");
         std::fs::write(&config, yaml).map_err(|error| Failure::new(PART, format!("{}: {error}", config.display())))?;
-        let made = Command::new(binary).args(["keys", "new"]).arg(&keys).process_group(0).kill_on_drop(true).output().await;
-        let made =
-            made.map_err(|error| Failure::new(PART, format!("{} cannot be started: {error}; `make build` makes it", binary.display())))?;
-        if !made.status.success() {
-            return Err(Failure::new(PART, String::from_utf8_lossy(&made.stderr)));
-        }
+        command(binary, folder, &["keys", "new"]).await?;
+        command(binary, folder, &["keys", "new", "--server"]).await?;
         let config = config.display().to_string();
         let announced = parts.start(PART, binary, &["run", "--announce", "-c", &config]).await?;
         let admin = announced["admin"].as_str().unwrap_or_default();
         let admin_socket = folder.join(admin.strip_prefix("unix:").unwrap_or(admin));
-        let shop = Self { origin: format!("http://{address}"), admin_socket, log: parts.log(PART) };
+        let (binary, folder) = (binary.to_owned(), folder.to_owned());
+        let shop = Self { origin: format!("http://{address}"), admin_socket, log: parts.log(PART), binary, folder };
         shop.ready().await?;
         screen.done(since, &shop.origin);
         Ok(shop)
@@ -113,14 +133,49 @@ impl Shop {
 
     /// What was charged so far.
     pub async fn book(&self) -> Result<Book, Failure> {
-        let (_, body) = self.admin("/status").await?;
-        let status: Value = serde_json::from_str(&body).map_err(|error| self.failure(error))?;
+        let status = self.status().await?;
         let payments = &status["payments"];
         let count = |name: &str| payments[name].as_u64().unwrap_or_default();
         Ok(Book {
             charges: count("settled") + count("delivered"),
             charged: payments["chargedSompi"].as_str().unwrap_or_default().to_owned(),
         })
+    }
+
+    /// What the gateway says of itself.
+    pub async fn status(&self) -> Result<Value, Failure> {
+        self.ask("/status").await
+    }
+
+    /// What it says of a channel: as `kas402 channels show`.
+    pub async fn channel(&self, id: &ChannelId) -> Result<ChannelView, Failure> {
+        self.ask(&format!("/channels/{id}")).await
+    }
+
+    /// What it says of a channel once that is so.
+    pub async fn channel_once(&self, id: &ChannelId, what: &str, holds: impl Fn(&ChannelView) -> bool) -> Result<ChannelView, Failure> {
+        let deadline = Instant::now() + READY;
+        loop {
+            let view = self.channel(id).await?;
+            if holds(&view) {
+                return Ok(view);
+            }
+            if Instant::now() > deadline {
+                return Err(self.failure(format!("{what} within {} s: {view:?}", READY.as_secs())));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await; // why: the admin listener answers, it does not notify
+        }
+    }
+
+    /// Runs `kas402` beside the configuration, as an operator does; gives what it prints.
+    pub async fn operate(&self, arguments: &[&str]) -> Result<String, Failure> {
+        let done = command(&self.binary, &self.folder, arguments).await?;
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let (status, body) = self.admin(path).await?;
+        serde_json::from_str(&body).map_err(|error| self.failure(format!("{path}: {status} {body}: {error}")))
     }
 
     /// GET on the admin socket: status and body.
@@ -133,4 +188,15 @@ impl Shop {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         Ok((head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned()))
     }
+}
+
+/// Runs `kas402` to its end.
+async fn command(binary: &Path, folder: &Path, arguments: &[&str]) -> Result<Output, Failure> {
+    let run = Command::new(binary).args(arguments).current_dir(folder).process_group(0).kill_on_drop(true).output().await;
+    let done =
+        run.map_err(|error| Failure::new(PART, format!("{} cannot be started: {error}; `make build` makes it", binary.display())))?;
+    if done.status.success() {
+        return Ok(done);
+    }
+    Err(Failure::new(PART, format!("kas402 {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr))))
 }

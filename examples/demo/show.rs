@@ -3,13 +3,17 @@
 use kas402::cli::paint::Paint;
 use std::{
     cell::Cell,
-    io::{Write, stdout},
+    io::{IsTerminal, Write, stdout},
     path::Path,
     time::{Duration, Instant},
 };
 
 /// Columns of a label.
 const LABEL: usize = 13;
+/// Columns of a bar.
+const BAR: u64 = 30;
+/// Lines of a progress where nothing can be overwritten.
+const LINES: u64 = 4;
 
 /// Standard output. A reader that went away (`| head`) is no failure.
 pub struct Screen {
@@ -57,9 +61,23 @@ impl Screen {
     }
 
     pub fn done(&self, since: Instant, text: &str) {
-        let seconds = format!("{:>4}.{} s", since.elapsed().as_secs(), since.elapsed().subsec_millis() / 100);
+        let took = format!("{:>8}", seconds(since.elapsed()));
         self.open.set(false);
-        put(&format!("{}   {text}\n", self.paint.green(&seconds)));
+        put(&format!("{}   {text}\n", self.paint.green(&took)));
+    }
+
+    /// How far something got, from 1 to `of`: one line that changes on a terminal, a few lines elsewhere.
+    pub fn progress(&self, label: &str, done: u64, of: u64, since: Instant) {
+        let per_second = per_second(done, since.elapsed());
+        let bar = (0..BAR).map(|at| if at * of < done * BAR { '#' } else { '.' }).collect::<String>();
+        let text =
+            format!("   {label:<LABEL$} [{}] {:>11}  {per_second}", self.paint.green(&bar), format!("{}/{}", count(done), count(of)));
+        if stdout().is_terminal() {
+            self.open.set(done < of);
+            put(&format!("\r{text}  {}", if done < of { "" } else { "\n" }));
+        } else if done.is_multiple_of((of / LINES).max(1)) {
+            self.line(text);
+        }
     }
 
     pub fn request(&self, text: &str) {
@@ -103,6 +121,34 @@ impl Screen {
     pub fn failure(&self, text: &str) {
         self.line(format!("\n{} {text}", self.paint.red("error:")));
     }
+}
+
+/// `1,234`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+pub fn per_second(number: u64, took: Duration) -> String {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+    format!("{}/s", count(number.saturating_mul(1_000_000) / micros))
+}
+
+/// Milliseconds with one decimal.
+pub fn fine(took: Duration) -> String {
+    format!("{}.{} ms", took.as_millis(), took.subsec_micros() / 100 % 10)
+}
+
+/// Seconds with one decimal.
+pub fn seconds(took: Duration) -> String {
+    format!("{}.{} s", took.as_secs(), took.subsec_millis() / 100)
 }
 
 fn put(text: &str) {

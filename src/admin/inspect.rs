@@ -2,14 +2,17 @@
 
 use crate::{
     chain::{Health, Tip},
-    gateway::Gateway,
-    protocol::network::Network,
-    store::{StoreError, Totals},
+    gateway::{
+        Gateway,
+        channel::report::{ChannelView, Outcome},
+    },
+    protocol::{ids::ChannelId, network::Network},
+    store::{StoreError, Totals, channels::ChannelTotals},
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-/// The inspected gateway. Reads only.
+/// The inspected gateway. Reads only, but for [`Inspect::claim`].
 #[async_trait]
 pub trait Inspect: Send + Sync + 'static {
     /// Whether priced routes can be sold now, and why not; cheap, never waits.
@@ -19,6 +22,14 @@ pub trait Inspect: Send + Sync + 'static {
     fn metrics(&self) -> String;
 
     async fn status(&self) -> Status;
+
+    /// Channels in the order of their openings, `limit` at a time, after a sequence.
+    async fn channels(&self, open_only: bool, after: u64, limit: u32) -> Result<Vec<ChannelView>, StoreError>;
+
+    async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelView>, StoreError>;
+
+    /// Claims what a channel owes, for an operator.
+    async fn claim(&self, id: &ChannelId, any_fee: bool) -> Outcome;
 }
 
 /// What `/status` says.
@@ -29,6 +40,7 @@ pub struct Status {
     pub node: Health,
     pub tip: Tip,
     pub totals: Result<Totals, StoreError>,
+    pub channels: Result<ChannelTotals, StoreError>,
 }
 
 impl Status {
@@ -59,6 +71,19 @@ impl Status {
                 }),
                 Err(error) => json!({ "error": error.to_string() }),
             },
+            "channels": match &self.channels {
+                Ok(totals) => json!({
+                    "open": totals.open,
+                    "closed": totals.closed,
+                    "charges": totals.charges,
+                    "chargedSompi": totals.charged_sompi.to_string(),
+                    "claimedSompi": totals.claimed_sompi.to_string(),
+                    "unclaimedSompi": totals.active_sompi.to_string(),
+                    "lostSompi": totals.lost_sompi.to_string(),
+                    "fundedSompi": totals.funded_sompi.to_string(),
+                }),
+                Err(error) => json!({ "error": error.to_string() }),
+            },
         })
     }
 }
@@ -77,6 +102,19 @@ impl Inspect for Gateway {
         let chain = self.chain();
         let node = chain.health().borrow().clone();
         let tip = *chain.tip().borrow();
-        Status { network: chain.network(), readiness: Gateway::readiness(self), node, tip, totals: self.store().totals().await }
+        let (totals, channels) = (self.store().totals().await, self.store().channel_totals().await);
+        Status { network: chain.network(), readiness: Gateway::readiness(self), node, tip, totals, channels }
+    }
+
+    async fn channels(&self, open_only: bool, after: u64, limit: u32) -> Result<Vec<ChannelView>, StoreError> {
+        self.channel_views(open_only, after, limit).await
+    }
+
+    async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelView>, StoreError> {
+        self.channel_view(id).await
+    }
+
+    async fn claim(&self, id: &ChannelId, any_fee: bool) -> Outcome {
+        self.claim_by_hand(id, any_fee).await
     }
 }

@@ -1,10 +1,11 @@
-//! The operator's listener: health, readiness, metrics and status.
+//! The operator's listener: health, readiness, metrics, status and channels.
 //!
 //! Promises: `/healthz` and `/readyz` answer anybody, with nothing but yes or no; everything else needs
 //! the bearer token, or the unix socket, which only its owner can open. On TCP it listens on loopback
-//! only, and not at all without a token. Never touches money: it reads, and asks the store for sums.
-//! Started by `runtime`; asked by `cli::health`, container health checks and Prometheus.
+//! only, and not at all without a token. It reads, asks the store for sums, and asks the gateway for the claims that an operator wants; it counts no money.
+//! Started by `runtime`; asked by `cli::health`, `cli::channels`, `cli::claim`, container health checks and Prometheus.
 
+mod channels;
 mod inspect;
 mod listen;
 mod routes;

@@ -1,6 +1,6 @@
 //! The endpoints, and who may see them.
 
-use super::{inspect::Inspect, token::Token};
+use super::{channels, inspect::Inspect, token::Token};
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -10,7 +10,7 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 #[derive(Clone)]
-struct Shared {
-    inspected: Arc<dyn Inspect>,
+pub(super) struct Shared {
+    pub inspected: Arc<dyn Inspect>,
     access: Arc<Access>,
 }
 
@@ -54,6 +54,9 @@ pub(super) fn router(inspected: Arc<dyn Inspect>, access: Access) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/channels", get(channels::list))
+        .route("/channels/{id}", get(channels::show))
+        .route("/channels/{id}/claim", post(channels::claim))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(middleware::from_fn_with_state(shared.clone(), guard));
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).merge(guarded).with_state(shared)

@@ -4,8 +4,16 @@ use super::*;
 use crate::{
     chain::{Health, Tip},
     cli::health,
-    protocol::network::Network,
-    store::{StoreError, Totals},
+    gateway::channel::{
+        claim::{Cause, ClaimReport},
+        report::{ChannelView, Outcome, samples},
+    },
+    protocol::{
+        amount::Amount,
+        ids::{ChannelId, Outpoint, TxId},
+        network::Network,
+    },
+    store::{StoreError, Totals, channels::ChannelTotals},
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -42,8 +50,43 @@ impl Inspect for Fake {
             node: Health { ready: true, reason: None, server_version: Some("2.1.0".into()) },
             tip: Tip { daa_score: 7, blue_score: 5 },
             totals: self.totals.clone(),
+            channels: Ok(ChannelTotals { claimed_sompi: u128::from(u64::MAX) + 2, ..ChannelTotals::default() }),
         }
     }
+    async fn channels(&self, open_only: bool, after: u64, limit: u32) -> Result<Vec<ChannelView>, StoreError> {
+        self.totals.clone()?;
+        assert_eq!(limit, 256);
+        let last = if open_only { 2 } else { 3 };
+        Ok((after + 1..=last).map(view).collect())
+    }
+    async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelView>, StoreError> {
+        self.totals.clone()?;
+        Ok((1..=3).map(view).find(|view| view.channel == *id))
+    }
+    async fn claim(&self, id: &ChannelId, any_fee: bool) -> Outcome {
+        let report = ClaimReport {
+            channel: *id,
+            cause: Cause::Asked,
+            txid: TxId([7; 32]),
+            claim_outpoint: Outpoint { txid: TxId([1; 32]), index: 0 },
+            continuation_outpoint: Outpoint { txid: TxId([7; 32]), index: 1 },
+            takes: Amount::from_sompi(100).unwrap(),
+            fee: Amount::from_sompi(1).unwrap(),
+            payout: Amount::from_sompi(99).unwrap(),
+            continuation: Amount::from_sompi(900).unwrap(),
+            taken: true,
+        };
+        let why = ("uneconomic".to_owned(), "too dear".to_owned());
+        if any_fee {
+            Outcome { channel: *id, claim: Some(report), unclaimed: None }
+        } else {
+            Outcome { channel: *id, claim: None, unclaimed: Some(why) }
+        }
+    }
+}
+
+fn view(sequence: u64) -> ChannelView {
+    samples::view(sequence, 300_000_000, Some(5))
 }
 
 fn ready() -> Arc<Fake> {
@@ -148,6 +191,46 @@ async fn tcp_needs_a_token_and_stays_on_this_machine() {
     assert!(matches!(refused("127.0.0.1:0", None).await, Err(AdminError::TokenMissing(_))));
     assert!(matches!(refused("0.0.0.0:0", token()).await, Err(AdminError::Listen(ListenError::NotLoopback(_)))));
     assert!(matches!(refused("[::]:0", token()).await, Err(AdminError::Listen(ListenError::NotLoopback(_)))));
+}
+
+#[tokio::test]
+async fn channels_are_listed_shown_and_claimed_by_who_may_see_them() {
+    let (admin, _stop) = start(loopback(), token(), ready()).await;
+    let head = authorization(SECRET);
+    for (method, path) in [("GET", "/channels"), ("GET", "/channels/x"), ("POST", "/channels/x/claim")] {
+        assert_eq!(ask(&admin.address, method, path, "").await, (401, String::new()), "{path}");
+    }
+    let told = async |method: &str, path: &str| {
+        let (status, body) = ask(&admin.address, method, path, &head).await;
+        (status, serde_json::from_str::<Value>(&body).unwrap_or_default())
+    };
+    let listed = async |path: &str| {
+        let (status, body) = told("GET", path).await;
+        let sequences: Vec<u64> = body["channels"].as_array().unwrap().iter().map(|view| view["sequence"].as_u64().unwrap()).collect();
+        (status, sequences)
+    };
+    assert_eq!(listed("/channels").await, (200, vec![1, 2]));
+    assert_eq!(listed("/channels?after=1").await, (200, vec![2]));
+    assert_eq!(listed("/channels?all=true&after=1").await, (200, vec![2, 3]));
+    assert_eq!(told("GET", "/channels?after=x").await.0, 400);
+
+    let known = view(2);
+    let (status, shown) = told("GET", &format!("/channels/{}", known.channel)).await;
+    assert_eq!((status, serde_json::from_value::<ChannelView>(shown).unwrap()), (200, known.clone()));
+    for unknown in [ChannelId([9; 32]).to_string(), "zz".into()] {
+        assert_eq!(told("GET", &format!("/channels/{unknown}")).await.0, 404);
+    }
+
+    let claim = format!("/channels/{}/claim", known.channel);
+    assert_eq!(told("GET", &claim).await.0, 405);
+    let (status, refused) = told("POST", &claim).await;
+    let refused: Outcome = serde_json::from_value(refused).unwrap();
+    assert_eq!((status, refused.unclaimed.unwrap().0.as_str()), (409, "uneconomic"));
+    let (status, claimed) = told("POST", &format!("{claim}?any_fee=true")).await;
+    assert_eq!((status, &claimed["claim"]["takes"], &claimed["channel"]), (200, &"100".into(), &known.channel.to_string().into()));
+
+    let (broken, _stop) = start(loopback(), token(), not_ready()).await;
+    assert_eq!(ask(&broken.address, "GET", "/channels", &head).await.0, 503);
 }
 
 #[tokio::test]

@@ -251,7 +251,8 @@ impl State {
     fn place(&mut self, txid: TxId, status: TxStatus) {
         match status {
             TxStatus::Unseen => {
-                if let Some(TxStatus::Conflicted { by, .. }) = self.places.remove(&txid) {
+                // Kept, so that whoever follows it later with an acceptance from before the reorg is not believed.
+                if let Some(TxStatus::Conflicted { by, .. }) = self.places.insert(txid, TxStatus::Unseen) {
                     self.coins.take_back(by);
                 }
                 self.coins.take_back(txid);

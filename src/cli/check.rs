@@ -1,7 +1,7 @@
 //! `kas402 check`: every problem of a configuration at once, or what one request would be offered.
 
-use super::{explain, paint::Paint, say};
-use crate::config::{self, Compiled, Environment, Problem, Problems, Severity};
+use super::{explain, keys, paint::Paint, say};
+use crate::config::{self, Compiled, Environment, Problem, Problems, Severity, words};
 use serde_json::json;
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -91,12 +91,25 @@ fn summary(file: &str, compiled: &Result<Compiled, Problems>, paint: Paint) -> S
             let priced = routes.iter().filter(|route| matches!(route.access, crate::protocol::policy::Access::Priced(_))).count();
             let warnings = count(&compiled.warnings, false);
             let network = compiled.policy.network;
-            format!("{} {file}: {network}, {} routes, {priced} priced, {warnings} warnings", paint.green("ok"), routes.len())
+            let summary = format!("{} {file}: {network}, {} routes, {priced} priced, {warnings} warnings", paint.green("ok"), routes.len());
+            [Some(summary), channels(compiled)].into_iter().flatten().collect::<Vec<_>>().join("\n")
         }
         Err(problems) => {
             format!("{} {file}: {} errors, {} warnings", paint.red("failed"), count(problems, true), count(problems, false))
         }
     }
+}
+
+/// What holds for every channel, and the keys that claim them.
+fn channels(compiled: &Compiled) -> Option<String> {
+    let channels = compiled.policy.channels.as_ref()?;
+    let (refund, lead) = (words::daa(channels.refund_horizon_daa), words::daa(channels.refund_lead_daa));
+    let mut text = format!("channels: refund after {refund} or a little more, served until {lead} before that");
+    let _ = write!(text, "\nchannels: claimed {}", words::claims(&channels.claims));
+    for key in compiled.server_keys.iter() {
+        let _ = write!(text, "\nserver key: {}", keys::describe(key));
+    }
+    Some(text)
 }
 
 fn to_json(file: &str, compiled: &Result<Compiled, Problems>) -> serde_json::Value {
@@ -135,5 +148,27 @@ mod tests {
     fn a_place_outside_the_text_has_no_excerpt() {
         let problems = Problems::from(Problem::new(Code::FileUnreadable, Pos { line: 9, column: 1 }, "gone"));
         assert_eq!(excerpts("f", "", &problems, Paint::PLAIN).lines().count(), 3);
+    }
+
+    #[test]
+    fn a_summary_says_what_holds_for_channels_and_which_keys_claim_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = include_str!("../../tests/config_cases/channels.yaml");
+        let offer = config::secrets::key_line("o", &[3; 32]);
+        let compile = |secrets: bool| {
+            let environment = Environment { var: &|name| (name == "KAS402_OFFER_KEYS").then(|| offer.trim().to_owned()), secrets };
+            summary("f", &config::compile_text(text, folder.path(), &environment), Paint::PLAIN)
+        };
+        assert_eq!(
+            compile(false),
+            "ok f: kaspa:testnet-10, 4 routes, 4 priced, 0 warnings\n\
+             channels: refund after 7 days or a little more, served until 1 hour before that\n\
+             channels: claimed from 10 KAS on, after 1 day, and 2 hours before the refund timeout"
+        );
+        keys::create_server(&folder.path().join("server.keys"), Some("first")).unwrap();
+        let said = compile(true);
+        let secret = std::fs::read_to_string(folder.path().join("server.keys")).unwrap();
+        assert!(said.contains("\nserver key: opens channels and claims, public key "), "{said}");
+        assert!(!said.contains(&secret.trim()["first:".len()..]));
     }
 }

@@ -3,8 +3,9 @@
 
 use super::{check::Args, fail, say};
 use crate::{
-    config::Compiled,
+    config::{Compiled, words},
     protocol::{
+        charge::{ChargeRule, OnUnknown},
         path::NormalPath,
         policy::{Access, ExactTerms, Policy, Pricing, Route, Terms},
         price::PriceError,
@@ -78,6 +79,7 @@ fn sold(request: &Request, route: &Route, pricing: &Pricing, policy: &Policy) ->
         "route": route.id.0,
         "resource": format!("{}{}", route.origin.0, request.head.target),
         "upstream": route.upstream,
+        "identifier": if pricing.require_identifier { "required" } else { "optional" },
     });
     if request.body.len() > pricing.body_limit {
         answer["answer"] = json!("413 body_too_large");
@@ -89,20 +91,13 @@ fn sold(request: &Request, route: &Route, pricing: &Pricing, policy: &Policy) ->
         .map(|accept| {
             let price = accept.price.evaluate(request)?;
             let inputs: Vec<Value> = price.inputs.iter().map(|(name, value)| json!({"input": name, "value": value})).collect();
-            let terms = match &accept.terms {
-                Terms::Exact(ExactTerms { finality, .. }) if finality.level == Finality::Confirmed => {
-                    json!({"finality": format!("confirmed {}", finality.depth)})
-                }
-                Terms::Exact(ExactTerms { finality, .. }) => json!({"finality": finality.level.as_str()}),
-                Terms::Channel(channel) => json!({"minDeposit": channel.min_deposit.to_kas(), "charge": channel.charge.to_string()}),
-            };
             Ok(json!({
                 "scheme": accept.scheme().as_str(),
                 "network": policy.network.as_str(),
                 "price": price.amount.to_kas(),
                 "amount": price.amount.to_string(),
                 "payTo": accept.pay_to,
-                "terms": terms,
+                "terms": terms(&accept.terms, policy),
                 "rule": accept.rule_id,
                 "inputs": inputs,
                 "offerSeconds": pricing.offer_seconds,
@@ -119,18 +114,51 @@ fn sold(request: &Request, route: &Route, pricing: &Pricing, policy: &Policy) ->
     answer
 }
 
+/// What only the scheme of this way to pay has.
+fn terms(terms: &Terms, policy: &Policy) -> Value {
+    match terms {
+        Terms::Exact(ExactTerms { finality, .. }) if finality.level == Finality::Confirmed => {
+            json!({"finality": format!("confirmed {}", finality.depth)})
+        }
+        Terms::Exact(ExactTerms { finality, .. }) => json!({"finality": finality.level.as_str()}),
+        Terms::Channel(channel) => {
+            let refund = policy.channels.as_ref().map(|channels| words::daa(channels.refund_horizon_daa)).unwrap_or_default();
+            json!({
+                "charge": charge(&channel.charge),
+                "claims": policy.channels.as_ref().map(|channels| words::claims(&channels.claims)),
+                "minDeposit": channel.min_deposit.to_kas(),
+                "refund": format!("of a new channel at least {refund} after its offer"),
+            })
+        }
+    }
+}
+
+fn charge(rule: &ChargeRule) -> String {
+    let ChargeRule::Metered(meter) = rule else { return rule.to_string() };
+    let unknown = match meter.on_unknown {
+        OnUnknown::Ceiling => "the whole price",
+        OnUnknown::Floor => "the floor",
+        OnUnknown::Refuse => "nothing, and is withheld",
+    };
+    format!("{rule}, at least {}; an answer without a count costs {unknown}", meter.floor.to_kas())
+}
+
 fn to_text(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut out = String::new();
-    for key in ["route", "path", "resource", "upstream", "answer"] {
+    for key in ["route", "path", "resource", "upstream", "identifier", "answer"] {
         if let Some(value) = answer.get(key) {
             out += &format!("{key:<10} {}\n", text(value));
         }
     }
     for offer in answer.get("accepts").and_then(Value::as_array).into_iter().flatten() {
         out += &format!("{:<10} {} to {}\n", "offer", text(&offer["price"]), text(&offer["payTo"]));
-        for key in ["scheme", "network", "finality", "offerSeconds"] {
-            out += &format!("{:<10}   {key}: {}\n", "", text(&offer[key]));
+        let line = |key: &str, value: &Value| format!("{:<10}   {key}: {}\n", "", text(value));
+        for key in ["scheme", "network", "offerSeconds"] {
+            out += &line(key, &offer[key]);
+        }
+        for (key, value) in offer["terms"].as_object().into_iter().flatten() {
+            out += &line(key, value);
         }
         for input in offer["inputs"].as_array().into_iter().flatten() {
             out += &format!("{:<10}   read {} = {:?}\n", "", text(&input["input"]), text(&input["value"]));
@@ -166,6 +194,21 @@ mod tests {
             assert_eq!(got["accepts"][0]["price"].as_str(), price, "{got}");
             assert!(to_text(&got).contains(answer));
         }
+        let got = explain(&parse("POST /v1/tokens", &[], vec![], &compiled.policy).unwrap(), &compiled.policy);
+        for line in [
+            "identifier required",
+            "offer      0.01 KAS to kaspatest:",
+            "scheme: batch-settlement",
+            "minDeposit: 1 KAS",
+            "charge: 0.000005 KAS for every 1 of json /usage/total_tokens, at least 0 KAS; an answer without a count costs the whole price",
+            "refund: of a new channel at least 7 days after its offer",
+            "claims: from 10 KAS on, after 1 day, and 2 hours before the refund timeout",
+        ] {
+            assert!(to_text(&got).contains(line), "{line}\n{}", to_text(&got));
+        }
+        let got = explain(&parse("POST /v1/archive", &[], vec![], &compiled.policy).unwrap(), &compiled.policy);
+        assert!(to_text(&got).contains("finality: confirmed 100"), "{}", to_text(&got));
+        assert!(!to_text(&got).contains("null"), "{}", to_text(&got));
         assert!(parse("GET /a%2Fb", &[], vec![], &compiled.policy).unwrap_err().starts_with("400"));
     }
 }

@@ -74,22 +74,31 @@ fn configured(file: &Path) -> Option<Listen> {
 
 /// The status that `/healthz` or `/readyz` answers.
 pub fn probe(listen: &Listen, ready: bool) -> io::Result<u16> {
-    let path = if ready { "/readyz" } else { "/healthz" };
+    ask(connect(listen, STEP)?, if ready { "/readyz" } else { "/healthz" })
+}
+
+/// A connection on which reading and writing wait so long at most.
+pub(super) fn connect(listen: &Listen, patience: Duration) -> io::Result<Box<dyn Stream>> {
     match listen {
         Listen::Unix(socket) => {
             let stream = UnixStream::connect(socket)?;
-            stream.set_read_timeout(Some(STEP))?;
-            stream.set_write_timeout(Some(STEP))?;
-            ask(stream, path)
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            Ok(Box::new(stream))
         }
         Listen::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, STEP)?;
-            stream.set_read_timeout(Some(STEP))?;
-            stream.set_write_timeout(Some(STEP))?;
-            ask(stream, path)
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            Ok(Box::new(stream))
         }
     }
 }
+
+/// A connected socket of either kind.
+pub(super) trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 fn ask(mut stream: impl Read + Write, path: &str) -> io::Result<u16> {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes())?;
@@ -99,7 +108,7 @@ fn ask(mut stream: impl Read + Write, path: &str) -> io::Result<u16> {
 }
 
 /// Of a status line.
-fn status(line: &str) -> Option<u16> {
+pub(super) fn status(line: &str) -> Option<u16> {
     let mut words = line.strip_prefix("HTTP/1.")?.split_ascii_whitespace();
     words.next()?;
     words.next()?.parse().ok().filter(|status| (100..600).contains(status))

@@ -97,6 +97,12 @@ routes:                             # the most specific route wins, whatever the
   #     by: {{json: /model}}
   #     table: {{small: "0.25 KAS", large: "2 KAS"}}
   #   finality: {{confirmed: 10}}     # default: accepted
+  # - path: /v1/tokens              # many small charges over one deposit; not on mainnet
+  #   scheme: batch-settlement
+  #   price: "0.01 KAS"             # the most one request can cost
+  #   min_deposit: "2 KAS"
+  #   charge: {{json: /usage/total_tokens, unit_price: "500 sompi"}}
+# keys: {{server: {{file: server.keys}}}} # signs the claims: kas402 keys new --server
 "#,
         origin = quoted(&args.public_origin),
         pay_to = quoted(&args.pay_to),
@@ -149,6 +155,19 @@ mod tests {
             change(&mut args);
             assert!(write(&args).is_err());
             assert!(!args.output.exists() && !folder.path().join("offer.keys").exists());
+        }
+    }
+
+    #[test]
+    fn what_is_commented_out_is_right_too() {
+        for network in [Network::Testnet10, Network::Simnet] {
+            let folder = tempfile::tempdir().unwrap();
+            let text = compose(&args(folder.path(), network), network);
+            let told = text.replace("\n  # ", "\n  ").replace("\n# keys:", "\nkeys:");
+            let environment = Environment { var: &|_| None, secrets: false };
+            let compiled = config::compile_text(&told, folder.path(), &environment).map_err(|problems| problems.to_string()).unwrap();
+            assert_eq!(compiled.policy.router.routes().len(), 4);
+            assert!(compiled.policy.channels.is_some() && compiled.warnings.is_empty(), "{}", compiled.warnings);
         }
     }
 }

@@ -4,14 +4,18 @@
 //! reads goes to stdout, failures to stderr; colour only through [`paint`].
 
 pub mod channel;
+pub mod channels;
 pub mod check;
+pub mod claim;
 pub mod explain;
 pub mod health;
 pub mod init;
 pub mod keys;
+mod operator;
 pub mod paint;
 pub mod pay;
 pub mod run;
+mod table;
 pub mod wallet;
 
 use clap::{Parser, Subcommand};
@@ -33,11 +37,16 @@ enum Command {
     Check(check::Args),
     /// Write a commented configuration to start from
     Init(init::Args),
-    /// Make and check offer keys
+    /// Make and check the keys that sign offers, and those that claim channels
     #[command(subcommand)]
     Keys(keys::Command),
     /// Ask a running gateway whether it is alive, or ready
     Health(health::Args),
+    /// Show channels: deposits, charges, claims
+    #[command(subcommand)]
+    Channels(channels::Command),
+    /// Claim what clients owe on their channels
+    Claim(claim::Args),
     /// Make a wallet, show its address, balance and payments
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
@@ -55,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Keys(command) => keys::run(&command),
         Command::Health(args) => health::run(args),
+        Command::Channels(command) => asynchronously(channels::run(command)),
+        Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
         Command::Channel(command) => asynchronously(channel::run(command)),

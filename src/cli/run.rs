@@ -79,7 +79,7 @@ async fn until_told(args: &Args, running: &mut Running) -> Told {
         tokio::select! {
             _ = terminate.recv() => return Told::Stop,
             _ = interrupt.recv() => return Told::Stop,
-            _ = hangup.recv() => reload(args, running),
+            _ = hangup.recv() => reload(args, running).await,
             () = &mut orphaned => return Told::Stop,
             () = running.failed() => return Told::Broken,
         }
@@ -100,12 +100,12 @@ async fn stdin_closed(wanted: bool) {
     let _ = closed.await;
 }
 
-fn reload(args: &Args, running: &Running) {
+async fn reload(args: &Args, running: &Running) {
     match load(&args.config) {
-        Some(compiled) => {
-            running.reload(compiled);
-            tracing::info!("configuration reloaded: routes, prices, upstreams and offer keys");
-        }
+        Some(compiled) => match running.reload(compiled).await {
+            Ok(()) => tracing::info!("configuration reloaded: routes, prices, upstreams, offer keys and server keys"),
+            Err(error) => tracing::error!(%error, "the new configuration cannot be used; the old one stays"),
+        },
         None => tracing::error!("the new configuration has errors; the old one stays"),
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! Payments from channels are in the same file ([`channels`]), so that coins, too, are taken only once.
 //!
-//! Calls block for the duration of a disk write.
+//! Calls block for the duration of a disk write. What was written last lies in a log beside the file (`-wal`) while a process
+//! has it open, and after a crash until the next one does: a copy takes both.
 
 mod channels;
 
@@ -20,7 +21,7 @@ use crate::protocol::{
     network::Network,
     time::UnixMillis,
 };
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params, types::Type};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params, types::Type};
 use std::{
     collections::HashSet,
     fs::OpenOptions,
@@ -32,6 +33,9 @@ use std::{
 
 /// What a second process waits for the first one's write before it gives up.
 const BUSY: Duration = Duration::from_secs(5);
+/// The same for a new file, which has to become a log first; in pauses.
+const SWITCHES: u32 = 500;
+const SWITCH_PAUSE: Duration = Duration::from_millis(10);
 
 /// Which request a payment is for, as the buyer sees it: `SHA-256(method, url, body hash)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,7 +152,9 @@ impl Journal {
 
     fn with(mut connection: Connection, path: Option<PathBuf>) -> Result<Self, JournalError> {
         connection.busy_timeout(BUSY)?;
-        // EXTRA also syncs the directory when the rollback journal goes: a commit that returned is on disk.
+        // A log takes one sync a commit, a rollback journal four, and every request of a channel has two commits.
+        write_ahead(&connection)?;
+        // A commit that returned is on disk. EXTRA also syncs the directory where a file system allows rollback journals only.
         connection.pragma_update(None, "synchronous", "EXTRA")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -278,6 +284,18 @@ const SCHEMA: &str = "
 
 const SELECT: &str = "SELECT txid, key, method, url, header, tx, network, amount, fee, pay_to, request_hash, identifier, created_ms,
     state, receipt, replaces FROM payments";
+
+/// Keeps the journal as a write-ahead log.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    for _ in 0..SWITCHES {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            // why a pause: SQLite does not wait for another process that switches the same file
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => std::thread::sleep(SWITCH_PAUSE),
+            done => return done,
+        }
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")
+}
 
 fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     let txid = entry.txid.to_string();
@@ -438,8 +456,10 @@ mod tests {
         let journal = Journal::open(&path).unwrap();
         assert_eq!(journal.record(&one, false).unwrap(), Recorded::New);
         assert_eq!(journal.record(&two, false).unwrap(), Recorded::New);
+        // Its log, too.
+        let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap).collect();
+        assert!(files.len() > 1 && files.iter().all(|file| file.metadata().unwrap().permissions().mode() & 0o777 == 0o600), "{files:?}");
         drop(journal);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let journal = Journal::open(&path).unwrap();
         assert_eq!(journal.unresolved(&one.key).unwrap(), Some(one.clone()));
         assert_eq!(journal.unresolved(&RequestKey([9; 32])).unwrap(), None);
@@ -539,6 +559,25 @@ mod tests {
             [one.join().unwrap(), two.join().unwrap()]
         });
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Recorded::New).count(), 1, "{outcomes:?}");
+    }
+
+    #[test]
+    fn many_processes_may_begin_one_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let path = dir.path().join(format!("journal-{round}.sqlite"));
+            let at_once = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for n in 1..=8 {
+                    let (path, at_once) = (&path, &at_once);
+                    scope.spawn(move || {
+                        at_once.wait();
+                        Journal::open(path).unwrap().record(&payment(n, n, &[n]), false).unwrap()
+                    });
+                }
+            });
+            assert_eq!(Journal::open(&path).unwrap().history(10).unwrap().len(), 8);
+        }
     }
 
     #[test]

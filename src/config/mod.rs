@@ -7,14 +7,19 @@
 
 mod checks;
 mod compile;
+mod escrow;
 pub mod mass;
 mod problem;
 mod raw;
 pub mod secrets;
+pub mod server_keys;
 mod settings;
 mod shape;
+pub mod words;
 mod yaml;
 
+#[cfg(test)]
+mod channel_tests;
 #[cfg(test)]
 mod tests;
 
@@ -65,8 +70,8 @@ pub fn compile_text(text: &str, folder: &Path, environment: &Environment<'_>) ->
     let compiled = raw::Root::read(&tree, &mut problems).and_then(|root| compile::compile(&root, folder, environment, &mut problems));
     problems.sort();
     match compiled {
-        Some((policy, settings, offer_keys)) if !problems.has_errors() => {
-            Ok(Compiled { policy, settings, offer_keys, server_keys: ServerKeys::default(), warnings: problems })
+        Some((policy, settings, offer_keys, server_keys)) if !problems.has_errors() => {
+            Ok(Compiled { policy, settings, offer_keys, server_keys, warnings: problems })
         }
         _ => Err(problems),
     }

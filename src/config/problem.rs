@@ -106,7 +106,7 @@ codes! {
         RouteConflict = "route_conflict",
         /// Two routes have the same id.
         RouteIdDuplicate = "route_id_duplicate",
-        /// Not a price, a price table without rows, or a row that no request can have.
+        /// Not an amount with its unit, a price table without rows, or a row that no request can have.
         PriceInvalid = "price_invalid",
         /// A price of nothing: write `free: true`.
         PriceZero = "price_zero",
@@ -116,6 +116,22 @@ codes! {
         MempoolUnbounded = "mempool_unbounded",
         /// Durations or limits that contradict each other.
         LimitsInconsistent = "limits_inconsistent",
+        /// A setting that the scheme of this way to pay does not have, or that stands in the wrong place.
+        SchemeSetting = "scheme_setting",
+        /// Not a charge rule, or one whose floor is above the price.
+        ChargeInvalid = "charge_invalid",
+        /// A `min_deposit` from which no claim is possible, or which does not pay one request.
+        DepositInvalid = "deposit_invalid",
+        /// Times of channels that contradict each other or `limits.final_depth`.
+        RefundTimes = "refund_times",
+        /// An exposure limit below the price of a request: none would be served.
+        ExposureTooLow = "exposure_too_low",
+        /// `batch-settlement` on mainnet: its escrow was not audited.
+        BatchMainnet = "batch_mainnet",
+        /// `batch-settlement` on public nodes: a stranger's word would close channels and take claims back.
+        BatchPublicNodes = "batch_public_nodes",
+        /// `observe: any` with a recipient that claims of channels pay to: every claim could be presented as a payment.
+        ObserveClaims = "observe_claims",
     }
     Warning {
         /// An ordinary wallet cannot pay this: the output's storage mass is above what a block may hold (KIP-9).
@@ -162,6 +178,26 @@ codes! {
         NothingPriced = "nothing_priced",
         /// A mainnet or testnet payment is watched for less than the usual final depth.
         FinalDepthShallow = "final_depth_shallow",
+        /// `min_deposit` pays for less than five requests.
+        DepositSmall = "deposit_small",
+        /// A count that is larger than nothing always costs the ceiling.
+        MeterSaturated = "meter_saturated",
+        /// An answer whose units cannot be read costs nothing.
+        MeterOptional = "meter_optional",
+        /// A channel is served for hardly longer than its offer lives, or for less than an hour.
+        HorizonShort = "horizon_short",
+        /// Deposits are locked for more than 30 days.
+        HorizonLong = "horizon_long",
+        /// A request that runs into the refund lead may end too late for a claim to be final in time.
+        LeadShort = "lead_short",
+        /// One client can owe without limit what is too little to be claimed.
+        ExposureUnlimited = "exposure_unlimited",
+        /// Requests are refused by an exposure limit before their channel is claimed for its value.
+        ExposureBeforeClaim = "exposure_before_claim",
+        /// What is not claimed by hand before the refund timeout is lost.
+        ClaimsManual = "claims_manual",
+        /// A claim of `claims.above` costs more than `claims.max_fee_percent`, or is not taken by the network.
+        ClaimUneconomic = "claim_uneconomic",
     }
 }
 

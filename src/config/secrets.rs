@@ -15,8 +15,8 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// Shortest offer key, bytes.
-pub const OFFER_KEY_BYTES: usize = 32;
+/// Length of the keys that are made here, and the least of an offer key, bytes.
+pub const KEY_BYTES: usize = 32;
 /// Largest secret file, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -110,34 +110,62 @@ pub fn create_file(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Offer keys, one a line: `kid:base64`, or `kid:base64:not_after` in Unix seconds. The first signs, all verify.
+/// One key of a file of keys.
+pub(super) struct KeyEntry<'s> {
+    /// From 1.
+    pub number: usize,
+    pub name: &'s str,
+    pub key: Zeroizing<Vec<u8>>,
+    /// What follows the key after a colon.
+    pub rest: Option<&'s str>,
+}
+
+impl KeyEntry<'_> {
+    pub fn malformed(&self, why: &str) -> SecretError {
+        malformed(self.number, why)
+    }
+}
+
+fn malformed(number: usize, why: &str) -> SecretError {
+    SecretError::Malformed(format!("keys, entry {number}: {why}"))
+}
+
+/// Keys, one a line: `name:base64`, perhaps with more after another colon. Names occur once.
 /// Empty lines and lines that start with `#` are skipped; `,` separates too, for environment variables.
-pub fn parse_offer_keys(secret: &Secret) -> Result<Vec<OfferKey>, SecretError> {
-    let malformed = |line: usize, why: &str| SecretError::Malformed(format!("offer keys, entry {line}: {why}"));
-    let mut keys: Vec<OfferKey> = Vec::new();
+pub(super) fn key_entries(secret: &Secret) -> Result<Vec<KeyEntry<'_>>, SecretError> {
+    let mut found: Vec<KeyEntry<'_>> = Vec::new();
     let entries = secret.expose().lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(|line| line.split(','));
     for (number, entry) in entries.map(str::trim).filter(|entry| !entry.is_empty()).enumerate().map(|(i, entry)| (i + 1, entry)) {
         let mut fields = entry.splitn(3, ':');
-        let (kid, key) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+        let (name, key) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if kid.is_empty() || kid.len() > 32 || !kid.chars().all(plain) {
-            return Err(malformed(number, "a key id is 1 to 32 letters, digits, - or _, then a colon"));
+        if name.is_empty() || name.len() > 32 || !name.chars().all(plain) {
+            return Err(malformed(number, "a key's name is 1 to 32 letters, digits, - or _, then a colon"));
         }
         let key = Zeroizing::new(B64.decode(key).map_err(|_| malformed(number, "the key is not padded base64"))?);
-        if key.len() < OFFER_KEY_BYTES {
-            return Err(malformed(number, "the key is shorter than 32 bytes"));
+        if found.iter().any(|earlier| earlier.name == name) {
+            return Err(malformed(number, "the key's name occurs twice"));
         }
-        let not_after = match fields.next() {
+        found.push(KeyEntry { number, name, key, rest: fields.next() });
+    }
+    Ok(found)
+}
+
+/// Offer keys: [`key_entries`] of at least 32 bytes, perhaps with `:not_after` in Unix seconds. The first signs, all verify.
+pub fn parse_offer_keys(secret: &Secret) -> Result<Vec<OfferKey>, SecretError> {
+    let mut keys: Vec<OfferKey> = Vec::new();
+    for entry in key_entries(secret)? {
+        if entry.key.len() < KEY_BYTES {
+            return Err(entry.malformed("the key is shorter than 32 bytes"));
+        }
+        let not_after = match entry.rest {
             None => None,
             Some(text) => {
                 let seconds = crate::protocol::amount::parse_canonical_u64(text);
-                Some(seconds.map(UnixMillis::from_seconds).ok_or_else(|| malformed(number, "the end is not a time in Unix seconds"))?)
+                Some(seconds.map(UnixMillis::from_seconds).ok_or_else(|| entry.malformed("the end is not a time in Unix seconds"))?)
             }
         };
-        if keys.iter().any(|earlier| earlier.kid == kid) {
-            return Err(malformed(number, "the key id occurs twice"));
-        }
-        keys.push(OfferKey { kid: kid.to_owned(), key, not_after });
+        keys.push(OfferKey { kid: entry.name.to_owned(), key: entry.key, not_after });
     }
     match keys.first() {
         None => Err(SecretError::Malformed("offer keys: there is none; create one with `kas402 keys new`".to_owned())),
@@ -146,9 +174,9 @@ pub fn parse_offer_keys(secret: &Secret) -> Result<Vec<OfferKey>, SecretError> {
     }
 }
 
-/// One line for [`parse_offer_keys`].
-pub fn offer_key_line(kid: &str, key: &[u8; OFFER_KEY_BYTES]) -> Zeroizing<String> {
-    Zeroizing::new(format!("{kid}:{}\n", B64.encode(key)))
+/// One line for [`key_entries`].
+pub fn key_line(name: &str, key: &[u8; KEY_BYTES]) -> Zeroizing<String> {
+    Zeroizing::new(format!("{name}:{}\n", B64.encode(key)))
 }
 
 #[cfg(test)]
@@ -187,7 +215,7 @@ mod tests {
     fn a_key_file_is_made_for_its_owner_only_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("offer.keys");
-        create_file(&path, &offer_key_line("k1", &[9; 32])).unwrap();
+        create_file(&path, &key_line("k1", &[9; 32])).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(parse_offer_keys(&from_file(&path).unwrap()).unwrap()[0].kid, "k1");
         assert_eq!(create_file(&path, "x").unwrap_err().kind(), io::ErrorKind::AlreadyExists);

@@ -19,6 +19,8 @@ pub struct Settings {
     pub waiting_payments: usize,
     /// How long stored responses are kept, seconds.
     pub retention_seconds: u64,
+    /// Where the server keys stand, when they stand in a file.
+    pub server_keys_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@
 use super::*;
 use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf};
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Secrets are not read: the cases stand for themselves.
-fn compile(text: &str) -> Result<Compiled, Problems> {
+pub(super) fn compile(text: &str) -> Result<Compiled, Problems> {
     compile_text(text, Path::new("/srv"), &Environment { var: &|_| None, secrets: false })
 }
 
@@ -71,8 +71,11 @@ fn the_example_passes_and_writes_the_defaults_it_claims() {
     let example = compile(&text).map_err(|problems| problems.to_string()).unwrap();
     assert!(example.warnings.is_empty(), "{}", example.warnings);
     let minimal = compile(&std::fs::read_to_string(root().join("tests/config_cases/minimal.yaml")).unwrap()).ok().unwrap();
-    // Whatever the example spells out as a default is what the minimal file gets.
-    assert_eq!(format!("{:?}", example.settings), format!("{:?}", minimal.settings));
+    let channels = compile(&std::fs::read_to_string(root().join("tests/config_cases/channels.yaml")).unwrap()).ok().unwrap();
+    assert_eq!(format!("{:?}", example.policy.channels), format!("{:?}", channels.policy.channels));
+    // Whatever the example spells out as a default is what the minimal file gets; which sells from no channel, and names no keys for them.
+    let expect = Settings { server_keys_file: channels.settings.server_keys_file, ..minimal.settings.clone() };
+    assert_eq!(format!("{:?}", example.settings), format!("{expect:?}"));
     let pricing = |compiled: &Compiled, id: &str| {
         let route = compiled.policy.router.routes().iter().find(|route| route.id.0 == id).unwrap().clone();
         let text = format!("{:?} {:?}", route.access, route.timeout);
@@ -85,7 +88,7 @@ fn the_example_passes_and_writes_the_defaults_it_claims() {
 fn secrets_come_from_the_environment_or_the_file_beside_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let base = std::fs::read_to_string(root().join("tests/config_cases/minimal.yaml")).unwrap();
-    let line = secrets::offer_key_line("k", &[3; 32]);
+    let line = secrets::key_line("k", &[3; 32]);
     let load = |extra: &str, var: &dyn Fn(&str) -> Option<String>| {
         let compiled = compile_text(&format!("{base}{extra}"), folder.path(), &Environment { var, secrets: true });
         compiled.map(|compiled| compiled.offer_keys.len()).map_err(|problems| problems.iter().map(|p| p.code.as_str()).collect::<Vec<_>>())
@@ -109,8 +112,11 @@ fn secrets_come_from_the_environment_or_the_file_beside_the_store() {
 
 #[test]
 fn upstream_credentials_are_read_and_never_shown() {
-    let base = std::fs::read_to_string(root().join("config/kas402.example.yaml")).unwrap().replace("{file: offer.keys}", "{env: KEYS}");
-    let line = secrets::offer_key_line("k", &[3; 32]);
+    let base = std::fs::read_to_string(root().join("config/kas402.example.yaml"))
+        .unwrap()
+        .replace("{file: offer.keys}", "{env: KEYS}")
+        .replace("{file: server.keys}", "{env: KEYS}");
+    let line = secrets::key_line("k", &[3; 32]);
     let compile = |value: &str| {
         let var = |name: &str| match name {
             "MODELS_AUTHORIZATION" => Some(value.to_owned()),
@@ -169,6 +175,8 @@ fn the_committed_schema_is_what_the_code_accepts() {
         ("config/kas402.example.yaml", true),
         ("tests/config_cases/minimal.yaml", true),
         ("tests/config_cases/gaps.yaml", true),
+        ("tests/config_cases/channels.yaml", true),
+        ("tests/config_cases/channels_small.yaml", true),
         ("tests/config_cases/every_error_at_once.yaml", false),
     ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();

@@ -1,6 +1,7 @@
 //! What the gateway tells the proxy to do with a request.
 
 use crate::protocol::{
+    network::Network,
     path::NormalPath,
     policy::{Access, Policy, Route},
     request::RequestHead,
@@ -20,6 +21,9 @@ pub trait Paywall: Send + Sync + 'static {
     /// Sells the request, or says why not. Runs to its end even when the caller goes away:
     /// whatever owns money lives in a task of its own.
     async fn serve(&self, sale: Box<Sale>, body: BodyRead) -> Served;
+
+    /// Answers for a charge that is over.
+    async fn receipt(&self, ask: Box<ReceiptAsk>) -> Answer;
 }
 
 /// A request head as the server parsed it.
@@ -62,6 +66,15 @@ pub enum Routed {
     /// Read the body up to [`Sale::body_limit`] and call [`Paywall::serve`].
     Priced(Box<Sale>),
     Answer(Box<Answer>),
+    /// Not the upstream's: call [`Paywall::receipt`].
+    Receipt(Box<ReceiptAsk>),
+}
+
+/// A request for the receipt of a charge.
+pub struct ReceiptAsk {
+    pub(in crate::gateway) of: Option<super::channel::ReceiptOf>,
+    pub(in crate::gateway) network: Network,
+    pub(in crate::gateway) reply: super::respond::Reply,
 }
 
 /// Proof that a request is free: made only by the gateway.

@@ -3,6 +3,7 @@
 use super::{
     answer::{Answer, Served, StreamChunk},
     crash,
+    forward::{self, Collected, Kept, STREAM_DEPTH, collect},
     purchase::{Admitted, ReplySlot, say},
     respond::{self, Refusal},
     settle::Settled,
@@ -14,14 +15,8 @@ use crate::{
     wire::{headers, messages::SettlementResponse},
 };
 use bytes::{Bytes, BytesMut};
-use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST},
-};
+use http::HeaderMap;
 use tokio::{sync::mpsc, time::Instant};
-
-/// Chunks of a streamed body that may wait for a slow client; beyond it the upstream is slowed down.
-const STREAM_DEPTH: usize = 4;
 
 /// One forward of one settled payment.
 pub(super) struct Delivery<'a> {
@@ -34,12 +29,6 @@ pub(super) struct Delivery<'a> {
 pub(super) struct Outcome {
     pub status: u16,
     pub delivered: bool,
-}
-
-/// A whole body, or the part that was read before it had to stream.
-enum Collected {
-    Whole(Bytes),
-    Streaming(Bytes),
 }
 
 impl Delivery<'_> {
@@ -174,102 +163,15 @@ impl Delivery<'_> {
         self.settled.receipt.message()
     }
 
-    /// The request as the upstream sees it: the client's, without what is the gateway's to say.
     fn request(&self) -> UpstreamRequest {
         let purchase = &self.admitted.purchase;
-        let head = &purchase.request.head;
-        let mut headers = forwarded_headers(&head.headers);
-        if let Ok(host) = HeaderValue::try_from(head.host.as_str())
-            && !headers.contains_key(HOST)
-        {
-            headers.insert(HOST, host);
-        }
         let receipt = &self.settled.receipt;
-        set(&mut headers, headers::REQUEST_ID, &purchase.reply.request_id);
-        set(&mut headers, headers::AMOUNT, &receipt.amount.to_string());
-        set(&mut headers, headers::TXID, &receipt.key.txid.to_string());
-        set(&mut headers, headers::IDEMPOTENCY_KEY, &format!("kas402-{}", receipt.key.txid));
+        let key = format!("kas402-{}", receipt.key.txid);
+        let mut request = forward::request(&purchase.request, &purchase.route, &purchase.reply.request_id, receipt.amount, &key);
+        forward::set(&mut request.headers, headers::TXID, &receipt.key.txid.to_string());
         if let Some(payer) = &receipt.payer {
-            set(&mut headers, headers::PAYER, payer);
+            forward::set(&mut request.headers, headers::PAYER, payer);
         }
-        let path_and_query = match &head.query {
-            Some(query) => format!("{}?{query}", head.path.as_str()),
-            None => head.path.as_str().to_owned(),
-        };
-        UpstreamRequest {
-            method: head.method.clone(),
-            path_and_query,
-            headers,
-            body: purchase.request.body.clone(),
-            timeout: purchase.route.timeout,
-        }
-    }
-}
-
-/// Overwrites, never appends.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::try_from(value) {
-        headers.insert(name, value);
-    }
-}
-
-/// End-to-end headers of the client, without the reserved ones and the framing.
-fn forwarded_headers(client: &HeaderMap) -> HeaderMap {
-    let named: Vec<String> = client
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    let forwarded = |name: &HeaderName| {
-        !headers::hop_by_hop(name)
-            && !headers::reserved(name)
-            && name != CONTENT_LENGTH
-            && name != EXPECT
-            && ![headers::IDEMPOTENCY_KEY, headers::REQUEST_ID].iter().any(|ours| headers::dashed(name) == ours.as_str())
-            && !named.iter().any(|n| n == name.as_str())
-    };
-    client.iter().filter(|(name, _)| forwarded(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// Reads a body to its end, or up to the limit. An event stream is never held back.
-async fn collect(headers: &HeaderMap, body: &mut dyn ReplyBody, limit: usize) -> Result<Collected, UpstreamFailure> {
-    let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-    if events {
-        return Ok(Collected::Streaming(Bytes::new()));
-    }
-    let mut collected = BytesMut::new();
-    while let Some(chunk) = body.chunk().await? {
-        collected.extend_from_slice(&chunk);
-        if collected.len() > limit {
-            return Ok(Collected::Streaming(collected.freeze()));
-        }
-    }
-    Ok(Collected::Whole(collected.freeze()))
-}
-
-/// The copy of a streamed response for replays.
-struct Kept {
-    headers: Vec<(String, Vec<u8>)>,
-    /// `None` once it is over the limit.
-    body: Option<BytesMut>,
-    limit: usize,
-}
-
-impl Kept {
-    fn add(&mut self, chunk: &Bytes) {
-        if let Some(body) = &mut self.body {
-            if body.len() + chunk.len() > self.limit {
-                self.body = None;
-            } else {
-                body.extend_from_slice(chunk);
-            }
-        }
-    }
-
-    fn response(self, status: u16) -> Option<StoredResponse> {
-        let Self { headers, body, .. } = self;
-        body.map(|body| StoredResponse { status, headers, body: body.freeze() })
+        request
     }
 }

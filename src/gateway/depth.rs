@@ -18,6 +18,10 @@ impl Depths {
         Self { tip, waiting: Arc::default() }
     }
 
+    pub fn tip(&self) -> Tip {
+        *self.tip.borrow()
+    }
+
     /// Ends when the chain has reached `blue_score` and is caught up.
     pub async fn reached(&self, blue_score: u64) {
         let reached = {

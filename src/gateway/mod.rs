@@ -6,11 +6,13 @@
 //! stops nothing half-way.
 
 pub mod answer;
+pub mod channel;
 pub(crate) mod crash;
 mod deliver;
 mod depth;
 mod flight;
 mod follow;
+mod forward;
 mod purchase;
 mod quote;
 mod recover;
@@ -24,9 +26,9 @@ mod tests;
 
 use crate::{
     binding::escrow_v1::ServerKeys,
-    chain::{Chain, Health},
-    protocol::{offer::OfferKeys, policy::Policy, time::UnixMillis},
-    store::{HolderId, Store, StoreError},
+    chain::{Chain, Health, Tip},
+    protocol::{ids::RequestIdentity, offer::OfferKeys, policy::Policy, time::UnixMillis},
+    store::{HolderId, PaymentKey, Store, StoreError},
     telemetry::Metrics,
 };
 use arc_swap::ArcSwap;
@@ -86,12 +88,13 @@ pub struct Gateway {
     /// Cleared by a store error, set again by the next success.
     store_usable: AtomicBool,
     /// Requests of this process that wait for the same payment.
-    flights: flight::Flights,
+    flights: flight::Flights<(PaymentKey, RequestIdentity)>,
     /// One for each payment that may be settled or served at once.
     places: Arc<Semaphore>,
     follows: follow::Follows,
     depths: depth::Depths,
     watched: recover::Watched,
+    channels: channel::Channels,
 }
 
 impl Gateway {
@@ -110,6 +113,7 @@ impl Gateway {
         let holder = HolderId((environment.random)());
         let depths = depth::Depths::new(chain.tip());
         let follows = follow::Follows::new(chain.clone());
+        let channels = channel::Channels::new(chain.network());
         let places = Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)));
         metrics.store_ready.set(1);
         Arc::new(Self {
@@ -129,6 +133,7 @@ impl Gateway {
             follows,
             depths,
             watched: recover::Watched::default(),
+            channels,
         })
     }
 
@@ -138,6 +143,10 @@ impl Gateway {
         self.policy.store(policy);
         self.keys.store(keys);
         self.server_keys.store(server_keys);
+        if let Some(gateway) = self.arc() {
+            // A store that fails is known to `ask`; what was not considered is when it changes.
+            tokio::spawn(async move { drop(gateway.reconsider_channels().await) });
+        }
     }
 
     /// Whether priced routes can be sold now, and why not.
@@ -161,6 +170,11 @@ impl Gateway {
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Scores of the virtual chain now; zero until the node was asked.
+    fn tip(&self) -> Tip {
+        self.depths.tip()
     }
 
     fn now(&self) -> UnixMillis {

@@ -12,7 +12,7 @@ use crate::{
     binding::exact_v1::decode,
     chain::{ChainError, Sighting},
     protocol::{
-        ids::RequestHash,
+        ids::{RequestHash, RequestIdentity},
         policy::{Access, Policy, Pricing, Route},
         refusal::Code,
         request::Request,
@@ -103,7 +103,7 @@ pub(super) struct Admitted {
     pub receipt: OnceLock<ReceiptFacts>,
     /// The hold is being ended by its holder, so that its loss means nothing any more.
     over: AtomicBool,
-    _flight: flight::Flight,
+    _flight: flight::Flight<(PaymentKey, RequestIdentity)>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -115,7 +115,7 @@ impl Admitted {
 
     pub fn receipted(&self, refusal: Refusal) -> Refusal {
         match self.receipt.get() {
-            Some(receipt) => refusal.settled(receipt.clone()),
+            Some(receipt) => refusal.settled(receipt),
             None => refusal,
         }
     }
@@ -193,7 +193,7 @@ impl Gateway {
             ClaimOutcome::OtherRequest(_) => Claimed::Refused(purchase.refusal(Code::Replay, "")),
             ClaimOutcome::IdentifierReused(_) => Claimed::Refused(purchase.refusal(Code::IdentifierReused, "")),
             ClaimOutcome::EntitlementOver(record) => {
-                Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(ReceiptFacts::of(&record)))
+                Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(&ReceiptFacts::of(&record)))
             }
             ClaimOutcome::Late(_) => Claimed::Refused(purchase.refusal(Code::PaidLate, "")),
             ClaimOutcome::Reversed(_) => Claimed::Refused(purchase.refusal(Code::TransactionConflicted, "")),
@@ -242,7 +242,7 @@ impl Gateway {
     fn replay(&self, purchase: &Purchase, stored: StoredPayment) -> Result<Served, Refusal> {
         let Some(response) = &stored.response else {
             let refusal = purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept");
-            return Err(refusal.settled(ReceiptFacts::of(&stored.record)));
+            return Err(refusal.settled(&ReceiptFacts::of(&stored.record)));
         };
         self.metrics.requests.replayed.inc();
         tracing::info!(request_id = %purchase.reply.request_id, txid = %stored.record.key.txid, route = %purchase.route.id, "replayed");

@@ -113,20 +113,20 @@ pub(super) struct Correction {
 }
 
 /// An authentic offer, and the way to pay it belongs to.
-pub(super) struct Authentic<'p> {
-    pub accept: &'p Accept,
+pub(super) struct Authentic<'q, 'p> {
+    pub quote: &'q Quote<'p>,
     pub token: OfferToken,
 }
 
 /// Recognises `accepted` as one of our offers for this very request. Age is not judged here.
-pub(super) fn authenticate<'p>(
+pub(super) fn authenticate<'q, 'p>(
     policy: &Policy,
     route: &Route,
-    quotes: &[Quote<'p>],
+    quotes: &'q [Quote<'p>],
     accepted: &Requirements,
     keys: &OfferKeys,
     now: UnixMillis,
-) -> Result<Authentic<'p>, Fault> {
+) -> Result<Authentic<'q, 'p>, Fault> {
     if accepted.network != policy.network {
         return Err(Fault::new(Code::Network, format!("this gateway sells on {}", policy.network)));
     }
@@ -139,7 +139,7 @@ pub(super) fn authenticate<'p>(
     for quote in quotes.iter().filter(|quote| quote.accept.scheme() == accepted.scheme) {
         let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
         match token.authenticate(keys, &context, &terms, now) {
-            Ok(()) => return Ok(Authentic { accept: quote.accept, token }),
+            Ok(()) => return Ok(Authentic { quote, token }),
             Err(OfferError::KeyUnknown) => {
                 return Err(Fault::new(Code::OfferKeyUnknown, "the offer's key is not, or no longer, known here"));
             }

@@ -27,7 +27,7 @@ const STORE_BACKOFF: Duration = Duration::from_secs(1);
 pub(super) struct Watched {
     tasks: Mutex<HashMap<PaymentKey, AbortHandle>>,
     /// The gateway itself, for the tasks; set by [`Gateway::recover`].
-    me: std::sync::OnceLock<std::sync::Weak<Gateway>>,
+    pub(super) me: std::sync::OnceLock<std::sync::Weak<Gateway>>,
 }
 
 impl Gateway {
@@ -45,8 +45,14 @@ impl Gateway {
                 self.take_up(&record);
             }
         }
+        self.recover_channels().await?;
         tokio::spawn(self.clone().keep_checkpoint());
         Ok(())
+    }
+
+    /// The gateway itself, for tasks; `None` before [`Gateway::recover`].
+    pub(super) fn arc(&self) -> Option<Arc<Gateway>> {
+        self.watched.me.get().and_then(std::sync::Weak::upgrade)
     }
 
     fn take_up(&self, record: &PaymentRecord) {
@@ -60,7 +66,7 @@ impl Gateway {
 
     /// Follows a payment until it is final; once per payment.
     pub(super) fn watch(&self, key: PaymentKey, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) {
-        let Some(gateway) = self.watched.me.get().and_then(std::sync::Weak::upgrade) else {
+        let Some(gateway) = self.arc() else {
             // Before `recover` there is no traffic and nothing to follow.
             return;
         };
@@ -198,6 +204,7 @@ impl Gateway {
                     }
                 })
                 .await;
+            self.count_channels().await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Building complete answers: offers, refusals, receipts, replays (PROTOCOL sections 1 and 6).
 
-use super::answer::Answer;
+use super::{answer::Answer, quote::Correction};
 use crate::{
     protocol::{
         amount::Amount,
@@ -39,16 +39,35 @@ pub(super) struct Refusal {
     /// Further members of `extensions.kaspa`.
     pub kaspa: Map<String, Value>,
     /// The payment is settled all the same: its receipt is sent instead of a failure.
-    pub receipt: Option<Box<ReceiptFacts>>,
+    pub receipt: Option<Box<SettlementResponse>>,
+    /// What the holder of a channel's key is told in the offers that follow.
+    pub correction: Option<Box<Correction>>,
 }
 
 impl Refusal {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), payment: None, retry_after_seconds: retry_after(code), kaspa: Map::new(), receipt: None }
+        Self {
+            code,
+            detail: detail.into(),
+            payment: None,
+            retry_after_seconds: retry_after(code),
+            kaspa: Map::new(),
+            receipt: None,
+            correction: None,
+        }
     }
 
-    pub fn settled(mut self, receipt: ReceiptFacts) -> Self {
+    pub fn settled(self, receipt: &ReceiptFacts) -> Self {
+        self.receipted(receipt.message())
+    }
+
+    pub fn receipted(mut self, receipt: SettlementResponse) -> Self {
         self.receipt = Some(Box::new(receipt));
+        self
+    }
+
+    pub fn corrected(mut self, correction: Correction) -> Self {
+        self.correction = Some(Box::new(correction));
         self
     }
 
@@ -72,6 +91,8 @@ impl From<Fault> for Refusal {
 const fn retry_after(code: Code) -> Option<u32> {
     match code {
         Code::InFlight | Code::SettlementPending | Code::Overloaded => Some(1),
+        Code::ChannelBusy | Code::DepositNotConfirmed | Code::DepositReorganised | Code::LeaseLost => Some(1),
+        Code::ExposureLimit => Some(10),
         Code::StoreUnavailable | Code::NodeUnavailable => Some(5),
         _ => None,
     }
@@ -148,6 +169,11 @@ impl Reply {
         self.paid(stored.status, restore_headers(stored), receipt, stored.body.clone())
     }
 
+    /// The receipt of a charge that is over.
+    pub fn receipt(&self, receipt: &SettlementResponse) -> Answer {
+        self.json(200, canonical::to_vec(receipt))
+    }
+
     fn words(&self, refusal: &Refusal) -> Value {
         let mut words = messages::refusal(refusal.code, &self.request_id);
         if !refusal.detail.is_empty() {
@@ -169,7 +195,7 @@ impl Reply {
     /// The failure receipt where a settlement was asked for, and when to come back.
     fn mark(&self, answer: &mut Answer, refusal: &Refusal) {
         if let Some(receipt) = &refusal.receipt {
-            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(&receipt.message()));
+            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(receipt));
         } else if !refusal.code.error_reason().is_empty() {
             let mut kaspa = refusal.kaspa.clone();
             kaspa.insert("reason".into(), refusal.code.as_str().into());

@@ -4,22 +4,28 @@
 
 use super::{
     Gateway,
-    answer::{Answer, BodyRead, Free, Paywall, RawHead, Routed, Sale, Served},
+    answer::{Answer, BodyRead, Free, Paywall, RawHead, ReceiptAsk, Routed, Sale, Served},
+    channel::{self, serve::ChannelSale},
     purchase::Purchase,
-    quote::{self, Quote, Signing},
+    quote::{self, Authentic, Quote, Signing},
     respond::{Refusal, Reply},
 };
 use crate::{
-    binding::exact_v1::{self, payload, verify::Facts},
+    binding::{
+        escrow_v1,
+        exact_v1::{self, payload, verify::Facts},
+    },
     protocol::{
-        ids::TxId,
+        ids::{ChannelId, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
         limits,
         network::Network,
+        offer::OfferToken,
         path::NormalPath,
         policy::{Access, Policy, Pricing, Route, Terms},
+        price::Price,
         refusal::{Code, Offers},
         request::{Request, RequestHead},
-        requirements::Extra,
+        requirements::{Extra, Requirements},
         route::Match,
     },
     store::{Claim, PaymentKey},
@@ -30,6 +36,7 @@ use crate::{
     },
 };
 use async_trait::async_trait;
+use http::Method;
 use std::sync::Arc;
 
 #[async_trait]
@@ -46,6 +53,17 @@ impl Paywall for Arc<Gateway> {
             Ok(path) => path,
             Err(error) => return refuse(Reply::new(&policy.cors, &headers, request_id), Code::PathMalformed, error.to_string()),
         };
+        if policy.channels.is_some()
+            && let Some(of) = channel::asked(path.as_str())
+        {
+            return match method {
+                Method::GET => {
+                    let reply = Reply::new(&policy.cors, &headers, request_id);
+                    Routed::Receipt(Box::new(ReceiptAsk { of, network: policy.network, reply }))
+                }
+                _ => refuse(Reply::new(&policy.cors, &headers, request_id), Code::NoRoute, "receipts are read with GET".to_owned()),
+            };
+        }
         let query = target.split_once('?').map(|(_, query)| query.to_owned());
         let head = RequestHead { method, host: host_of(&authority), path, target, query, headers };
         let route = match policy.router.find(&head) {
@@ -96,9 +114,33 @@ impl Paywall for Arc<Gateway> {
             }
         };
         let sold = match self.verify(&policy, &route, pricing, &quotes, &request) {
-            Ok(verified) => {
-                let purchase = Purchase::new(verified, route.clone(), policy.clone(), request.clone(), reply.clone());
+            Ok(Verified::Exact(verified)) => {
+                let purchase = Purchase::new(*verified, route.clone(), policy.clone(), request.clone(), reply.clone());
                 self.purchase(purchase).await
+            }
+            Ok(Verified::Channel(parts)) => {
+                let sale = {
+                    let ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash } = *parts;
+                    let (route, policy, request, reply) = (route.clone(), policy.clone(), request.clone(), reply.clone());
+                    ChannelSale {
+                        payload,
+                        accepted,
+                        token,
+                        accept,
+                        price,
+                        identifier,
+                        identity,
+                        request_hash,
+                        route,
+                        policy,
+                        request,
+                        reply,
+                    }
+                };
+                match self.sell_from_channel(sale).await {
+                    Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, &request, refusal).await),
+                    sold => sold,
+                }
             }
             Err(refusal) => Err(self.never_twice(policy.network, &request, refusal).await),
         };
@@ -106,9 +148,32 @@ impl Paywall for Arc<Gateway> {
             Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal)))
         })
     }
+
+    async fn receipt(&self, ask: Box<ReceiptAsk>) -> Answer {
+        let ReceiptAsk { of, network, reply } = *ask;
+        Gateway::receipt(self, of, network, &reply).await
+    }
 }
 
 /// A payment that passed every check that needs neither store nor chain.
+enum Verified {
+    Exact(Box<VerifiedSale>),
+    Channel(Box<ChannelParts>),
+}
+
+/// What a payment from a channel says, and the offer it was made for.
+struct ChannelParts {
+    payload: escrow_v1::payload::RoutePayload,
+    accepted: Requirements,
+    token: OfferToken,
+    accept: usize,
+    price: Price,
+    identifier: PaymentIdentifier,
+    identity: RequestIdentity,
+    request_hash: RequestHash,
+}
+
+/// An exact payment that passed.
 pub(super) struct VerifiedSale {
     pub exact: exact_v1::VerifiedExact,
     /// What the store is asked; the hold's length and holder are the gateway's.
@@ -134,11 +199,11 @@ impl Gateway {
         pricing: &Pricing,
         quotes: &[Quote<'_>],
         request: &Request,
-    ) -> Result<VerifiedSale, Refusal> {
+    ) -> Result<Verified, Refusal> {
         let envelope = payment(request)?;
         let authentic = quote::authenticate(policy, route, quotes, &envelope.accepted, &self.keys.load(), self.now())?;
-        let (Terms::Exact(terms), Extra::Exact(quoted)) = (&authentic.accept.terms, &envelope.accepted.extra) else {
-            return Err(Refusal::new(Code::Scheme, ""));
+        let (Terms::Exact(terms), Extra::Exact(quoted)) = (&authentic.quote.accept.terms, &envelope.accepted.extra) else {
+            return from_channel(route, pricing, authentic, envelope, request);
         };
         let transfer = payload::parse(envelope.payload)?;
         let url = fingerprint::url(&route.origin, request);
@@ -180,7 +245,7 @@ impl Gateway {
             hold_millis: self.limits.hold_millis(),
             late: false,
         };
-        Ok(VerifiedSale { exact, claim })
+        Ok(Verified::Exact(Box::new(VerifiedSale { exact, claim })))
     }
 
     /// A payment that does not fit this request may have paid for another: then the money has moved
@@ -188,6 +253,13 @@ impl Gateway {
     async fn never_twice(&self, network: Network, request: &Request, refusal: Refusal) -> Refusal {
         if refusal.code.offers() == Offers::Never || refusal.code == Code::PaymentRequired {
             return refusal;
+        }
+        if let Some((channel, identifier)) = presented_charge(request) {
+            return match self.ask(self.store.charge(&channel, &identifier)).await {
+                Ok(None) => refusal,
+                Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail),
+                Err(_) => Refusal::new(Code::StoreUnavailable, ""),
+            };
         }
         let Some(txid) = presented_transaction(request) else { return refusal };
         match self.ask(self.store.payment(&PaymentKey { network, txid })).await {
@@ -233,8 +305,11 @@ impl Gateway {
         }
         let keys = self.keys.load();
         let signing = Signing { keys: &keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score };
-        let accepts: Option<Vec<_>> =
-            quotes.iter().map(|quote| quote::offer(policy, route, pricing, quote, &signing, None, (self.environment.random)())).collect();
+        let correction = refusal.correction.as_deref();
+        let accepts: Option<Vec<_>> = quotes
+            .iter()
+            .map(|quote| quote::offer(policy, route, pricing, quote, &signing, correction, (self.environment.random)()))
+            .collect();
         let Some(accepts) = accepts else {
             return reply.refuse(&Refusal::new(Code::StoreUnavailable, "no offer key is configured"));
         };
@@ -266,6 +341,38 @@ fn presented_transaction(request: &Request) -> Option<TxId> {
     let message = header::decode(value.as_bytes()).ok()?;
     let transaction = message.pointer("/payload/transaction")?.as_str()?;
     Some(exact_v1::decode::decode(transaction).ok()?.id().into())
+}
+
+/// A payment under terms of `batch-settlement`; its route always names payments.
+fn from_channel(
+    route: &Route,
+    pricing: &Pricing,
+    authentic: Authentic<'_, '_>,
+    envelope: Envelope,
+    request: &Request,
+) -> Result<Verified, Refusal> {
+    let payload = escrow_v1::payload::parse(envelope.payload)?.on_route()?;
+    let identifier = identifier::read(&envelope.extensions, pricing.require_identifier)
+        .and_then(|identifier| identifier.ok_or(Code::IdentifierRequired))
+        .map_err(|code| Refusal::new(code, ""))?;
+    let accepted = envelope.accepted;
+    let (method, url) = (request.head.method.as_str(), fingerprint::url(&route.origin, request));
+    let request_hash = fingerprint::request_hash(method, &url, &request.body, &accepted);
+    let identity =
+        fingerprint::request_identity(method, &url, &request.body, accepted.scheme, accepted.network, &accepted.pay_to, accepted.amount);
+    let accept = pricing.accepts.iter().position(|accept| accept.rule_id == authentic.quote.accept.rule_id);
+    let Some(accept) = accept else { return Err(Refusal::new(Code::OfferNotOurs, "")) };
+    let (price, token) = (authentic.quote.price.clone(), authentic.token);
+    Ok(Verified::Channel(Box::new(ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash })))
+}
+
+/// The charge that a refused payment from a channel would be, if it was made before.
+fn presented_charge(request: &Request) -> Option<(ChannelId, PaymentIdentifier)> {
+    let value = request.head.headers.get(headers::PAYMENT_SIGNATURE)?;
+    let message = header::decode(value.as_bytes()).ok()?;
+    let channel = message.pointer("/payload/channelId")?.as_str()?.parse().ok()?;
+    let identifier = message.get("extensions")?.get(identifier::NAME)?.get("info")?.get("id")?.as_str()?;
+    Some((channel, PaymentIdentifier::parse(identifier).ok()?))
 }
 
 /// Judged before the body is read.

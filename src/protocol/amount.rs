@@ -27,6 +27,8 @@ pub enum AmountError {
 
 impl Amount {
     pub const ZERO: Amount = Amount(0);
+    /// All that the network can ever hold.
+    pub const MAX: Amount = Amount(MAX_SOMPI);
 
     /// `sompi` as an amount; refuses more than [`MAX_SOMPI`].
     pub const fn from_sompi(sompi: u64) -> Result<Self, AmountError> {

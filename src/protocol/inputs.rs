@@ -4,7 +4,7 @@
 //! occurs twice, or in another letter case, or behind a `;`, is [`Once::Ambiguous`], never a pick.
 
 use super::path::hex_pair;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, header};
 use std::borrow::Cow;
 
 /// How often a value occurs.
@@ -41,6 +41,15 @@ pub fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Once<&'h str> {
         let text = value.to_str().ok().map(|text| text.trim_matches([' ', '\t'])).filter(|_| other == name);
         found.add(text)
     })
+}
+
+/// Whether the body that belongs to these headers is sent as it is: no content coding.
+pub fn plainly_coded(headers: &HeaderMap) -> bool {
+    match self::header(headers, &header::CONTENT_ENCODING) {
+        Once::Absent => true,
+        Once::One(coding) => coding.is_empty() || coding.eq_ignore_ascii_case("identity"),
+        Once::Ambiguous => false,
+    }
 }
 
 /// The one value of a query parameter: percent-decoded, `+` is a blank.

@@ -4,7 +4,8 @@
 //! linear in the length. Never guesses which of two readings the other side meant: two parsers that
 //! disagree about a duplicate key are two prices. Called by the price rules and the payment header decoder.
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use super::amount::parse_canonical_u64;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
@@ -33,6 +34,46 @@ pub fn parse_strict(bytes: &[u8], max_depth: usize) -> Result<Value, JsonError> 
     let value = value.map_err(|_| fault.unwrap_or(JsonError::Syntax))?;
     reader.end().map_err(|_| JsonError::Trailing)?;
     Ok(value)
+}
+
+/// A number's own text, for who must not read it through a float: what a JSON pointer (RFC 6901) names in a document that
+/// [`parse_strict`] has read. `None` when it names nothing, or no number.
+pub fn literal_at<'t>(document: &'t str, pointer: &str) -> Option<&'t str> {
+    let mut at = document.trim_start();
+    for token in pointer.split('/').skip(1) {
+        at = member(at, &token.replace("~1", "/").replace("~0", "~"))?;
+    }
+    let (_, after) = take::<Number>(at)?;
+    at.strip_suffix(after)
+}
+
+/// What follows from the named member of the object or array that `container` begins with.
+fn member<'t>(container: &'t str, token: &str) -> Option<&'t str> {
+    let object = container.starts_with('{');
+    let wanted = if object { None } else { Some(parse_canonical_u64(token)?) };
+    let mut rest = container.strip_prefix(['{', '['])?.trim_start();
+    for index in 0_u64.. {
+        let found = if object {
+            let (name, after) = take::<String>(rest)?;
+            rest = after.trim_start().strip_prefix(':')?.trim_start();
+            name == token
+        } else {
+            wanted == Some(index)
+        };
+        if found {
+            return Some(rest);
+        }
+        let (_, after) = take::<IgnoredAny>(rest)?;
+        rest = after.trim_start().strip_prefix(',')?.trim_start();
+    }
+    None
+}
+
+/// The value that `text` begins with, and what follows it.
+fn take<'t, T: Deserialize<'t>>(text: &'t str) -> Option<(T, &'t str)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<T>();
+    let value = values.next()?.ok()?;
+    Some((value, &text[values.byte_offset()..]))
 }
 
 /// Builds one value; remembers our own reason, because the reader's error is only prose.

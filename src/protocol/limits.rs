@@ -22,10 +22,16 @@ pub const OFFER_DIAGNOSES: usize = 64;
 pub const IDENTIFIER_CHARS: std::ops::RangeInclusive<usize> = 16..=128;
 /// A DAA lock time must stay below this; above it the network reads a timestamp.
 pub const LOCK_TIME_THRESHOLD: u64 = 500_000_000_000;
+/// DAA score the network counts in a second.
+pub const DAA_PER_SECOND: u64 = 10;
 /// Blue score depth after which a payment is no longer watched (default).
 pub const FINAL_DEPTH: u64 = 1_000;
 /// Seconds a paid, undelivered request stays good (default).
 pub const ENTITLEMENT_SECONDS: u64 = 86_400;
+/// Longest JSON text a meter reads of a stream, bytes: one event, or a body that was not held.
+pub const METER_JSON_BYTES: usize = 1024 * 1024;
+/// Deepest JSON nesting a meter reads.
+pub const METER_JSON_DEPTH: usize = 100;
 /// Redeliveries of a response that was too large to store, for one payment.
 pub const REDELIVERIES: u32 = 3;
 

@@ -23,3 +23,4 @@ pub mod request;
 pub mod requirements;
 pub mod route;
 pub mod time;
+pub mod units;

@@ -22,7 +22,7 @@ pub struct Policy {
     pub cors: Cors,
     /// Keep `%2F` in paths as it stands instead of refusing it.
     pub encoded_slashes: bool,
-    /// `None` when no route sells under `batch-settlement`.
+    /// `None` when no route sells under `batch-settlement` and no server key is left to claim with.
     pub channels: Option<Channels>,
 }
 

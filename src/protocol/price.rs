@@ -169,10 +169,8 @@ impl PriceInput {
 /// (a form parser reads other fields in a JSON text), no other charset.
 fn require_plain_json(head: &RequestHead) -> Result<(), PriceError> {
     let refuse = |why: &str| Err(PriceError::BodyNotJson(why.to_owned()));
-    match inputs::header(&head.headers, &header::CONTENT_ENCODING) {
-        Once::Absent => {}
-        Once::One(coding) if coding.is_empty() || coding.eq_ignore_ascii_case("identity") => {}
-        Once::One(_) | Once::Ambiguous => return refuse("it is sent with a content encoding"),
+    if !inputs::plainly_coded(&head.headers) {
+        return refuse("it is sent with a content encoding");
     }
     match inputs::header(&head.headers, &header::CONTENT_TYPE) {
         Once::Absent => Ok(()),

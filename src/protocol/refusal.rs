@@ -251,7 +251,7 @@ codes! {
     BodyIncomplete = "body_incomplete", 400, Client, Never, "";
     /// An input that sets the price is missing or has no price.
     PriceInput = "price_input", 400, Client, Never, "";
-    /// The store cannot be used; nothing was charged by this request.
+    /// The store cannot be used; whether this request was charged shows when the same one is sent again.
     StoreUnavailable = "store_unavailable", 503, Operator, Never, "unexpected_settle_error";
     /// No usable node; nothing was sent.
     NodeUnavailable = "node_unavailable", 503, Operator, Never, "unexpected_settle_error";

@@ -150,6 +150,10 @@ impl ProxyHttp for Hooks {
             }
             Routed::Answer(answer) => respond::whole(session, *answer, &id).await?,
             Routed::Priced(sale) => self.sell(session, sale, &id).await?,
+            Routed::Receipt(ask) => {
+                let answer = self.paywall.receipt(ask).await;
+                respond::whole(session, answer, &id).await?;
+            }
         }
         Ok(true)
     }

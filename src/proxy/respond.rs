@@ -12,7 +12,7 @@ use crate::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Version,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRANSFER_ENCODING},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER, TRANSFER_ENCODING},
 };
 use pingora::{Error, ErrorType, Result, http::ResponseHeader, protocols::http::ServerSession};
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(super) async fn whole(session: &mut ServerSession, answer: Answer, request_i
     Ok(())
 }
 
-/// Writes a response as it arrives. An error means the client must not take the body for whole:
+/// Writes a response as it arrives, and its trailers where the protocol has them: on HTTP/2, not on HTTP/1. An error means the client must not take the body for whole:
 /// the caller returns it to pingora, which drops the connection without ending the message.
 pub(super) async fn stream(
     session: &mut ServerSession,
@@ -77,12 +77,19 @@ pub(super) async fn stream(
         // HTTP/2 frames bodies itself; HTTP/1.0 knows only the end of the connection.
         _ => {}
     }
+    let trailing = session.is_http2() && !silent;
+    if trailing {
+        // Upstreams' own are gone already: what is announced here is the gateway's.
+        for announced in answer.headers.get_all(TRAILER) {
+            head.append_header(TRAILER, announced.clone())?;
+        }
+    }
     session.write_response_header(Box::new(head)).await?;
     let mut written = 0_u64;
-    loop {
+    let trailers = loop {
         let data = match chunks.recv().await {
             Some(StreamChunk::Data(data)) => data,
-            Some(StreamChunk::End { .. }) => break,
+            Some(StreamChunk::End { trailers }) => break trailers,
             None => return Error::e_explain(CUT, "the upstream broke off"),
         };
         if silent || data.is_empty() {
@@ -93,11 +100,15 @@ pub(super) async fn stream(
             return Error::e_explain(CUT, "the body is longer than its Content-Length");
         }
         session.write_response_body(data, false).await?;
-    }
+    };
     if !silent && promised.is_some_and(|promised| written != promised) {
         return Error::e_explain(CUT, "the body is shorter than its Content-Length");
     }
-    session.write_response_body(Bytes::new(), true).await
+    match trailers {
+        // They end the message themselves.
+        Some(trailers) if trailing && !trailers.is_empty() => session.write_response_trailers(*trailers).await,
+        _ => session.write_response_body(Bytes::new(), true).await,
+    }
 }
 
 fn head(answer: &Answer, request_id: &HeaderValue) -> Result<ResponseHeader> {

@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod random;
+mod server_keys;
 mod start;
 
+pub use server_keys::ServerKeysError;
 pub use start::{Running, StartError, start};

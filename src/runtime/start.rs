@@ -1,6 +1,9 @@
 //! From a compiled configuration to a running gateway, and back down.
 
-use super::{clock, random};
+use super::{
+    clock, random,
+    server_keys::{self, ServerKeysError},
+};
 use crate::{
     admin,
     chain::{
@@ -31,6 +34,8 @@ pub enum StartError {
     Admin(#[from] admin::AdminError),
     #[error("the admin token cannot be used: {0}")]
     AdminToken(#[from] admin::TokenError),
+    #[error(transparent)]
+    ServerKeys(#[from] ServerKeysError),
 }
 
 /// A gateway that takes requests.
@@ -54,6 +59,7 @@ pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
     let store: Arc<dyn Store> = Arc::new(store);
     let checkpoint = store.checkpoint().await.map_err(failed)?;
     let store_id = store.id();
+    server_keys::bind(store.as_ref(), &server_keys, settings.server_keys_file.as_deref()).await?;
 
     let mut options = Options::new(settings.network, settings.node.urls.clone(), Arc::new(clock::now));
     options.trust_public_nodes = settings.node.trust_public_nodes;
@@ -89,11 +95,14 @@ impl Running {
         self.edge.addresses()
     }
 
-    /// Takes over routes, prices, upstreams and offer keys. Listeners, store, node and logging stay
+    /// Takes over routes, prices, upstreams, offer keys and server keys. Listeners, store, node and logging stay
     /// as they are until the next start.
-    pub fn reload(&self, compiled: Compiled) {
+    pub async fn reload(&self, compiled: Compiled) -> Result<(), ServerKeysError> {
+        let file = compiled.settings.server_keys_file.as_deref();
+        server_keys::bind(self.gateway.store().as_ref(), &compiled.server_keys, file).await?;
         let keys = OfferKeys::derive(&compiled.offer_keys, self.store_id);
         self.gateway.reload(Arc::new(compiled.policy), Arc::new(keys), Arc::new(compiled.server_keys));
+        Ok(())
     }
 
     /// Ends only when the edge broke.

@@ -3,6 +3,8 @@
 //! What every other store is compared with: plain maps behind one lock, nothing cached, sums folded anew from its
 //! ledger each time. Loses everything with the process: tests only, never behind a gateway that sells.
 
+mod channels;
+
 use super::{
     rules::{self, Booking, ClaimStep, Effect, Entry, Next},
     *,
@@ -27,6 +29,7 @@ struct State {
     identifiers: HashMap<(Network, PaymentIdentifier), u64>,
     ledger: Vec<(Booking, Amount)>,
     checkpoint: Option<Checkpoint>,
+    channels: channels::Channels,
     /// Last ones given out.
     sequence: u64,
     fence: u64,
@@ -41,6 +44,12 @@ struct Kept {
 impl MemoryStore {
     pub fn new(id: StoreId) -> Self {
         Self { id, state: Mutex::default() }
+    }
+
+    /// What a restart does to the leases of channels.
+    #[cfg(test)]
+    pub(in crate::store) fn end_leases(&self) {
+        self.state().channels.end_leases();
     }
 
     /// A panic elsewhere leaves no half step behind: every verb writes after it decided.
@@ -146,8 +155,6 @@ impl State {
     }
 }
 
-crate::no_channels_yet!(MemoryStore);
-
 #[async_trait]
 impl Store for MemoryStore {
     fn id(&self) -> StoreId {
@@ -197,8 +204,9 @@ impl Store for MemoryStore {
     }
 
     async fn prune(&self, before: UnixMillis) -> Result<u64, StoreError> {
-        let mut dropped = 0;
-        for kept in self.state().payments.values_mut() {
+        let mut state = self.state();
+        let mut dropped = state.channels.prune(before);
+        for kept in state.payments.values_mut() {
             if kept.response.is_some() && kept.entry.record.delivered_at.is_some_and(|at| at < before) {
                 kept.response = None;
                 kept.entry.response_kept = false;
@@ -212,7 +220,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::{Subject, conformance};
+    use crate::store::conformance::{Subject, channel_conformance, conformance};
     use std::sync::Arc;
 
     struct Memory(Arc<MemoryStore>);
@@ -231,9 +239,11 @@ mod tests {
 
         /// The model outlives its users; what survives is what the others must keep.
         async fn restart(self) -> Self {
+            self.0.end_leases();
             self
         }
     }
 
     conformance!(Memory);
+    channel_conformance!(Memory);
 }

@@ -33,6 +33,41 @@ pub struct Metrics {
     pub store_ready: IntGauge,
     /// Virtual DAA score.
     pub daa_score: IntGauge,
+    /// Channels whose escrow is not known to be spent.
+    pub channels_open: IntGauge,
+    /// Sompi charged and not claimed: what is lost when the escrows are spent elsewhere.
+    pub unclaimed_sompi: IntGauge,
+    /// Sompi reserved for requests and streams that run.
+    pub reserved_sompi: IntGauge,
+    /// Claims and top-ups by `step`.
+    pub claims: Claims,
+    /// Fees of final claims.
+    pub claim_fee_sompi: IntCounter,
+    /// Claims that are not accepted for a long time.
+    pub claims_stuck: IntGauge,
+    /// Channels that are due and not worth their claim.
+    pub claims_uneconomic: IntGauge,
+    /// Channels whose escrow the client spent since start.
+    pub channels_closed_by_client: IntCounter,
+    /// Sompi charged, never claimed, and gone for good since start.
+    pub lost_sompi: IntCounter,
+}
+
+/// One counter per step of a claim or top-up.
+pub struct Claims {
+    pub built: IntCounter,
+    pub accepted: IntCounter,
+    pub is_final: IntCounter,
+    pub taken_back: IntCounter,
+    pub dropped: IntCounter,
+}
+
+impl Claims {
+    fn of(family: &IntCounterVec) -> Self {
+        let [built, accepted, is_final, taken_back, dropped] =
+            ["built", "accepted", "final", "taken_back", "dropped"].map(|step| family.with_label_values(&[step]));
+        Self { built, accepted, is_final, taken_back, dropped }
+    }
 }
 
 /// One counter per outcome of a request, looked up once: every request counts in one.
@@ -69,6 +104,15 @@ impl Metrics {
             node_ready: gauge(&registry, "kas402_node_ready", "1 while the node is usable"),
             store_ready: gauge(&registry, "kas402_store_ready", "1 while the store takes writes"),
             daa_score: gauge(&registry, "kas402_daa_score", "Virtual DAA score of the node"),
+            channels_open: gauge(&registry, "kas402_channels_open", "Channels whose escrow is not known to be spent"),
+            unclaimed_sompi: gauge(&registry, "kas402_unclaimed_sompi", "Sompi charged and not claimed"),
+            reserved_sompi: gauge(&registry, "kas402_reserved_sompi", "Sompi reserved for requests and streams that run"),
+            claims: Claims::of(&counters(&registry, "kas402_claims_total", "Claims and top-ups by step", "step")),
+            claim_fee_sompi: counter(&registry, "kas402_claim_fee_sompi_total", "Fees of final claims"),
+            claims_stuck: gauge(&registry, "kas402_claims_stuck", "Claims not accepted for a long time"),
+            claims_uneconomic: gauge(&registry, "kas402_claims_uneconomic", "Channels due and not worth their claim"),
+            channels_closed_by_client: counter(&registry, "kas402_channels_closed_by_client_total", "Channels closed by a refund"),
+            lost_sompi: counter(&registry, "kas402_lost_sompi_total", "Sompi charged, never claimed, and gone for good"),
             registry,
         }
     }

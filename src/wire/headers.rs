@@ -8,17 +8,20 @@ pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-requir
 /// A payment, base64 of canonical JSON.
 pub const PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
 /// A receipt, base64 of canonical JSON.
-pub const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("payment-response");
+pub const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static(PAYMENT_RESPONSE_NAME);
+pub const PAYMENT_RESPONSE_NAME: &str = "payment-response";
 
 /// Names one request in the logs, the response and the upstream's logs.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Who paid, as the node names it; absent when the node does not.
 pub const PAYER: HeaderName = HeaderName::from_static("x-kas402-payer");
-/// What was charged, sompi.
+/// What was charged, sompi; of a channel, the most that may be charged.
 pub const AMOUNT: HeaderName = HeaderName::from_static("x-kas402-amount-sompi");
 /// The paying transaction.
 pub const TXID: HeaderName = HeaderName::from_static("x-kas402-txid");
+/// The channel that pays.
+pub const CHANNEL: HeaderName = HeaderName::from_static("x-kas402-channel");
 /// Equal on every forward of one payment, so that an upstream can deduplicate.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 

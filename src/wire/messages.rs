@@ -1,7 +1,13 @@
 //! The three x402 v2 messages as they are sent (PROTOCOL section 1).
 
 use super::canonical::Sorted;
-use crate::protocol::{amount::Amount, ids::TxId, network::Network, refusal::Code, requirements::Requirements};
+use crate::protocol::{
+    amount::Amount,
+    ids::{CommitmentId, TxId},
+    network::Network,
+    refusal::Code,
+    requirements::Requirements,
+};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -75,6 +81,24 @@ impl SettlementResponse {
             transaction: txid.to_string(),
             network: Some(network),
             payer,
+            amount: Some(amount),
+            extensions: kaspa_extension(kaspa),
+        }
+    }
+
+    /// The receipt of a charge of a channel: `kaspa` becomes `extensions.kaspa`.
+    pub fn charged(commitment: CommitmentId, network: Network, amount: Amount, kaspa: Value) -> Self {
+        Self { transaction: commitment.to_string(), ..Self::provisional(network, amount, kaspa) }
+    }
+
+    /// What a stream begins with: `amount` is reserved, and the charge is not known yet.
+    pub fn provisional(network: Network, amount: Amount, kaspa: Value) -> Self {
+        Self {
+            success: true,
+            error_reason: None,
+            transaction: String::new(),
+            network: Some(network),
+            payer: None,
             amount: Some(amount),
             extensions: kaspa_extension(kaspa),
         }

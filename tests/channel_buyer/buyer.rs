@@ -24,7 +24,7 @@ use kas402::{
     },
 };
 use rand::{SeedableRng, rngs::StdRng};
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 pub const KAS: u64 = 100_000_000;
 pub const DEPOSIT: u64 = 10 * KAS;
@@ -153,6 +153,21 @@ impl Buyer {
     /// The same wallet in a new process: only the file is left.
     pub fn restarted(&self, setup: Setup) -> Self {
         Self::of(setup, self.chain.clone(), self.counter.clone(), self.folder.clone(), self.base.clone(), None)
+    }
+
+    /// The journal as it is now, in a folder of its own: a backup.
+    pub fn copied(&self) -> Arc<tempfile::TempDir> {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let copy = folder.path().join("journal.sqlite");
+        let journal = rusqlite::Connection::open(self.folder.path().join("journal.sqlite")).unwrap();
+        journal.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).unwrap();
+        folder
+    }
+
+    /// The same wallet in a new process, over a backup.
+    pub fn restored(&self, folder: Arc<tempfile::TempDir>, setup: Setup) -> Self {
+        Self::of(setup, self.chain.clone(), self.counter.clone(), folder, self.base.clone(), None)
     }
 
     /// Another client over the same journal.

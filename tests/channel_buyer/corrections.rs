@@ -21,14 +21,12 @@ fn short() -> Setup {
 async fn a_journal_from_yesterday_is_brought_up_to_date_by_vouchers_of_its_own() {
     let buyer = Buyer::new(Setup::default());
     buyer.pay("/pay/1000000/1000").await;
-    let (file, copy) = (buyer.folder.path().join("journal.sqlite"), buyer.folder.path().join("copy"));
-    std::fs::copy(&file, &copy).unwrap();
+    let copy = buyer.copied();
     for _ in 0..5 {
         buyer.pay("/pay/1000000/700000").await;
     }
     let today = buyer.channel().account;
-    std::fs::copy(&copy, &file).unwrap();
-    let old = buyer.restarted(Setup::default());
+    let old = buyer.restored(copy, Setup::default());
     assert!(old.channel().account.charged < today.charged);
     old.pay("/pay/1000000/1000").await;
     let account = old.channel().account;
@@ -78,8 +76,7 @@ async fn claims_are_followed_one_by_one_and_a_reorganisation_does_not_turn_the_b
     buyer.pay("/pay/5000000/5000000").await;
     let id = buyer.id();
     // A copy sleeps while the other two claims are made.
-    let (file, copy) = (buyer.folder.path().join("journal.sqlite"), buyer.folder.path().join("copy"));
-    std::fs::copy(&file, &copy).unwrap();
+    let copy = buyer.copied();
     for _ in 0..2 {
         buyer.counter.till.claim(&id).await;
         buyer.pay("/pay/5000000/5000000").await;
@@ -94,8 +91,7 @@ async fn claims_are_followed_one_by_one_and_a_reorganisation_does_not_turn_the_b
     assert_eq!(buyer.sync(&id).await.unwrap().account, now);
     buyer.agrees().await;
 
-    std::fs::copy(&copy, &file).unwrap();
-    let asleep = buyer.restarted(Setup::default());
+    let asleep = buyer.restored(copy, Setup::default());
     // What this copy does not remember to have signed, the claims themselves show.
     assert_eq!(asleep.sync(&id).await.unwrap().account, now);
     asleep.pay("/pay/5000000/1000").await;

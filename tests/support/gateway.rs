@@ -3,7 +3,7 @@
 
 use super::devnet::{Devnet, Wallet};
 use serde_json::Value;
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -20,7 +20,9 @@ const READY: Duration = Duration::from_secs(20);
 
 /// A gateway and its folder: configuration, keys, store, log.
 pub struct Gateway {
-    folder: TempDir,
+    folder: Arc<TempDir>,
+    /// Of its configuration, its socket and its log; several gateways may live in one folder.
+    name: String,
     child: Option<Child>,
     address: String,
 }
@@ -46,17 +48,34 @@ impl Gateway {
 
     /// Writes the folder without starting.
     pub async fn prepare(yaml: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let gateway = Self { folder, child: None, address: String::new() };
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let gateway = Self { folder, name: "kas402".to_owned(), child: None, address: String::new() };
         gateway.configure(yaml);
         let made = gateway.command().args(["keys", "new", "offer.keys"]).output().await.unwrap();
         assert!(made.status.success(), "{made:?}");
+        if yaml.contains("batch-settlement") {
+            let made = gateway.command().args(["keys", "new", "--server", "server.keys"]).output().await.unwrap();
+            assert!(made.status.success(), "{made:?}");
+        }
         gateway
     }
 
     /// Replaces the configuration; takes effect at the next start, or by [`Gateway::reload`].
     pub fn configure(&self, yaml: &str) {
-        std::fs::write(self.path("kas402.yaml"), yaml).unwrap();
+        std::fs::write(self.path(&format!("{}.yaml", self.name)), yaml).unwrap();
+    }
+
+    /// Another process over the same keys and the same store.
+    pub async fn sibling(&self, name: &str, yaml: &str) -> Self {
+        let mut sibling = Self { folder: self.folder.clone(), name: name.to_owned(), child: None, address: String::new() };
+        sibling.configure(&format!("{yaml}\nadmin: {{listen: \"unix:{name}.sock\"}}\n"));
+        sibling.run(&[]).await;
+        sibling.ready().await;
+        sibling
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path(&if self.name == "kas402" { "admin.sock".to_owned() } else { format!("{}.sock", self.name) })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -72,10 +91,10 @@ impl Gateway {
 
     /// Starts the process; returns when it listens, ready to sell or not.
     pub async fn run(&mut self, environment: &[(&str, &str)]) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut child = self
             .command()
-            .args(["run", "--announce"])
+            .args(["run", "--announce", "--config", &format!("{}.yaml", self.name)])
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -128,12 +147,16 @@ impl Gateway {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.path(&format!("{}.log", self.name))
     }
 
     /// GET on the admin socket: status and body.
     pub async fn admin(&self, path: &str) -> (u16, String) {
-        let mut socket = UnixStream::connect(self.path("admin.sock")).await.unwrap();
+        let mut socket = UnixStream::connect(self.socket()).await.unwrap();
         socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: admin\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();

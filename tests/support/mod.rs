@@ -1,6 +1,7 @@
 //! Real parts for the tests: a node, an upstream, a gateway process, and payments by hand.
 #![allow(dead_code)]
 
+pub mod channel;
 pub mod devnet;
 pub mod gateway;
 pub mod patience;

@@ -23,7 +23,7 @@ pub use crate::protocol::requirements::TemplateId;
 pub use config::{ChannelConfig, ConfigError};
 pub use keys::{NotASecretKey, ServerKey, ServerKeys};
 pub use script::{EscrowParams, EscrowScript};
-pub use verify::{ChannelFacts, EscrowTerms, ProvenVoucher, VerifiedDeposit, VerifiedVoucher};
+pub use verify::{ChannelFacts, EscrowTerms, ProvenVoucher, VerifiedDeposit, VerifiedVoucher, channel_unknown, prove, verify_deposit};
 pub use voucher::{SignedVoucher, VoucherKey};
 
 /// The name of this binding on the wire.

@@ -90,9 +90,10 @@ impl Summary {
                 let words = format!("topping up channel {} by {}", channel.id, added.to_kas());
                 ("topping_up", words, json!({ "channel": channel.id, "added": added }))
             }
-            Progress::MakingCoin { txid, amount } => {
-                let words = format!("making a coin of {} for the top-up, transaction {txid}", amount.to_kas());
-                ("making_coin", words, json!({ "transaction": txid, "amount": amount }))
+            Progress::MakingCoin { txid, amount, fee } => {
+                let words =
+                    format!("making a coin of {} for the top-up, network fee {}, transaction {txid}", amount.to_kas(), fee.to_kas());
+                ("making_coin", words, json!({ "transaction": txid, "amount": amount, "fee": fee }))
             }
             Progress::Signed(flight) => {
                 let voucher = flight.attempt.voucher.amount;

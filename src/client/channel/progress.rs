@@ -17,7 +17,7 @@ pub enum Progress<'a> {
     /// A top-up is recorded; its transaction goes with this request.
     ToppingUp { channel: &'a Channel, added: Amount },
     /// A coin of the right size is being made; waiting for its acceptance.
-    MakingCoin { txid: TxId, amount: Amount },
+    MakingCoin { txid: TxId, amount: Amount, fee: Amount },
     /// The voucher is durable and about to be sent.
     Signed(&'a Flight),
     /// The server does not answer: the funding transaction was given to our own node too.

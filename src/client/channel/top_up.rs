@@ -136,7 +136,7 @@ impl Channels {
             return Err(Unpaid::Fee { fee: plan.fee, max: max_fee }.into());
         }
         let signed = plan.sign(&self.wallet, edge.rng);
-        (edge.watch)(Step::Channel(Progress::MakingCoin { txid: signed.txid, amount }));
+        (edge.watch)(Step::Channel(Progress::MakingCoin { txid: signed.txid, amount, fee: signed.fee }));
         let mut status = chain.follow(&signed.transaction, None, true);
         let sent = chain.submit(&signed.transaction).await;
         let accepted = match sent {

@@ -676,7 +676,7 @@ mod tests {
         let channel = opened(&journal, 1);
         drop(journal);
         let journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.channels().unwrap(), [channel.clone()]);
+        assert_eq!(journal.channels().unwrap().as_slice(), std::slice::from_ref(&channel));
         let first = flight_of(&channel, 'a', 10);
         assert_eq!(journal.in_flight(&channel.id).unwrap(), Some(first.clone()));
         assert_eq!(journal.open_flight(&first.key).unwrap(), Some(first.clone()));

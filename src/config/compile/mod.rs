@@ -1,21 +1,32 @@
 //! From the raw mirror to typed policy and settings. Goes on after an error, so that all are found.
 
+mod channels;
+mod charges;
+mod fit;
 mod prices;
 mod routes;
 mod settings;
 mod upstreams;
+mod ways;
 
 use super::{
     checks,
+    escrow::{self, Sample},
     problem::{Code, Pos, Problems},
     raw::{self, Root},
     secrets::{self, Environment, Secret, SecretError},
     settings::Settings,
     shape::At,
+    words,
 };
-use crate::protocol::{network::Network, offer::OfferKey, policy::Policy, route::Router};
+use crate::{
+    binding::escrow_v1::{ServerKey, ServerKeys},
+    protocol::{network::Network, offer::OfferKey, policy::Policy, route::Router},
+};
+use channels::{Asked, Parts};
 use std::path::{Path, PathBuf};
 use url::Url;
+use ways::Ways;
 
 /// What every step needs.
 struct Context<'c> {
@@ -30,7 +41,7 @@ pub fn compile(
     folder: &Path,
     environment: &Environment<'_>,
     problems: &mut Problems,
-) -> Option<(Policy, Settings, Vec<OfferKey>)> {
+) -> Option<(Policy, Settings, Vec<OfferKey>, ServerKeys)> {
     let network = settings::network(root, problems);
     // An unknown network must not hide the rest: testnet stands in, addresses are then not judged.
     let cx = &mut Context { network: network.unwrap_or(Network::Testnet10), folder, environment, problems };
@@ -38,8 +49,25 @@ pub fn compile(
     let offer_keys = settings::offer_keys(root, cx);
     let cors = settings::cors(root, cx);
     let upstreams = upstreams::upstreams(root, cx);
-    let routes = routes::routes(root, &upstreams, network.is_some(), cx);
+    let asked = Asked::of(root);
+    let server_keys = settings::server_keys(root, cx);
+    let parts = channels::parts(root, &asked, cx);
+    let claims = parts.as_ref().and_then(|parts| parts.claims.as_ref());
+    let ways = Ways {
+        root,
+        network_known: network.is_some(),
+        server_key: server_keys.as_ref().and_then(ServerKeys::opening).map_or_else(escrow::stand_in, ServerKey::public),
+        claim_policy: claims.filter(|_| channels::announced(root)).map(words::claims),
+        sample: &Sample::of(cx.network, claims.map_or(0, |claims| claims.priority_sompi_per_gram)),
+    };
+    let routes = routes::routes(root, &upstreams, &ways, cx);
     checks::gaps(&routes, cx.problems);
+    channels::allowed(root, &asked, cx);
+    fit::server_key(root, &asked, server_keys.as_ref(), cx);
+    fit::own_payouts(&routes, cx);
+    if let Some(parts) = &parts {
+        fit::channels(root, &asked, parts, &routes, cx);
+    }
     let (places, routes): (Vec<Pos>, Vec<_>) = routes.into_iter().map(|route| (route.at, route.value)).unzip();
     let router = match Router::build(routes) {
         Ok(router) => Some(router),
@@ -58,8 +86,15 @@ pub fn compile(
         }
     };
     let encoded_slashes = root.limits.as_ref().is_some_and(|limits| limits.value.encoded_slashes());
-    let policy = Policy { network: network?, router: router?, upstreams: upstreams.configured, cors, encoded_slashes, channels: None };
-    Some((policy, settings?, offer_keys?))
+    let policy = Policy {
+        network: network?,
+        router: router?,
+        upstreams: upstreams.configured,
+        cors,
+        encoded_slashes,
+        channels: parts.filter(|_| asked.at().is_some()).and_then(Parts::whole),
+    };
+    Some((policy, settings?, offer_keys?, server_keys?))
 }
 
 impl Context<'_> {

@@ -1,4 +1,4 @@
-//! Prices, recipients and finality of one way to pay.
+//! Amounts, prices, recipients and finality.
 
 use super::Context;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     protocol::{
         amount::Amount,
         price::{PriceInput, PriceRule},
-        requirements::{Finality, FinalityRule},
+        requirements::{Finality, FinalityRule, Scheme},
     },
 };
 use http::{HeaderName, HeaderValue, Method};
@@ -20,42 +20,48 @@ use std::collections::BTreeMap;
 /// Depths outside are accepted with a warning.
 const USUAL_DEPTHS: std::ops::RangeInclusive<u64> = 10..=10_000;
 
-pub fn price(raw: &At<raw::Price>, cx: &mut Context<'_>) -> Option<PriceRule> {
+pub fn price(raw: &At<raw::Price>, scheme: Scheme, cx: &mut Context<'_>) -> Option<PriceRule> {
     match &raw.value {
-        raw::Price::Fixed(text) => amount(text, raw.at, cx).map(PriceRule::Fixed),
-        raw::Price::Table(table) => table_rule(table, cx),
+        raw::Price::Fixed(text) => sellable(text, raw.at, scheme, cx).map(PriceRule::Fixed),
+        raw::Price::Table(table) => table_rule(table, scheme, cx),
     }
 }
 
 /// A price that somebody can pay.
-fn amount(text: &str, at: Pos, cx: &mut Context<'_>) -> Option<Amount> {
-    let amount = bare_amount(text, at, cx)?;
+fn sellable(text: &str, at: Pos, scheme: Scheme, cx: &mut Context<'_>) -> Option<Amount> {
+    let amount = amount(text, at, cx)?;
     if amount.is_zero() {
         cx.problem(Code::PriceZero, at, "this is free: write `free: true` on a route of its own");
         return None;
     }
-    match payable(cx.network, amount) {
-        Payable::Yes => {}
-        Payable::NotByEveryWallet => {
-            let message = format!("many wallets cannot pay {} and keep change: ask for more than 0.1 KAS", amount.to_kas());
-            cx.problem(Code::PriceSmall, at, message);
-        }
-        Payable::No => {
-            let message = format!(
-                "no ordinary wallet can pay {}: the network refuses outputs that small; ask for more than 0.02 KAS",
-                amount.to_kas()
-            );
-            cx.problem(Code::PriceUnpayable, at, message);
-        }
+    if scheme == Scheme::Exact {
+        judge_payable(amount, at, cx);
     }
     Some(amount)
 }
 
-fn bare_amount(text: &str, at: Pos, cx: &mut Context<'_>) -> Option<Amount> {
+/// A payment is an output, which the network does not let be small; a voucher is a signature.
+fn judge_payable(amount: Amount, at: Pos, cx: &mut Context<'_>) {
+    let hint = "ask for more, or sell by `scheme: batch-settlement`";
+    match payable(cx.network, amount) {
+        Payable::Yes => {}
+        Payable::NotByEveryWallet => {
+            let message = format!("many wallets cannot pay {} and keep change, above 0.1 KAS all can: {hint}", amount.to_kas());
+            cx.problem(Code::PriceSmall, at, message);
+        }
+        Payable::No => {
+            let message = format!("no ordinary wallet can pay {}, the network refuses outputs up to 0.02 KAS: {hint}", amount.to_kas());
+            cx.problem(Code::PriceUnpayable, at, message);
+        }
+    }
+}
+
+/// An amount with its unit.
+pub fn amount(text: &str, at: Pos, cx: &mut Context<'_>) -> Option<Amount> {
     Amount::parse_price(text).map_err(|error| cx.problem(Code::PriceInvalid, at, error.to_string())).ok()
 }
 
-fn table_rule(raw: &raw::PriceTable, cx: &mut Context<'_>) -> Option<PriceRule> {
+fn table_rule(raw: &raw::PriceTable, scheme: Scheme, cx: &mut Context<'_>) -> Option<PriceRule> {
     let by = raw.by.as_ref().and_then(|by| input(by, cx));
     let mut rows = BTreeMap::new();
     let table = raw.table.as_ref()?;
@@ -65,14 +71,14 @@ fn table_rule(raw: &raw::PriceTable, cx: &mut Context<'_>) -> Option<PriceRule> 
         {
             cx.problem(Code::PriceInvalid, key.at, why);
         }
-        if let Some(amount) = amount(&price.value, price.at, cx) {
+        if let Some(amount) = sellable(&price.value, price.at, scheme, cx) {
             rows.insert(key.text.clone(), amount);
         }
     }
     if table.value.0.is_empty() {
         cx.problem(Code::PriceInvalid, table.at, "a price table needs a row");
     }
-    let default = raw.default.as_ref().and_then(|price| Some((amount(&price.value, price.at, cx)?, price.at)));
+    let default = raw.default.as_ref().and_then(|price| Some((sellable(&price.value, price.at, scheme, cx)?, price.at)));
     if let (Some((default, at)), Some(highest)) = (default, rows.values().max())
         && default < *highest
     {
@@ -118,15 +124,18 @@ fn input(raw: &At<raw::PriceBy>, cx: &mut Context<'_>) -> Option<PriceInput> {
     if let Some(name) = &field.query {
         return Some(PriceInput::Query(name.value.clone()));
     }
-    let pointer = field.json.as_ref()?;
-    let text = &pointer.value;
-    // RFC 6901: tokens after slashes, where ~ only occurs as ~0 and ~1.
+    json_pointer(field.json.as_ref()?, Code::PriceInvalid, cx).map(PriceInput::Json)
+}
+
+/// RFC 6901: tokens after slashes, where ~ only occurs as ~0 and ~1.
+pub fn json_pointer(raw: &At<String>, code: Code, cx: &mut Context<'_>) -> Option<String> {
+    let text = &raw.value;
     let escapes = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     if !(text.is_empty() || text.starts_with('/')) || !escapes {
-        cx.problem(Code::PriceInvalid, pointer.at, "this is not a JSON pointer, for example /model or /input/size");
+        cx.problem(code, raw.at, "this is not a JSON pointer, for example /model or /usage/total_tokens");
         return None;
     }
-    Some(PriceInput::Json(text.clone()))
+    Some(text.clone())
 }
 
 /// A valid address of the network, in its one spelling.
@@ -146,6 +155,14 @@ pub fn pay_to(raw: &At<String>, network_known: bool, cx: &mut Context<'_>) -> Op
     }
 }
 
+/// Warns of a depth that is hardly one, and of one that nobody waits for.
+pub fn usual_depth(depth: u64, at: Pos, cx: &mut Context<'_>) {
+    if !USUAL_DEPTHS.contains(&depth) {
+        let message = "the network makes about 10 blocks a second: this depth is hardly more than `accepted`, or minutes long";
+        cx.problem(Code::ConfirmDepth, at, message);
+    }
+}
+
 /// The rule, and the most that is sold at mempool risk.
 pub fn finality(raw: Option<&At<raw::Finality>>, final_depth: u64, cx: &mut Context<'_>) -> Option<(FinalityRule, Option<Amount>)> {
     let accepted = (FinalityRule { level: Finality::Accepted, depth: 0 }, None);
@@ -159,10 +176,7 @@ pub fn finality(raw: Option<&At<raw::Finality>>, final_depth: u64, cx: &mut Cont
             cx.problem(Code::FinalityInvalid, depth.at, message);
             return None;
         }
-        if !USUAL_DEPTHS.contains(&depth.value) {
-            let message = "the network makes about 10 blocks a second: this depth is hardly more than `accepted`, or minutes long";
-            cx.problem(Code::ConfirmDepth, depth.at, message);
-        }
+        usual_depth(depth.value, depth.at, cx);
         return Some((FinalityRule { level: Finality::Confirmed, depth: depth.value }, None));
     }
     let mempool = field.mempool.as_ref()?;
@@ -170,7 +184,7 @@ pub fn finality(raw: Option<&At<raw::Finality>>, final_depth: u64, cx: &mut Cont
         cx.problem(Code::MempoolUnbounded, mempool.at, "a payment in the mempool can be replaced: write `i_accept_the_risk: true`");
         return None;
     }
-    let max = mempool.value.max.as_ref().and_then(|max| bare_amount(&max.value, max.at, cx))?;
+    let max = mempool.value.max.as_ref().and_then(|max| amount(&max.value, max.at, cx))?;
     cx.problem(Code::MempoolRisk, mempool.at, format!("up to {} are released before the network decided", max.to_kas()));
     Some((FinalityRule { level: Finality::Mempool, depth: 0 }, Some(max)))
 }
@@ -178,4 +192,9 @@ pub fn finality(raw: Option<&At<raw::Finality>>, final_depth: u64, cx: &mut Cont
 /// The highest price of a rule.
 pub fn highest(rule: &PriceRule) -> Amount {
     rule.alternatives().into_iter().map(|price| price.amount).max().unwrap_or(Amount::ZERO)
+}
+
+/// The lowest price of a rule.
+pub fn lowest(rule: &PriceRule) -> Amount {
+    rule.alternatives().into_iter().map(|price| price.amount).min().unwrap_or(Amount::ZERO)
 }

@@ -1,6 +1,10 @@
 //! Routes: what is free, what is sold, and how.
 
-use super::{Context, is_loopback, prices, upstreams::Upstreams};
+use super::{
+    Context, is_loopback, prices,
+    upstreams::Upstreams,
+    ways::{Paid, Ways, places, pos},
+};
 use crate::{
     config::{
         problem::{Code, Pos},
@@ -9,9 +13,7 @@ use crate::{
     },
     protocol::{
         pattern::Pattern,
-        policy::{Accept, Access, ChargeOn, Condition, ExactTerms, Observe, Pricing, PublicOrigin, Route, RouteId, Terms},
-        price::PriceInput,
-        requirements::Finality,
+        policy::{Accept, Access, ChargeOn, Condition, Observe, Pricing, PublicOrigin, Route, RouteId},
     },
 };
 use http::{HeaderName, HeaderValue, Method};
@@ -23,7 +25,7 @@ const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 /// Below this a JSON body that sets the price is likely to be cut off.
 const SMALL_BODY_BYTES: usize = 1024;
 
-pub fn routes(root: &Root, upstreams: &Upstreams, network_known: bool, cx: &mut Context<'_>) -> Vec<At<Route>> {
+pub fn routes(root: &Root, upstreams: &Upstreams, ways: &Ways<'_>, cx: &mut Context<'_>) -> Vec<At<Route>> {
     let public = root.public_origin.as_ref().and_then(|raw| Some((cx.origin(raw)?, raw.at)));
     if let Some((url, at)) = &public
         && url.scheme() == "http"
@@ -31,9 +33,9 @@ pub fn routes(root: &Root, upstreams: &Upstreams, network_known: bool, cx: &mut 
     {
         cx.problem(Code::OriginPlain, *at, "payments travel unencrypted: put TLS in front, and write https://");
     }
-    let maker = Maker { root, upstreams, network_known, public: public.map(|(url, _)| url), defaults: root.defaults.as_ref() };
+    let maker = Maker { root, upstreams, ways, public: public.map(|(url, _)| url), defaults: root.defaults.as_ref() };
     if let Some(pay_to) = &root.pay_to {
-        prices::pay_to(pay_to, network_known, cx);
+        prices::pay_to(pay_to, ways.network_known, cx);
     }
     let mut ids: BTreeMap<String, Pos> = BTreeMap::new();
     let mut routes = Vec::new();
@@ -61,7 +63,7 @@ pub fn routes(root: &Root, upstreams: &Upstreams, network_known: bool, cx: &mut 
 struct Maker<'m> {
     root: &'m Root,
     upstreams: &'m Upstreams,
-    network_known: bool,
+    ways: &'m Ways<'m>,
     public: Option<Url>,
     defaults: Option<&'m At<Sale>>,
 }
@@ -178,8 +180,14 @@ impl Maker<'_> {
             return None;
         }
         if raw.free() {
-            if let Some(pay_to) = &raw.pay_to {
-                cx.problem(Code::RouteAccess, pay_to.at, "`pay_to` has no meaning on a free route");
+            let sold = [
+                ("pay_to", pos(&raw.pay_to)),
+                ("scheme", pos(&raw.scheme)),
+                ("min_deposit", pos(&raw.min_deposit)),
+                ("charge", pos(&raw.charge)),
+            ];
+            for (name, at) in places(sold) {
+                cx.problem(Code::RouteAccess, at, format!("`{name}` has no meaning on a free route"));
             }
             return Some(Access::Free);
         }
@@ -187,6 +195,7 @@ impl Maker<'_> {
     }
 
     fn pricing(&self, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Pricing> {
+        let paid = Paid::of(raw);
         let offer = at_least_one(setting!(self, raw, offer_seconds), cx);
         let (offer_seconds, offer_at) = (offer, setting!(self, raw, offer_seconds).1);
         let (entitlement_seconds, entitlement_at) = setting!(self, raw, entitlement_seconds);
@@ -203,7 +212,7 @@ impl Maker<'_> {
         }
         let (observe, observe_at) = setting!(self, raw, observe);
         let (hash, _) = setting!(self, raw, require_request_hash);
-        if observe == raw::Observe::Any {
+        if observe == raw::Observe::Any && paid.exact {
             cx.problem(Code::ObserveAny, observe_at, "whoever presents a transaction seen on the network first gets the resource");
             if !hash {
                 cx.problem(
@@ -223,7 +232,7 @@ impl Maker<'_> {
         }
         let body = setting!(self, raw, body_limit_bytes);
         let body_limit = bytes(body, cx);
-        let accepts = self.accepts(raw, cx);
+        let accepts = self.ways.accepts(raw, cx);
         let reads_json = |accept: &Accept| accept.price.reads_body();
         if body_limit < SMALL_BODY_BYTES && accepts.as_ref().is_some_and(|accepts| accepts.iter().any(reads_json)) {
             cx.problem(Code::BodyLimitSmall, body.1, "the body sets the price, but must be shorter than 1 KiB");
@@ -233,8 +242,10 @@ impl Maker<'_> {
             body_limit,
             replay_limit: bytes(setting!(self, raw, replay_limit_bytes), cx),
             replay_cookies,
-            require_request_hash: hash,
-            require_identifier: setting!(self, raw, payment_identifier).0 == raw::Identifier::Required,
+            // A voucher is bound to no request.
+            require_request_hash: hash && paid.exact,
+            // One rule for all ways of a route, as its offers say it.
+            require_identifier: paid.batch || setting!(self, raw, payment_identifier).0 == raw::Identifier::Required,
             offer_seconds,
             settle_wait: Duration::from_secs(at_least_one(setting!(self, raw, settle_wait_seconds), cx)),
             entitlement_seconds,
@@ -251,77 +262,6 @@ impl Maker<'_> {
             description: raw.description.as_ref().map(|text| text.value.clone()),
             mime_type: raw.mime_type.as_ref().map(|text| text.value.clone()),
         })
-    }
-
-    /// At least one, or a problem was reported.
-    fn accepts(&self, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Vec<Accept>> {
-        let ways: Vec<Way<'_>> = match (&raw.price, &raw.accepts) {
-            (Some(price), _) => vec![Way { id: None, at: raw.at, price, pay_to: None, finality: None }],
-            (None, Some(list)) if list.value.is_empty() => {
-                cx.problem(Code::RouteAccess, list.at, "`accepts` needs at least one way to pay");
-                return None;
-            }
-            (None, Some(list)) => list.value.iter().filter_map(|way| Way::of(&way.value)).collect(),
-            (None, None) => return None,
-        };
-        let mut accepts: Vec<Accept> = Vec::new();
-        let mut complete = true;
-        for (index, way) in ways.iter().enumerate() {
-            let Some(accept) = self.accept(index, way, raw, cx) else {
-                complete = false;
-                continue;
-            };
-            if accepts.iter().any(|earlier| earlier.rule_id == accept.rule_id) {
-                cx.problem(Code::RouteIdDuplicate, way.at, "another way to pay of this route has the same id");
-            }
-            accepts.push(accept);
-        }
-        (complete && !accepts.is_empty()).then_some(accepts)
-    }
-
-    fn accept(&self, index: usize, way: &Way<'_>, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Accept> {
-        let price = prices::price(way.price, cx);
-        self.rows_reachable(way, raw, price.as_ref(), cx);
-        let recipient = way.pay_to.or(raw.pay_to.as_ref()).or(self.root.pay_to.as_ref());
-        if recipient.is_none() {
-            cx.problem(Code::MissingKey, way.at, "nobody is paid: write `pay_to` here, in the route, or at the top level");
-        }
-        let pay_to = recipient.and_then(|raw| prices::pay_to(raw, self.network_known, cx));
-        let defaults = self.defaults.and_then(|defaults| defaults.value.finality.as_ref());
-        let final_depth = self.root.limits.as_ref().map(|limits| limits.value.clone()).unwrap_or_default().final_depth();
-        let (finality, mempool_max) = prices::finality(way.finality.or(raw.finality.as_ref()).or(defaults), final_depth, cx)?;
-        let price = price?;
-        if finality.level == Finality::Mempool && mempool_max.is_some_and(|max| prices::highest(&price) > max) {
-            cx.problem(Code::MempoolUnbounded, way.price.at, "this price is above the maximum of its mempool finality");
-        }
-        let rule_id = way.id.map_or_else(|| index.to_string(), |id| id.value.clone());
-        Some(Accept { rule_id, price, pay_to: pay_to?, terms: Terms::Exact(ExactTerms { finality, mempool_max }) })
-    }
-
-    /// A table by method can only list methods of the route.
-    fn rows_reachable(&self, way: &Way<'_>, raw: &RouteSection, price: Option<&crate::protocol::price::PriceRule>, cx: &mut Context<'_>) {
-        let Some(crate::protocol::price::PriceRule::Table { by: PriceInput::Method, rows, .. }) = price else { return };
-        let Some(methods) = &raw.methods else { return };
-        if let Some(row) = rows.keys().find(|row| methods.value.iter().all(|method| method.value != **row)) {
-            cx.problem(Code::PriceInvalid, way.price.at, format!("{row} is not among the route's methods"));
-        }
-    }
-}
-
-/// One way to pay, written as `price` or in `accepts`.
-struct Way<'w> {
-    id: Option<&'w At<String>>,
-    at: Pos,
-    price: &'w At<raw::Price>,
-    pay_to: Option<&'w At<String>>,
-    finality: Option<&'w At<raw::Finality>>,
-}
-
-impl<'w> Way<'w> {
-    /// `None` without a price, which was reported as missing.
-    fn of(raw: &'w raw::AcceptSection) -> Option<Self> {
-        let price = raw.price.as_ref()?;
-        Some(Self { id: raw.id.as_ref(), at: raw.at, price, pay_to: raw.pay_to.as_ref(), finality: raw.finality.as_ref() })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Context, is_loopback};
 use crate::{
+    binding::escrow_v1::ServerKeys,
     config::{
         problem::{Code, Pos, Problems},
         raw::{self, Root, StoreKind},
-        secrets,
+        secrets, server_keys,
         settings::*,
         shape::At,
     },
@@ -65,6 +66,7 @@ pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
         final_depth: limits.final_depth(),
         waiting_payments,
         retention_seconds: limits.retention_seconds(),
+        server_keys_file: server_keys_file(root, cx),
     })
 }
 
@@ -245,6 +247,24 @@ pub fn offer_keys(root: &Root, cx: &mut Context<'_>) -> Option<Vec<OfferKey>> {
     }
     let keys = secrets::parse_offer_keys(&secret);
     cx.secret_found(keys, at)
+}
+
+fn server_keys_file(root: &Root, cx: &Context<'_>) -> Option<PathBuf> {
+    let secret = root.keys.as_ref()?.value.server.as_ref()?;
+    secret.value.file.as_ref().map(|file| cx.path(&file.value))
+}
+
+/// None without `keys.server`, and when secrets are not read.
+pub fn server_keys(root: &Root, cx: &mut Context<'_>) -> Option<ServerKeys> {
+    let Some(raw) = root.keys.as_ref().and_then(|keys| keys.value.server.as_ref()) else {
+        return Some(ServerKeys::default());
+    };
+    let secret = cx.secret(raw)?;
+    if !cx.environment.secrets {
+        return Some(ServerKeys::default());
+    }
+    let keys = server_keys::parse(&secret).map(server_keys::server_keys);
+    cx.secret_found(keys, raw.at)
 }
 
 fn store_path(root: &Root, cx: &Context<'_>) -> PathBuf {

@@ -69,6 +69,7 @@ pub async fn send(gateway: Arc<Gateway>, request: Ask) -> Got {
     match gateway.route(RawHead { method, authority: host, target, headers, request_id: "r-1".into() }) {
         Routed::Free(_) => Got { free: true, ..whole(Answer { status: 0, headers: HeaderMap::new(), body: Bytes::new(), close: false }) },
         Routed::Answer(answer) => whole(*answer),
+        Routed::Receipt(ask) => whole(gateway.receipt(ask).await),
         Routed::Priced(sale) => {
             let body = if body.len() > sale.body_limit() { BodyRead::TooLarge } else { BodyRead::Whole(body) };
             match gateway.serve(sale, body).await {

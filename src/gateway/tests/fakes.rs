@@ -2,8 +2,12 @@
 
 use crate::{
     gateway::upstream::{ReplyBody, UpstreamFailure, UpstreamReply, UpstreamRequest, Upstreams},
-    protocol::{ids::StoreId, policy::Upstream, time::UnixMillis},
-    store::{memory::MemoryStore, *},
+    protocol::{
+        ids::{ChannelId, PaymentIdentifier, StoreId, XOnlyKey},
+        policy::Upstream,
+        time::UnixMillis,
+    },
+    store::{channels::*, memory::MemoryStore, *},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,6 +29,11 @@ pub enum Verb {
     Forwarding,
     Delivered,
     Renewed,
+    OpenChannel,
+    Lease,
+    Reserved,
+    Committed,
+    MoveBuilt,
     Other,
 }
 
@@ -39,19 +48,25 @@ pub enum Fault {
 }
 
 pub struct FaultStore {
-    model: MemoryStore,
+    model: Arc<MemoryStore>,
     faults: Mutex<VecDeque<(Verb, Fault)>>,
     down: AtomicBool,
 }
 
 impl FaultStore {
     pub fn new(id: StoreId) -> Self {
-        Self { model: MemoryStore::new(id), faults: Mutex::default(), down: AtomicBool::new(false) }
+        Self { model: Arc::new(MemoryStore::new(id)), faults: Mutex::default(), down: AtomicBool::new(false) }
     }
 
     /// What happens to the next use of the verb.
     pub fn fail(&self, verb: Verb, fault: Fault) {
         self.faults.lock().unwrap().push_back((verb, fault));
+    }
+
+    /// The same records, for another process; this one's is down.
+    pub fn heir(&self) -> Self {
+        self.down(true);
+        Self { model: self.model.clone(), faults: Mutex::default(), down: AtomicBool::new(false) }
     }
 
     /// Every verb fails before it does anything.
@@ -77,7 +92,59 @@ impl FaultStore {
     }
 }
 
-crate::no_channels_yet!(FaultStore);
+#[async_trait]
+impl ChannelStore for FaultStore {
+    async fn open_channel(&self, opening: &Opening, now: UnixMillis) -> Result<Opened, StoreError> {
+        self.injure(Verb::OpenChannel, self.model.open_channel(opening, now)).await
+    }
+
+    async fn lease(&self, ask: &LeaseAsk, now: UnixMillis) -> Result<Leased, StoreError> {
+        self.injure(Verb::Lease, self.model.lease(ask, now)).await
+    }
+
+    async fn advance_channel(&self, lease: &Lease, fact: ChannelFact, now: UnixMillis) -> Result<ChannelStep, StoreError> {
+        let verb = match fact {
+            ChannelFact::Renewed { .. } => Verb::Renewed,
+            ChannelFact::Reserved(_) => Verb::Reserved,
+            ChannelFact::Committed(_) => Verb::Committed,
+            ChannelFact::MoveBuilt(_) => Verb::MoveBuilt,
+            ChannelFact::Metered { .. } | ChannelFact::Released => Verb::Other,
+        };
+        self.injure(verb, self.model.advance_channel(lease, fact, now)).await
+    }
+
+    async fn observe_channel(&self, id: &ChannelId, fact: ChannelSighting, now: UnixMillis) -> Result<Observed, StoreError> {
+        self.injure(Verb::Other, self.model.observe_channel(id, fact, now)).await
+    }
+
+    async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        self.injure(Verb::Other, self.model.channel(id)).await
+    }
+
+    async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {
+        self.model.channels(query).await
+    }
+
+    async fn charge(&self, channel: &ChannelId, identifier: &PaymentIdentifier) -> Result<Option<StoredCharge>, StoreError> {
+        self.injure(Verb::Other, self.model.charge(channel, identifier)).await
+    }
+
+    async fn charges(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<ChargeRecord>, StoreError> {
+        self.model.charges(channel, after, limit).await
+    }
+
+    async fn settled_moves(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<SettledMove>, StoreError> {
+        self.model.settled_moves(channel, after, limit).await
+    }
+
+    async fn channel_totals(&self) -> Result<ChannelTotals, StoreError> {
+        self.model.channel_totals().await
+    }
+
+    async fn add_server_key(&self, key: XOnlyKey) -> Result<bool, StoreError> {
+        self.injure(Verb::Other, self.model.add_server_key(key)).await
+    }
+}
 
 #[async_trait]
 impl Store for FaultStore {

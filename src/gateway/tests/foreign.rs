@@ -73,7 +73,7 @@ async fn what_was_accepted_before_the_offer_paid_for_something_else() {
 #[tokio::test(start_paused = true)]
 async fn a_route_decides_whether_known_transactions_pay() {
     for (observe, code) in [(Observe::Never, Some(Code::ForeignTransaction)), (Observe::Any, None)] {
-        let world = World::with(|pricing| pricing.observe = observe).await;
+        let world = World::with(move |pricing| pricing.observe = observe).await;
         let payment = sent_first(&world).await;
         for payment in [payment.clone(), payment.without_proof()] {
             let got = world.send(&payment.ask()).await;

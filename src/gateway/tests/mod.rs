@@ -1,11 +1,13 @@
 //! The whole gateway over the model store, the simulated chain and a scripted upstream, driven as the
 //! proxy drives it. Time is tokio's paused clock: nothing here waits for real time.
 
+pub(in crate::gateway) mod channels;
 mod conflicts;
 mod edges;
 mod exchange;
 mod fakes;
 mod foreign;
+mod from_channels;
 mod headers;
 mod limits;
 mod offers;

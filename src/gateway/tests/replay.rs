@@ -15,7 +15,7 @@ fn cookie() -> Script {
 #[tokio::test(start_paused = true)]
 async fn a_replay_is_the_stored_response() {
     for cookies in [false, true] {
-        let world = World::with(|pricing| pricing.replay_cookies = cookies).await;
+        let world = World::with(move |pricing| pricing.replay_cookies = cookies).await;
         world.upstream.play([cookie()]);
         let payment = world.pay(Ask::get("/paid")).await;
         let first = world.send(&payment.ask()).await;

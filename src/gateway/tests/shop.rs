@@ -2,13 +2,16 @@
 
 use super::world::*;
 use crate::{
+    binding::escrow_v1::{ServerKey, ServerKeys},
     client::wallet::Wallet,
     protocol::{
         amount::Amount,
+        charge::ChargeRule,
         limits,
         network::Network,
         policy::{
-            Accept, Access, ChargeOn, Cors, ExactTerms, HostHeader, Observe, Policy, Pricing, PublicOrigin, Route, RouteId, Terms, Upstream,
+            Accept, Access, ChannelTerms, Channels, ChargeOn, ClaimPolicy, Cors, ExactTerms, Exposure, HostHeader, Observe, Policy,
+            Pricing, PublicOrigin, Route, RouteId, Terms, Upstream,
         },
         price::{PriceInput, PriceRule},
         requirements::{Finality, FinalityRule},
@@ -16,7 +19,7 @@ use crate::{
     },
 };
 use http::HeaderName;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub fn payee(seed: u8) -> String {
     Wallet::from_secret(Network::Simnet, &[seed; 32]).unwrap().address().to_string()
@@ -43,6 +46,38 @@ fn pricing(price: PriceRule) -> Pricing {
         description: None,
         mime_type: None,
     }
+}
+
+/// Deposits count as soon as they are accepted; refunds are far away; nothing is claimed by itself.
+pub fn channel_rules() -> Channels {
+    Channels {
+        refund_horizon_daa: 100_000,
+        refund_epoch_daa: 1_000,
+        refund_lead_daa: 5_000,
+        confirmations: 0,
+        exposure: Exposure::default(),
+        claims: ClaimPolicy {
+            automatic: false,
+            above: sompi(50_000_000),
+            after: Duration::from_secs(3_600),
+            before_refund_daa: 10_000,
+            max_fee_percent: 10,
+            priority_sompi_per_gram: 0,
+        },
+    }
+}
+
+/// Another way to pay a route, in front of the others.
+pub fn from_channels(pricing: &mut Pricing, ceiling: u64, charge: ChargeRule) {
+    let server_key = server_keys().opening().unwrap().public();
+    let terms = ChannelTerms { server_key, min_deposit: sompi(100_000_000), charge, claim_policy: None };
+    let price = PriceRule::Fixed(sompi(ceiling));
+    pricing.accepts.insert(0, Accept { rule_id: "c".into(), price, pay_to: payee(9), terms: Terms::Channel(Box::new(terms)) });
+    pricing.require_identifier = true;
+}
+
+pub fn server_keys() -> ServerKeys {
+    ServerKeys::new(vec![ServerKey::new(&[42; 32], false).unwrap()])
 }
 
 pub fn sompi(amount: u64) -> Amount {
@@ -100,6 +135,6 @@ pub fn policy(change: &impl Fn(&mut Pricing)) -> Policy {
         upstreams: [("api".to_owned(), Arc::new(upstream))].into(),
         cors: Cors::Any,
         encoded_slashes: false,
-        channels: None,
+        channels: Some(channel_rules()),
     }
 }

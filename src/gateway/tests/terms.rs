@@ -52,7 +52,7 @@ async fn terms_altered_in_any_single_field_buy_nothing() {
     };
     let number = "AAAAAAAAAAE";
     for (altered, code) in [
-        (set("/scheme", json!("batch-settlement")), Code::Scheme),
+        (set("/scheme", json!("batch-settlement")), Code::Binding),
         (set("/network", json!("kaspa:testnet-10")), Code::Network),
         (set("/asset", json!("USD")), Code::Asset),
         (set("/amount", json!((PRICE - 1).to_string())), Code::OfferNotOurs),

@@ -52,7 +52,7 @@ async fn what_counts_as_delivered_is_the_routes_choice() {
         (ChargeOn::Success, 204, true),
         (ChargeOn::Any, 500, true),
     ] {
-        let world = World::with(|pricing| pricing.charge_on = charge_on).await;
+        let world = World::with(move |pricing| pricing.charge_on = charge_on).await;
         world.upstream.play([answer(status, "")]);
         let payment = world.pay(Ask::get("/paid")).await;
         let got = world.send(&payment.ask()).await;

@@ -3,7 +3,7 @@
 use super::{
     exchange::send,
     fakes::{FakeUpstream, FaultStore},
-    shop::policy,
+    shop::{from_channels, policy, server_keys},
 };
 pub use super::{
     exchange::{Ask, Got},
@@ -14,10 +14,11 @@ use crate::{
     client::wallet::Wallet,
     gateway::{Environment, Gateway, Limits},
     protocol::{
+        charge::ChargeRule,
         ids::{StoreId, TxId},
         network::Network,
         offer::{OfferKey, OfferKeys},
-        policy::{Policy, Pricing},
+        policy::{Channels, Policy, Pricing},
         time::UnixMillis,
     },
     store::{PaymentKey, PaymentRecord, Store, Totals},
@@ -53,6 +54,7 @@ pub struct World {
     skipped: Arc<AtomicU64>,
     environment: Environment,
     limits: Limits,
+    policy: Arc<dyn Fn() -> Policy>,
 }
 
 impl World {
@@ -61,11 +63,20 @@ impl World {
     }
 
     /// `change` is applied to how every route is sold.
-    pub async fn with(change: impl Fn(&mut Pricing)) -> Self {
+    pub async fn with(change: impl Fn(&mut Pricing) + 'static) -> Self {
         Self::build(1, 1_000, change).await
     }
 
-    pub async fn build(store: u8, waiting: usize, change: impl Fn(&mut Pricing)) -> Self {
+    pub async fn build(store: u8, waiting: usize, change: impl Fn(&mut Pricing) + 'static) -> Self {
+        Self::of(store, waiting, Arc::new(move || policy(&change))).await
+    }
+
+    /// A shop that is also paid from channels, at most `ceiling` a request.
+    pub async fn channels(ceiling: u64, charge: ChargeRule) -> Self {
+        Self::with(move |pricing| from_channels(pricing, ceiling, charge.clone())).await
+    }
+
+    async fn of(store: u8, waiting: usize, policy: Arc<dyn Fn() -> Policy>) -> Self {
         let skipped = Arc::new(AtomicU64::new(0));
         let (origin, shift) = (tokio::time::Instant::now(), skipped.clone());
         let drawn = AtomicU64::new(0);
@@ -82,17 +93,30 @@ impl World {
         let upstream = Arc::new(FakeUpstream::default());
         let limits = Limits { final_depth: FINAL_DEPTH, hold: HOLD, waiting };
         let payer = Wallet::from_secret(Network::Simnet, &[7; 32]).unwrap();
-        let gateway = start(&store, &chain, &upstream, &environment, policy(&change), &limits).await;
-        Self { gateway, store, chain, upstream, payer, skipped, environment, limits }
+        let gateway = start(&store, &chain, &upstream, &environment, policy(), &limits).await;
+        Self { gateway, store, chain, upstream, payer, skipped, environment, limits, policy }
+    }
+
+    /// The process reaches its store no more; the next one starts from what is durable.
+    pub fn die(&mut self) {
+        self.store = Arc::new(self.store.heir());
     }
 
     /// Another process over the same store and network.
     pub async fn restart(&mut self) {
-        self.gateway = start(&self.store, &self.chain, &self.upstream, &self.environment, policy(&|_| {}), &self.limits).await;
+        self.gateway = start(&self.store, &self.chain, &self.upstream, &self.environment, (self.policy)(), &self.limits).await;
+    }
+
+    /// Another configuration of what holds for all channels.
+    pub fn reload_channels(&self, change: impl Fn(&mut Channels)) {
+        let mut policy = (self.policy)();
+        change(policy.channels.as_mut().unwrap());
+        let keys = Arc::new(offer_keys(self.store.id(), &[("a", 7, None)]));
+        self.gateway.reload(Arc::new(policy), keys, Arc::new(server_keys()));
     }
 
     pub fn reload(&self, change: impl Fn(&mut Pricing), keys: &[(&str, u8, Option<UnixMillis>)]) {
-        self.gateway.reload(Arc::new(policy(&change)), Arc::new(offer_keys(self.store.id(), keys)), Arc::default());
+        self.gateway.reload(Arc::new(policy(&change)), Arc::new(offer_keys(self.store.id(), keys)), Arc::new(server_keys()));
     }
 
     /// The clock jumps; no timer runs.
@@ -155,7 +179,7 @@ async fn start(
         environment.clone(),
         Arc::new(policy),
         keys,
-        Arc::default(),
+        Arc::new(server_keys()),
         limits.clone(),
         metrics,
     );

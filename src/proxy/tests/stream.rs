@@ -8,7 +8,10 @@ use crate::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::sync::{Arc, Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -19,7 +22,7 @@ use tokio::{
 async fn streaming(headers: &[(&'static str, &'static str)]) -> (TestEdge, mpsc::Sender<StreamChunk>) {
     let (sender, receiver) = mpsc::channel(1);
     let receiver = Arc::new(Mutex::new(Some(receiver)));
-    let headers: HeaderMap = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+    let headers = map(headers);
     let serve = move |_: RawHead, _: BodyRead| -> BoxFuture<'static, Served> {
         let body = receiver.lock().unwrap().take().expect("one request");
         let head = Answer { status: 200, headers: headers.clone(), body: Bytes::new(), close: false };
@@ -89,4 +92,83 @@ async fn only_a_stream_that_ended_looks_whole() {
             assert_eq!(found.as_deref().ok(), expect, "{told}: {found:?}");
         }
     }
+}
+
+fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+    headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+}
+
+/// Head, body and trailers of a paid answer over HTTP/2.
+async fn over_h2(address: SocketAddr) -> Result<(HeaderMap, String, Option<HeaderMap>), h2::Error> {
+    let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await?;
+    tokio::spawn(connection);
+    let request = http::Request::get(format!("http://{address}/paid")).body(()).unwrap();
+    let (response, _) = client.ready().await?.send_request(request, true)?;
+    let (head, mut body) = response.await?.into_parts();
+    let mut text = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        text.extend_from_slice(&data);
+    }
+    let trailers = body.trailers().await?;
+    Ok((head.headers, String::from_utf8(text).unwrap(), trailers))
+}
+
+#[tokio::test]
+async fn trailers_arrive_on_http_2_and_leave_no_trace_on_http_1() {
+    let receipt: &[(&str, &str)] = &[("payment-response", "cmVjZWlwdA==")];
+    let announced: &[(&str, &str)] = &[("content-type", "text/event-stream"), ("trailer", "payment-response")];
+    let sized: &[(&str, &str)] = &[("content-length", "4")];
+    let end = |trailers: Option<&[(&'static str, &'static str)]>| StreamChunk::End { trailers: trailers.map(|them| Box::new(map(them))) };
+    for (headers, chunks, trailers, expect) in [
+        (announced, &["ab", "cd"][..], Some(receipt), Some(("abcd", Some(receipt)))),
+        (announced, &[], Some(receipt), Some(("", Some(receipt)))),
+        (sized, &["abcd"], Some(receipt), Some(("abcd", Some(receipt)))),
+        (sized, &["ab"], Some(receipt), None),
+        (&[], &["ab"], Some(&[]), Some(("ab", None))),
+        (&[], &["ab"], None, Some(("ab", None))),
+    ] {
+        let told = format!("{headers:?} {chunks:?} {trailers:?}");
+        for h2 in [true, false] {
+            let (edge, sender) = streaming(headers).await;
+            let chunks: Vec<StreamChunk> = chunks.iter().map(|text| data(text)).chain([end(trailers)]).collect();
+            tokio::spawn(async move {
+                for chunk in chunks {
+                    sender.send(chunk).await.unwrap();
+                }
+            });
+            if h2 {
+                let found = over_h2(edge.address).await;
+                let expect = expect.map(|(body, trailers)| (body.to_owned(), trailers.map(map)));
+                assert_eq!(found.as_ref().ok().map(|(_, body, trailers)| (body.clone(), trailers.clone())), expect, "{told}: {found:?}");
+                if let Ok((head, ..)) = found {
+                    assert_eq!(head.get("trailer"), map(headers).get("trailer"), "{told}");
+                }
+            } else {
+                let answer = exchange(edge.address, "GET /paid HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n").await;
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                assert!(!answer.contains("cmVjZWlwdA=="), "{told}: {answer}");
+                assert!(!head.to_ascii_lowercase().contains("\ntrailer:"), "{told}: {answer}");
+                let chunked = head.to_ascii_lowercase().contains("chunked");
+                assert!(!chunked || body.ends_with("0\r\n\r\n"), "{told}: {answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstreams_own_trailers_are_not_announced() {
+    let upstream_server = RawUpstream::start(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        let answer = "HTTP/1.1 200 OK\r\nTrailer: payment-response\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\npayment-response: forged\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // The other side closes first.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let settings = EdgeSettings { h2c: true, ..EdgeSettings::default() };
+    let edge = edge_with(upstream(upstream_server.address), by_path, None, settings);
+    let (head, body, trailers) = over_h2(edge.address).await.unwrap();
+    assert_eq!((head.get("trailer"), body.as_str(), trailers), (None, "ab", None));
 }

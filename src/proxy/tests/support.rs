@@ -2,7 +2,7 @@
 
 use crate::{
     gateway::{
-        answer::{Answer, BodyRead, Free, Paywall, RawHead, Routed, Sale, Served, StreamChunk},
+        answer::{Answer, BodyRead, Free, Paywall, RawHead, ReceiptAsk, Routed, Sale, Served, StreamChunk},
         upstream::{UpstreamFailure, UpstreamRequest, Upstreams as _},
     },
     protocol::{
@@ -108,6 +108,10 @@ impl Paywall for Fake {
                 Routed::Priced(Box::new(Sale::for_test(route(priced()), self.policy.clone(), request, head.request_id)))
             }
         }
+    }
+
+    async fn receipt(&self, _: Box<ReceiptAsk>) -> Answer {
+        unreachable!("this paywall names no receipts")
     }
 
     async fn serve(&self, _: Box<Sale>, body: BodyRead) -> Served {

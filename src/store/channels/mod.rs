@@ -6,6 +6,7 @@
 //! The rules are `binding::escrow_v1::state`, applied in [`rules`] once for every store that runs in this process.
 
 mod records;
+pub(in crate::store) mod rules;
 
 pub use records::*;
 
@@ -46,6 +47,10 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// The charges of a channel in their order, `limit` at a time, after the given [`ChargeRecord::number`].
     async fn charges(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<ChargeRecord>, StoreError>;
 
+    /// The claims and top-ups of a channel that the chain accepted, in that order, `limit` at a time, after the given
+    /// [`SettledMove::number`].
+    async fn settled_moves(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<SettledMove>, StoreError>;
+
     /// Sums over the channels, which equal the sums over the charges and moves at any moment.
     async fn channel_totals(&self) -> Result<ChannelTotals, StoreError>;
 
@@ -58,76 +63,3 @@ pub type OutpointKey = (Network, Outpoint);
 
 /// The transaction of a move.
 pub type MoveId = TxId;
-
-/// Until the stores keep channels.
-#[macro_export]
-macro_rules! no_channels_yet {
-    ($store:ty) => {
-        #[async_trait::async_trait]
-        impl $crate::store::channels::ChannelStore for $store {
-            async fn open_channel(
-                &self,
-                _: &$crate::store::channels::Opening,
-                _: $crate::protocol::time::UnixMillis,
-            ) -> Result<$crate::store::channels::Opened, $crate::store::StoreError> {
-                unimplemented!()
-            }
-            async fn lease(
-                &self,
-                _: &$crate::store::channels::LeaseAsk,
-                _: $crate::protocol::time::UnixMillis,
-            ) -> Result<$crate::store::channels::Leased, $crate::store::StoreError> {
-                unimplemented!()
-            }
-            async fn advance_channel(
-                &self,
-                _: &$crate::store::channels::Lease,
-                _: $crate::store::channels::ChannelFact,
-                _: $crate::protocol::time::UnixMillis,
-            ) -> Result<$crate::store::channels::ChannelStep, $crate::store::StoreError> {
-                unimplemented!()
-            }
-            async fn observe_channel(
-                &self,
-                _: &$crate::protocol::ids::ChannelId,
-                _: $crate::store::channels::ChannelSighting,
-                _: $crate::protocol::time::UnixMillis,
-            ) -> Result<$crate::store::Observed, $crate::store::StoreError> {
-                unimplemented!()
-            }
-            async fn channel(
-                &self,
-                _: &$crate::protocol::ids::ChannelId,
-            ) -> Result<Option<std::sync::Arc<$crate::store::channels::ChannelRecord>>, $crate::store::StoreError> {
-                unimplemented!()
-            }
-            async fn channels(
-                &self,
-                _: &$crate::store::channels::ChannelQuery,
-            ) -> Result<Vec<std::sync::Arc<$crate::store::channels::ChannelRecord>>, $crate::store::StoreError> {
-                Ok(Vec::new())
-            }
-            async fn charge(
-                &self,
-                _: &$crate::protocol::ids::ChannelId,
-                _: &$crate::protocol::ids::PaymentIdentifier,
-            ) -> Result<Option<$crate::store::channels::StoredCharge>, $crate::store::StoreError> {
-                unimplemented!()
-            }
-            async fn charges(
-                &self,
-                _: &$crate::protocol::ids::ChannelId,
-                _: u64,
-                _: u32,
-            ) -> Result<Vec<$crate::store::channels::ChargeRecord>, $crate::store::StoreError> {
-                unimplemented!()
-            }
-            async fn channel_totals(&self) -> Result<$crate::store::channels::ChannelTotals, $crate::store::StoreError> {
-                Ok(Default::default())
-            }
-            async fn add_server_key(&self, _: $crate::protocol::ids::XOnlyKey) -> Result<bool, $crate::store::StoreError> {
-                Ok(true)
-            }
-        }
-    };
-}

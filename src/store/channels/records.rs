@@ -62,6 +62,8 @@ pub struct ChannelRecord {
     pub deposit: Deposit,
     /// Claims and top-ups that are not final, oldest first.
     pub moves: Vec<Move>,
+    /// What the last move that is final, and so no longer among them, had spent.
+    pub before: Option<Outpoint>,
     /// A request whose cost is known at its end only; the channel serves nothing else meanwhile.
     pub stream: Option<OpenStream>,
     /// The outpoint was spent by somebody else.
@@ -81,6 +83,8 @@ pub struct Deposit {
     pub funding: Amount,
     /// Borsh, to be sent again; `None` when the client sent it itself, and once it is final.
     pub transaction: Option<Vec<u8>>,
+    /// A reorg took it after it was accepted, and it has not come back.
+    pub taken_back: bool,
     /// DAA score of the output as the node last told it; `None` while it never did, or after a reorg took it.
     pub funded_daa: Option<u64>,
 }
@@ -108,11 +112,23 @@ pub struct Move {
     pub reserve: Amount,
     pub built_at: UnixMillis,
     pub state: MoveState,
+    /// Kept by the store; [`Aside::default`] when it is built.
+    pub aside: Aside,
+}
+
+/// What the record says again once a reorg undoes, or restores, a move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// Of a move that is not accepted: the latest voucher for its continuation.
+    pub voucher: Option<SignedVoucher>,
+    /// [`ChannelRecord::unclaimed_since`] of the end that is not the active outpoint.
+    pub unclaimed_since: Option<UnixMillis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveState {
-    /// Perhaps sent, not accepted. All built moves spend the active outpoint; at most one of them is accepted.
+    /// Perhaps sent, not accepted. Of all moves that spend one outpoint at most one is accepted; until that one is final, the
+    /// others stay as they are.
     Built,
     /// On the virtual chain; not final.
     Accepted(Acceptance),
@@ -125,8 +141,10 @@ pub enum MoveState {
 pub struct OpenStream {
     /// What the charge will say, but for the amount and what follows from it.
     pub terms: ChargeTerms,
-    /// C when the stream began.
+    /// C, K and what the active outpoint held when the stream began: what its charge commits to, whatever the chain does meanwhile.
     pub charged_before: Amount,
+    pub claimed: Amount,
+    pub funding: Amount,
     /// The last durable meter reading, as a charge.
     pub reading: Option<Amount>,
     /// The charge without a reading (the route's `on_unknown`).
@@ -184,6 +202,8 @@ pub struct StoredCharge {
 /// Somebody else spent the active outpoint: the client's refund.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closure {
+    /// What was spent. Tells which moves the closure excludes, and which one undoes it.
+    pub outpoint: Outpoint,
     pub by: TxId,
     pub acceptance: Acceptance,
     /// Deep enough that it is watched no longer.
@@ -197,25 +217,30 @@ pub enum Phase {
     Streaming,
     /// A claim or top-up is built and not accepted.
     Claiming,
-    /// An accepted claim or top-up was taken back.
+    /// An accepted claim or top-up was taken back, or charges (or a stream's ceiling) hang on one that will not return.
     TakenBack,
     Closed,
 }
 
 impl ChannelRecord {
     pub fn phase(&self) -> Phase {
-        let any = |state: fn(&MoveState) -> bool| self.moves.iter().any(|step| state(&step.state));
+        let next = |wanted: fn(&MoveState) -> bool| self.next_moves().any(|step| wanted(&step.state));
         if self.closure.is_some() {
             Phase::Closed
-        } else if any(|state| matches!(state, MoveState::TakenBack)) {
+        } else if next(|state| matches!(state, MoveState::TakenBack)) || self.exposure() > self.parts.signed {
             Phase::TakenBack
-        } else if any(|state| matches!(state, MoveState::Built)) {
+        } else if next(|state| matches!(state, MoveState::Built)) {
             Phase::Claiming
         } else if self.stream.is_some() {
             Phase::Streaming
         } else {
             Phase::Idle
         }
+    }
+
+    /// The moves that spend the active outpoint: none of them is accepted. Others that are not accepted lost to one that is.
+    pub fn next_moves(&self) -> impl Iterator<Item = &Move> {
+        self.moves.iter().filter(|step| step.spends == self.outpoint)
     }
 
     /// C - K.
@@ -228,9 +253,9 @@ impl ChannelRecord {
         self.active().checked_add(self.parts.reserved).unwrap_or(self.parts.funding)
     }
 
-    /// The outpoint before the last claim or top-up, while that is not final.
+    /// The outpoint before the last claim or top-up: a client that was away meanwhile still names it.
     pub fn previous(&self) -> Option<Outpoint> {
-        self.moves.iter().rev().find(|step| step.continuation == self.outpoint).map(|step| step.spends)
+        self.moves.iter().rev().find(|step| step.continuation == self.outpoint).map(|step| step.spends).or(self.before)
     }
 }
 
@@ -297,9 +322,9 @@ pub enum ChannelFact {
     Reserved(Box<OpenStream>),
     /// The meter so far, as a charge; replaces the reading before.
     Metered { reading: Amount },
-    /// The charge of this lease's request, or of the open stream; ends the lease.
+    /// The charge of this lease's request; or of the open stream, by any holder and in any phase. Ends the lease.
     Committed(Box<Charge>),
-    /// Nothing is charged; an open stream without any charge is forgotten (the upstream failed before its first byte). Ends the lease.
+    /// Nothing is charged; the open stream of this very request is forgotten (nothing of it was sent). Ends the lease.
     Released,
     /// A claim or top-up is about to be sent. The record's phase keeps requests out from now on, so the lease ends.
     MoveBuilt(Box<Move>),
@@ -310,9 +335,10 @@ pub enum ChannelFact {
 pub struct Charge {
     pub terms: ChargeTerms,
     pub charge: Amount,
-    /// Over C before, C after and K: computed by the caller from the record it holds under the lease.
+    /// Over C before, C after and K: computed by the caller from the record it holds under the lease, or from the open stream.
     pub commitment: CommitmentId,
-    /// What `commitment` was computed from; a record that differs refuses.
+    /// What `commitment` was computed from; a record that differs refuses. Of a stream whose claims a reorg touched, K when it began
+    /// and K now both count.
     pub charged_before: Amount,
     pub claimed: Amount,
     pub status: u16,
@@ -336,21 +362,54 @@ pub enum ChannelSighting {
     Funded { daa_score: u64 },
     /// A reorg took the deposit; it is sent again when its bytes are known.
     Unfunded,
+    /// The deposit is `final_depth` deep: its bytes are forgotten. A final move says the same.
+    DepositFinal,
     /// The deposit was proven never to be valid on its first submit, or a conflicting spend of its inputs is final: the channel
-    /// never was. Refused once anything was charged.
+    /// never was. [`Observed::Unchanged`](crate::store::Observed) once anything was charged: that is a closure.
     NeverFunded,
-    /// The move is on the virtual chain: its continuation is the active outpoint, K grows, M is zero. Undoes a closure.
+    /// The move is on the virtual chain: its continuation is the active outpoint, K grows, M is zero. Undoes a closure that spent what
+    /// this move, or one it builds on, spends. A move whose parent is taken back counts as soon as the parent does.
     MoveAccepted { txid: TxId, acceptance: Acceptance },
     /// A reorg took it.
     MoveTakenBack { txid: TxId },
     /// `final_depth` deep: its bytes, and those of other moves of the same outpoint, are forgotten.
     MoveFinal { txid: TxId },
-    /// Proven never to be accepted on its first submit, or a conflicting spend of another of its inputs is final.
+    /// Proven never to be accepted on its first submit, or a conflicting spend of another of its inputs is final. An accepted one is
+    /// not dropped: it is taken back first.
     MoveDropped { txid: TxId },
-    /// Somebody else spent the active outpoint, or the one a taken back move spends.
+    /// Somebody else spent the active outpoint, or one that a move spends, which is then not accepted. Final: nothing is watched, and
+    /// nothing changes any more.
     Closed(Closure),
     /// A reorg took that spend.
     Reopened,
+}
+
+/// A claim or top-up that the chain accepted at some time: a row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettledMove {
+    /// Within its channel, from 1.
+    pub number: u64,
+    pub channel: ChannelId,
+    pub txid: TxId,
+    pub spends: Outpoint,
+    pub continuation: Outpoint,
+    /// What left the escrow, fee included, and what the client added.
+    pub takes: Amount,
+    pub fee: Amount,
+    pub added: Amount,
+    pub state: SettledState,
+    /// When it was first seen accepted.
+    pub at: UnixMillis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettledState {
+    /// Counts in K.
+    Accepted(Acceptance),
+    /// Counts in K, for ever.
+    Final(Acceptance),
+    /// Does not count: a reorg took it, or another spend of its outpoint.
+    TakenBack,
 }
 
 /// Which channels [`super::ChannelStore::channels`] returns.

@@ -4,18 +4,19 @@
 //! over the records equal the store's totals.
 
 mod chain;
+mod channels;
 mod claims;
 mod durability;
 mod races;
 mod random;
 mod steps;
 
-pub(in crate::store) use {chain::*, claims::*, durability::*, races::*, random::*, steps::*};
+pub(in crate::store) use {chain::*, channels::*, claims::*, durability::*, races::*, random::*, steps::*};
 
 use super::*;
 use crate::protocol::{
     amount::Amount,
-    ids::{BlockHash, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
+    ids::{BlockHash, ChannelId, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
     network::Network,
     policy::RouteId,
     requirements::{Finality, FinalityRule},
@@ -40,6 +41,26 @@ pub(in crate::store) trait Subject: Sized + Send + Sync + 'static {
     async fn damage(&self, _key: &PaymentKey, _damage: Damage) -> bool {
         false
     }
+
+    /// The same for one part of a channel: its latest charge, answer or move.
+    async fn damage_channel(&self, _id: &ChannelId, _part: ChannelPart, _damage: Damage) -> bool {
+        false
+    }
+}
+
+/// What of a channel is stored on its own.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) enum ChannelPart {
+    Terms,
+    Accounts,
+    Chain,
+    Charge,
+    Response,
+    Move,
+}
+
+impl ChannelPart {
+    const ALL: [Self; 6] = [Self::Terms, Self::Accounts, Self::Chain, Self::Charge, Self::Response, Self::Move];
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +116,52 @@ macro_rules! conformance {
         )+
     };
 }
-pub(in crate::store) use conformance;
+/// The same for channels.
+macro_rules! channel_conformance {
+    ($subject:ty) => {
+        conformance!(
+            $subject:
+            every_opening_has_its_outcome,
+            an_outpoint_belongs_to_its_channel_for_ever,
+            a_deposit_is_followed,
+            channels_are_listed_and_paged,
+            a_server_key_is_remembered,
+            every_lease_has_its_outcome,
+            a_lease_expires_and_is_taken_over_once,
+            a_lease_ends_with_its_last_step,
+            a_refused_step_keeps_its_lease,
+            a_charge_is_booked_with_its_answer,
+            what_is_not_authorised_is_not_charged,
+            a_channel_that_is_not_idle_charges_nothing,
+            answers_of_charges_are_kept_and_pruned,
+            extreme_charges_survive,
+            a_stream_reserves_and_posts,
+            a_stream_begins_as_its_record_stands,
+            a_stream_that_never_began_is_forgotten,
+            a_stream_is_posted_whatever_the_chain_does,
+            a_claim_runs_its_course,
+            a_top_up_adds_to_the_escrow,
+            a_move_takes_what_is_active_and_nothing_else,
+            whichever_of_two_moves_is_accepted_counts,
+            a_dropped_move_leaves_the_channel_as_it_was,
+            a_reorg_moves_the_accounts_back_and_forth,
+            sightings_may_come_in_any_order,
+            a_reorg_may_prefer_the_other_move,
+            a_stream_over_the_move_that_lost_is_posted_uncovered,
+            a_taken_back_move_can_be_gone_for_good,
+            a_refund_closes_at_once_and_a_reorg_reopens,
+            a_refund_and_a_claim_exclude_each_other,
+            one_of_64_channels_gets_an_outpoint,
+            one_of_64_requests_gets_a_lease,
+            one_lease_charges_once,
+            many_channels_are_served_at_once,
+            every_step_of_a_channel_survives_a_restart,
+            a_damaged_channel_is_refused_and_harms_no_other,
+            random_channels_agree_with_the_model,
+        );
+    };
+}
+pub(in crate::store) use {channel_conformance, conformance};
 
 pub(super) const NOW: UnixMillis = UnixMillis(1_750_000_000_000);
 pub(super) const HOLD_MILLIS: u64 = 5_000;

@@ -9,16 +9,16 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 const PAYMENTS: u64 = 5;
 
 pub(in crate::store) async fn random_sequences_agree_with_the_model<S: Subject>() {
-    let (count, length) = S::RANDOM;
-    let seeds = match std::env::var("KAS402_SEED") {
-        Ok(seed) => vec![seed.parse().expect("KAS402_SEED is a number")],
-        Err(_) => (0..count).collect(),
-    };
-    for seed in seeds {
-        // Shown by the test harness when a step fails.
-        println!("KAS402_SEED={seed}");
-        play::<S>(StdRng::seed_from_u64(seed), length).await;
+    for seed in seeds::<S>() {
+        play::<S>(seed, S::RANDOM.1).await;
     }
+}
+
+/// Each is shown by the test harness when a step fails.
+pub(super) fn seeds<S: Subject>() -> impl Iterator<Item = StdRng> {
+    let only: Option<u64> = std::env::var("KAS402_SEED").ok().map(|seed| seed.parse().expect("KAS402_SEED is a number"));
+    let seeds = only.map_or(0..S::RANDOM.0, |seed| seed..seed + 1);
+    seeds.inspect(|seed| println!("KAS402_SEED={seed}")).map(StdRng::seed_from_u64)
 }
 
 async fn play<S: Subject>(mut rng: StdRng, length: usize) {

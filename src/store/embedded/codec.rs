@@ -15,6 +15,7 @@ use crate::{
     },
     store::{
         Acceptance, Checkpoint, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission, Totals,
+        channels::ChannelTotals,
         rules::{Entry, Hold},
     },
 };
@@ -26,12 +27,18 @@ const CHECKSUM: usize = 8;
 
 /// What a record is; part of its checksum.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Terms = 1,
     Progress = 2,
     Response = 3,
     Head = 4,
     Checkpoint = 5,
+    ChannelTerms = 6,
+    ChannelAccounts = 7,
+    ChannelChain = 8,
+    Charge = 9,
+    ChargeResponse = 10,
+    SettledMove = 11,
 }
 
 /// A payment's key as bytes: network, then txid.
@@ -52,10 +59,14 @@ pub(super) const fn network_code(network: Network) -> u8 {
     }
 }
 
+pub(super) fn network_from(code: u8) -> Option<Network> {
+    Network::ALL.into_iter().find(|network| network_code(*network) == code)
+}
+
 fn key_from(bytes: &[u8]) -> Option<PaymentKey> {
     let bytes: &KeyBytes = bytes.try_into().ok()?;
     let (code, txid) = bytes.split_first_chunk::<1>()?;
-    let network = Network::ALL.into_iter().find(|network| network_code(*network) == code[0])?;
+    let network = network_from(code[0])?;
     Some(PaymentKey { network, txid: TxId(txid.try_into().ok()?) })
 }
 
@@ -86,7 +97,7 @@ struct Progress {
     submission: u8,
     proven: bool,
     payer: Option<String>,
-    acceptance: Option<([u8; 32], u64, u64)>,
+    acceptance: Option<AcceptanceFields>,
     is_final: bool,
     charged: bool,
     settled_at: Option<u64>,
@@ -100,7 +111,7 @@ struct Progress {
 }
 
 #[derive(BorshSerialize, BorshDeserialize)]
-struct Response {
+pub(super) struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
@@ -119,6 +130,13 @@ pub(super) struct Head {
     charged_sompi: u128,
     reversed_sompi: u128,
     owed_sompi: u128,
+    /// Last number of a channel, and of an answer to a charge: never given out again.
+    pub channel_sequence: u64,
+    pub response_sequence: u64,
+    channels_open: u64,
+    channels_closed: u64,
+    charges: u64,
+    channel_sompi: [u128; 5],
 }
 
 impl Head {
@@ -136,8 +154,19 @@ impl Head {
 
     pub fn set_totals(&mut self, totals: Totals) {
         let Totals { pending, settled, delivered, reversed, charged_sompi, reversed_sompi, owed_sompi } = totals;
-        let Self { sequence, fence, .. } = *self;
-        *self = Self { sequence, fence, pending, settled, delivered, reversed, charged_sompi, reversed_sompi, owed_sompi };
+        *self = Self { pending, settled, delivered, reversed, charged_sompi, reversed_sompi, owed_sompi, ..*self };
+    }
+
+    pub fn channel_totals(&self) -> ChannelTotals {
+        let [charged_sompi, claimed_sompi, active_sompi, lost_sompi, funded_sompi] = self.channel_sompi;
+        let (open, closed, charges) = (self.channels_open, self.channels_closed, self.charges);
+        ChannelTotals { open, closed, charges, charged_sompi, claimed_sompi, active_sompi, lost_sompi, funded_sompi }
+    }
+
+    pub fn set_channel_totals(&mut self, totals: ChannelTotals) {
+        let ChannelTotals { open, closed, charges, charged_sompi, claimed_sompi, active_sompi, lost_sompi, funded_sompi } = totals;
+        let channel_sompi = [charged_sompi, claimed_sompi, active_sompi, lost_sompi, funded_sompi];
+        *self = Self { channels_open: open, channels_closed: closed, charges, channel_sompi, ..*self };
     }
 }
 
@@ -168,7 +197,7 @@ pub(super) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
         submission: submission_code(record.submission),
         proven: record.proven,
         payer: record.payer.clone(),
-        acceptance: record.acceptance.map(|at| (at.block.0, at.blue_score, at.daa_score)),
+        acceptance: record.acceptance.map(acceptance_fields),
         is_final: record.is_final,
         charged: record.charged,
         settled_at: record.settled_at.map(|at| at.0),
@@ -209,7 +238,7 @@ pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[
         submission: submission_from(progress.submission).ok_or_else(damaged)?,
         proven: progress.proven,
         payer: progress.payer,
-        acceptance: progress.acceptance.map(|(block, blue_score, daa_score)| Acceptance { block: BlockHash(block), blue_score, daa_score }),
+        acceptance: progress.acceptance.map(acceptance_from),
         is_final: progress.is_final,
         charged: progress.charged,
         claimed_at: UnixMillis(terms.claimed_at),
@@ -225,14 +254,23 @@ pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[
 }
 
 pub(super) fn encode_response(key: &PaymentKey, response: &StoredResponse) -> Vec<u8> {
-    let StoredResponse { status, headers, body } = response;
-    let response = Response { status: *status, headers: headers.clone(), body: body.to_vec() };
-    encode(Kind::Response, &key_bytes(key), &response)
+    encode(Kind::Response, &key_bytes(key), &Response::of(response))
 }
 
 pub(super) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
     let response: Response = decode(Kind::Response, &key_bytes(key), bytes, || format!("response of {}", key.txid))?;
-    Ok(StoredResponse { status: response.status, headers: response.headers, body: response.body.into() })
+    Ok(response.stored())
+}
+
+impl Response {
+    pub fn of(response: &StoredResponse) -> Self {
+        let StoredResponse { status, headers, body } = response;
+        Self { status: *status, headers: headers.clone(), body: body.to_vec() }
+    }
+
+    pub fn stored(self) -> StoredResponse {
+        StoredResponse { status: self.status, headers: self.headers, body: self.body.into() }
+    }
 }
 
 pub(super) fn encode_head(head: &Head) -> Vec<u8> {
@@ -241,6 +279,17 @@ pub(super) fn encode_head(head: &Head) -> Vec<u8> {
 
 pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
     decode(Kind::Head, &[], bytes, || "sums of the store".to_owned())
+}
+
+/// Block, blue score, DAA score.
+pub(super) type AcceptanceFields = ([u8; 32], u64, u64);
+
+pub(super) fn acceptance_fields(at: Acceptance) -> AcceptanceFields {
+    (at.block.0, at.blue_score, at.daa_score)
+}
+
+pub(super) fn acceptance_from((block, blue_score, daa_score): AcceptanceFields) -> Acceptance {
+    Acceptance { block: BlockHash(block), blue_score, daa_score }
 }
 
 pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
@@ -252,7 +301,7 @@ pub(super) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> 
     Ok(Checkpoint { block: BlockHash(block), blue_score })
 }
 
-fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
+pub(super) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     bytes.push(VERSION);
     value.serialize(&mut bytes).expect("a vector takes every byte, and no field outgrows a 32-bit length");
@@ -261,7 +310,7 @@ fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
     bytes
 }
 
-fn decode<T: BorshDeserialize>(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
+pub(super) fn decode<T: BorshDeserialize>(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
     let corrupt = |why: &str| StoreError::Corrupt(format!("{}: {why}", name()));
     match bytes.first() {
         Some(&VERSION) => {}

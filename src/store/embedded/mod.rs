@@ -5,6 +5,7 @@
 //! read, and write while a new version takes over: every transaction takes the file's write lock.
 //! It never decides about money (`store::rules` does) and never reads a clock. Opened by the runtime and the CLI.
 
+mod channels;
 mod codec;
 mod read;
 mod reader;
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::protocol::{ids::StoreId, time::UnixMillis};
 use async_trait::async_trait;
+use channels::Cache;
 use std::path::Path;
 use verbs::Claimed;
 use writer::Writer;
@@ -38,6 +40,7 @@ pub struct EmbeddedStore {
     // Before the reader: the last connection to close moves the log into the database.
     writer: Writer,
     reader: EmbeddedReader,
+    channels: Cache,
 }
 
 impl EmbeddedStore {
@@ -46,7 +49,7 @@ impl EmbeddedStore {
     pub fn open(path: &Path, new_store_id: StoreId) -> Result<Self, StoreError> {
         let (conn, id) = schema::open_writer(path, new_store_id)?;
         let reader = EmbeddedReader::open(path)?;
-        Ok(Self { writer: Writer::start(path.to_owned(), id, conn)?, reader })
+        Ok(Self { writer: Writer::start(path.to_owned(), id, conn)?, reader, channels: Cache::default() })
     }
 
     /// Opens an existing store beside whoever writes it.
@@ -59,8 +62,6 @@ impl EmbeddedStore {
         self.writer.stats()
     }
 }
-
-crate::no_channels_yet!(EmbeddedStore);
 
 #[async_trait]
 impl Store for EmbeddedStore {
@@ -116,9 +117,9 @@ impl Store for EmbeddedStore {
     async fn prune(&self, before: UnixMillis) -> Result<u64, StoreError> {
         let mut dropped = 0;
         loop {
-            let step = self.writer.run(move |step| step.prune(before, PRUNE_STEP)).await?;
-            dropped += step;
-            if step < PRUNE_STEP {
+            let (payments, charges) = self.writer.run(move |step| step.prune(before, PRUNE_STEP)).await?;
+            dropped += payments + charges;
+            if payments < PRUNE_STEP && charges < PRUNE_STEP {
                 return Ok(dropped);
             }
         }

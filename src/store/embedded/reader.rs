@@ -3,10 +3,13 @@
 //! A read begins after it was asked for, so it sees everything acknowledged before (write-ahead log: readers see
 //! the last commit and block nobody). It never writes.
 
-use super::{codec, read, schema};
+use super::{
+    channels::{self, UsedKey, Versioned},
+    codec, read, schema,
+};
 use crate::{
-    protocol::ids::StoreId,
-    store::{Checkpoint, PaymentKey, PaymentRecord, Query, StoreError, StoredPayment, Totals},
+    protocol::ids::{ChannelId, PaymentIdentifier, StoreId},
+    store::{Checkpoint, PaymentKey, PaymentRecord, Query, StoreError, StoredPayment, Totals, channels::*},
 };
 use rusqlite::Connection;
 use std::{path::Path, thread::JoinHandle};
@@ -68,7 +71,58 @@ impl EmbeddedReader {
         self.read(|conn| read::head(conn).map(|head: codec::Head| head.totals())).await
     }
 
-    async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    /// See [`ChannelStore::channel`].
+    pub async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        Ok(self.versioned(id).await?.map(|found| found.record))
+    }
+
+    /// See [`ChannelStore::channels`].
+    pub async fn channels(&self, query: &ChannelQuery) -> Result<Vec<ChannelRecord>, StoreError> {
+        let query = *query;
+        self.read(move |conn| channels::channels(conn, &query)).await
+    }
+
+    /// See [`ChannelStore::charge`].
+    pub async fn charge(&self, channel: &ChannelId, identifier: &PaymentIdentifier) -> Result<Option<StoredCharge>, StoreError> {
+        let (channel, identifier) = (*channel, identifier.clone());
+        self.read(move |conn| channels::charge(conn, &channel, &identifier)).await
+    }
+
+    /// See [`ChannelStore::charges`].
+    pub async fn charges(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<ChargeRecord>, StoreError> {
+        let channel = *channel;
+        self.read(move |conn| channels::charges(conn, &channel, after, limit)).await
+    }
+
+    /// See [`ChannelStore::settled_moves`].
+    pub async fn settled_moves(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<SettledMove>, StoreError> {
+        let channel = *channel;
+        self.read(move |conn| channels::settled_moves(conn, &channel, after, limit)).await
+    }
+
+    /// See [`ChannelStore::channel_totals`].
+    pub async fn channel_totals(&self) -> Result<ChannelTotals, StoreError> {
+        self.read(|conn| read::head(conn).map(|head: codec::Head| head.channel_totals())).await
+    }
+
+    pub(super) async fn versioned(&self, id: &ChannelId) -> Result<Option<Versioned>, StoreError> {
+        let id = *id;
+        self.read(move |conn| channels::channel(conn, &id)).await
+    }
+
+    pub(super) async fn revision(&self, sequence: u64) -> Result<Option<u64>, StoreError> {
+        self.read(move |conn| channels::revision(conn, sequence)).await
+    }
+
+    pub(super) async fn used_keys(&self, sequence: u64, limit: u32) -> Result<Vec<UsedKey>, StoreError> {
+        self.read(move |conn| channels::used_keys(conn, sequence, limit)).await
+    }
+
+    pub(super) async fn is_used(&self, sequence: u64, key: UsedKey) -> Result<bool, StoreError> {
+        self.read(move |conn| channels::is_used(conn, sequence, &key)).await
+    }
+
+    pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,

@@ -61,6 +61,47 @@ CREATE TABLE ledger (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// A charge touches one small row of `channel_accounts` and appends to the last three tables. `channels` is written once; what the
+/// chain changes, with transactions in it, lies in `channel_chain`. `outpoints` is never deleted from. The charges of a channel lie together,
+/// their answers in the order of time, so that a group of charges shares pages; a number in `charges.response` is never used twice.
+const CHANNEL_SCHEMA: &str = "
+CREATE TABLE channels (sequence INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, terms BLOB NOT NULL) STRICT;
+CREATE TABLE channel_accounts (sequence INTEGER PRIMARY KEY, revision INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE TABLE channel_chain (sequence INTEGER PRIMARY KEY, open INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE INDEX channel_chain_open ON channel_chain (sequence) WHERE open = 1;
+CREATE TABLE outpoints (
+    network INTEGER NOT NULL,
+    outpoint BLOB NOT NULL,
+    channel BLOB NOT NULL,
+    PRIMARY KEY (network, outpoint)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE scripts (script BLOB PRIMARY KEY, channel BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE settled_moves (
+    channel INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    txid BLOB NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (channel, number),
+    UNIQUE (channel, txid)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE server_keys (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE charges (
+    channel INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    response INTEGER,
+    record BLOB NOT NULL,
+    PRIMARY KEY (channel, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE charge_keys (
+    channel INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (channel, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE charge_responses (sequence INTEGER PRIMARY KEY, at_millis INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE INDEX charge_responses_age ON charge_responses (at_millis);
+";
+
 /// Opens the file for writing, creating it with mode 0600 when it is not there.
 pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connection, StoreId), StoreError> {
     create_file(path)?;
@@ -139,7 +180,7 @@ fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), S
     // IMMEDIATE: of two processes that create at once, the second waits and then finds the first one's store.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     if is_empty(&tx)? {
-        tx.execute_batch(SCHEMA).map_err(explain)?;
+        tx.execute_batch(SCHEMA).and_then(|()| tx.execute_batch(CHANNEL_SCHEMA)).map_err(explain)?;
         let head = codec::encode_head(&Head::default());
         tx.execute("INSERT INTO store (one, store_id, head) VALUES (1, ?1, ?2)", (new_store_id.0, head)).map_err(explain)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;

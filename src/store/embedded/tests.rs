@@ -1,12 +1,16 @@
 //! The suite on a file, and what only a file can suffer.
 
+mod channels;
 mod crash;
 mod faults;
 mod files;
 mod group;
 
 use super::*;
-use crate::store::conformance::{Damage, Subject, conformance};
+use crate::{
+    protocol::ids::ChannelId,
+    store::conformance::{ChannelPart, Damage, Subject, channel_conformance, conformance},
+};
 use rusqlite::Connection;
 use std::{path::PathBuf, sync::Arc};
 
@@ -53,15 +57,35 @@ impl Subject for Embedded {
 
     async fn damage(&self, key: &PaymentKey, damage: Damage) -> bool {
         let conn = self.tamper();
-        let find = "SELECT p.sequence, p.record FROM progress p JOIN claims c USING (sequence) WHERE c.key = ?1";
-        let row = conn.query_row(find, [codec::key_bytes(key)], |row| Ok((row.get(0)?, row.get(1)?)));
-        let (sequence, mut record): (u64, Vec<u8>) = row.unwrap();
-        match damage {
-            Damage::NewerVersion => record[0] += 1,
-            Damage::FlippedBit => record[3] ^= 1,
+        let find = "SELECT sequence FROM claims WHERE key = ?1";
+        let sequence: u64 = conn.query_row(find, [codec::key_bytes(key)], |row| row.get(0)).unwrap();
+        spoil(&conn, "progress", "record", &format!("sequence = {sequence}"), damage)
+    }
+
+    async fn damage_channel(&self, id: &ChannelId, part: ChannelPart, damage: Damage) -> bool {
+        let conn = self.tamper();
+        let sequence: u64 = conn.query_row("SELECT sequence FROM channels WHERE id = ?1", [id.0], |row| row.get(0)).unwrap();
+        let response = format!("sequence = (SELECT max(response) FROM charges WHERE channel = {sequence})");
+        let (of, last) = (format!("sequence = {sequence}"), format!("channel = {sequence} AND number = 1"));
+        match part {
+            ChannelPart::Terms => spoil(&conn, "channels", "terms", &of, damage),
+            ChannelPart::Accounts => spoil(&conn, "channel_accounts", "record", &of, damage),
+            ChannelPart::Chain => spoil(&conn, "channel_chain", "record", &of, damage),
+            ChannelPart::Charge => spoil(&conn, "charges", "record", &last, damage),
+            ChannelPart::Response => spoil(&conn, "charge_responses", "record", &response, damage),
+            ChannelPart::Move => spoil(&conn, "settled_moves", "record", &last, damage),
         }
-        conn.execute("UPDATE progress SET record = ?2 WHERE sequence = ?1", (sequence, record)).unwrap() == 1
     }
 }
 
+fn spoil(conn: &Connection, table: &str, column: &str, row: &str, damage: Damage) -> bool {
+    let mut record: Vec<u8> = conn.query_row(&format!("SELECT {column} FROM {table} WHERE {row}"), [], |row| row.get(0)).unwrap();
+    match damage {
+        Damage::NewerVersion => record[0] += 1,
+        Damage::FlippedBit => record[3] ^= 1,
+    }
+    conn.execute(&format!("UPDATE {table} SET {column} = ?1 WHERE {row}"), [record]).unwrap() == 1
+}
+
 conformance!(Embedded);
+channel_conformance!(Embedded);

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 /// One open write transaction and the store's counters in it.
 pub(super) struct Step<'c> {
     pub conn: &'c Connection,
-    head: Head,
+    pub(super) head: Head,
     stored: Head,
 }
 
@@ -139,13 +139,13 @@ impl<'c> Step<'c> {
         self.execute("UPDATE store SET checkpoint = ?1 WHERE one = 1", [codec::encode_checkpoint(checkpoint)]).map(drop)
     }
 
-    /// Drops at most `limit` responses.
-    pub fn prune(&mut self, before: UnixMillis, limit: u64) -> Result<u64, StoreError> {
-        let dropped = self.execute(
-            "DELETE FROM responses WHERE sequence IN (SELECT sequence FROM responses WHERE delivered_at < ?1 LIMIT ?2)",
-            (column(before.0), limit),
-        )?;
-        Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
+    /// Drops at most `limit` responses of payments, and as many of charges.
+    pub fn prune(&mut self, before: UnixMillis, limit: u64) -> Result<(u64, u64), StoreError> {
+        let drop = |sql| self.execute(sql, (column(before.0), limit)).map(|dropped| u64::try_from(dropped).unwrap_or(u64::MAX));
+        let payments = "DELETE FROM responses WHERE sequence IN (SELECT sequence FROM responses WHERE delivered_at < ?1 LIMIT ?2)";
+        let charges =
+            "DELETE FROM charge_responses WHERE sequence IN (SELECT sequence FROM charge_responses WHERE at_millis < ?1 LIMIT ?2)";
+        Ok((drop(payments)?, drop(charges)?))
     }
 
     fn insert(&mut self, entry: &Entry) -> Result<(), StoreError> {
@@ -208,7 +208,7 @@ impl<'c> Step<'c> {
         Ok(())
     }
 
-    fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
+    pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
         self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(explain)
     }
 }
@@ -250,6 +250,6 @@ fn open(record: &PaymentRecord) -> bool {
 }
 
 /// A moment as a column to compare by: SQLite's integers are signed, and the end of time stays the end of time.
-fn column(millis: u64) -> i64 {
+pub(super) fn column(millis: u64) -> i64 {
     i64::try_from(millis).unwrap_or(i64::MAX)
 }

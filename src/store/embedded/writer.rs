@@ -59,24 +59,28 @@ trait Job: Send {
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-struct Task<T, F> {
+struct Task<T, U, F, A> {
     verb: Option<F>,
     value: Option<T>,
-    reply: Option<oneshot::Sender<Result<T, StoreError>>>,
+    ending: Option<(A, oneshot::Sender<Result<U, StoreError>>)>,
 }
 
-impl<T, F> Task<T, F> {
+impl<T, U, F, A> Task<T, U, F, A>
+where
+    A: FnOnce(Result<T, StoreError>) -> Result<U, StoreError>,
+{
     fn send(&mut self, result: Result<T, StoreError>) {
-        // Nobody waits any more when the request is gone; its hold then ends by itself.
-        if let Some(reply) = self.reply.take() {
-            let _ = reply.send(result);
+        if let Some((then, reply)) = self.ending.take() {
+            // Nobody waits any more when the request is gone; its hold then ends by itself.
+            let _ = reply.send(then(result));
         }
     }
 }
 
-impl<T: Send, F> Job for Task<T, F>
+impl<T: Send, U: Send, F, A> Job for Task<T, U, F, A>
 where
     F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send,
+    A: FnOnce(Result<T, StoreError>) -> Result<U, StoreError> + Send,
 {
     fn run(&mut self, step: &mut Step<'_>) -> bool {
         let Some(verb) = self.verb.take() else { return false };
@@ -120,9 +124,21 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        self.run_then(verb, |result| result).await
+    }
+
+    /// The same, and `then` runs with the result, on the writer's thread and before the next group, whoever still waits for it. It
+    /// must be quick.
+    pub async fn run_then<T, U, F, A>(&self, verb: F, then: A) -> Result<U, StoreError>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
+        A: FnOnce(Result<T, StoreError>) -> Result<U, StoreError> + Send + 'static,
+    {
         let gone = || StoreError::Unavailable("the writer has ended".to_owned());
         let (reply, answer) = oneshot::channel();
-        let task = Task { verb: Some(verb), value: None, reply: Some(reply) };
+        let task = Task { verb: Some(verb), value: None, ending: Some((then, reply)) };
         self.queue.as_ref().ok_or_else(gone)?.send(Box::new(task)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".to_owned())))
     }

@@ -94,19 +94,14 @@ impl Idle {
         if takes.is_zero() {
             return Err(StateError::NothingToClaim);
         }
-        let rest = parts.funding.checked_sub(takes).ok_or(StateError::Inconsistent)?;
-        let after = Accounts::checked(Parts {
-            funding: rest.checked_add(added).ok_or(StateError::Overflow)?,
-            claimed: parts.claimed.checked_add(takes).ok_or(StateError::Overflow)?,
-            signed: Amount::ZERO,
-            ..parts
-        })?;
-        Ok(Claiming { before, after, settled: SettledClaim { takes, added, signed: parts.signed } })
+        let settled = SettledClaim { takes, added, signed: parts.signed };
+        let after = Accounts::checked(settled.done(parts, Amount::ZERO)?)?;
+        Ok(Claiming { before, after, settled })
     }
 
     /// A reorganisation removed the latest claim from the chain.
     pub fn taken_back(self, claim: SettledClaim) -> Result<TakenBack, StateError> {
-        let on_chain = undo(self.0.0, claim)?;
+        let on_chain = claim.undone(self.0.0)?;
         Ok(TakenBack { accepted: self.0, on_chain })
     }
 
@@ -163,10 +158,34 @@ impl Claiming {
     }
 }
 
+impl SettledClaim {
+    /// The amounts once the chain has it, whatever is reserved or owed; `signed` is M of the continuation.
+    pub fn done(self, parts: Parts, signed: Amount) -> Result<Parts, StateError> {
+        let rest = parts.funding.checked_sub(self.takes).ok_or(StateError::Inconsistent)?;
+        Ok(Parts {
+            funding: rest.checked_add(self.added).ok_or(StateError::Overflow)?,
+            claimed: parts.claimed.checked_add(self.takes).ok_or(StateError::Overflow)?,
+            signed,
+            ..parts
+        })
+    }
+
+    /// The exact reverse of an acceptance. What was reserved since stays owed.
+    pub fn undone(self, parts: Parts) -> Result<Parts, StateError> {
+        let before_added = parts.funding.checked_sub(self.added).ok_or(StateError::Inconsistent)?;
+        Ok(Parts {
+            funding: before_added.checked_add(self.takes).ok_or(StateError::Overflow)?,
+            claimed: parts.claimed.checked_sub(self.takes).ok_or(StateError::Inconsistent)?,
+            signed: self.signed,
+            ..parts
+        })
+    }
+}
+
 impl TakenBack {
     /// The claim before it is gone from the chain as well.
     pub fn further(self, earlier: SettledClaim) -> Result<Self, StateError> {
-        Ok(Self { on_chain: undo(self.on_chain, earlier)?, ..self })
+        Ok(Self { on_chain: earlier.undone(self.on_chain)?, ..self })
     }
 
     /// What the chain says now: the old outpoint, its voucher, and all charges.
@@ -214,15 +233,4 @@ fn add_charge(parts: Parts, charge: Amount, ceiling: Amount) -> Result<Accounts,
     }
     let charged = parts.charged.checked_add(charge).ok_or(StateError::Overflow)?;
     Accounts::checked(Parts { charged, ..parts })
-}
-
-/// The exact reverse of an acceptance. What was reserved since stays owed.
-fn undo(parts: Parts, claim: SettledClaim) -> Result<Parts, StateError> {
-    let before_added = parts.funding.checked_sub(claim.added).ok_or(StateError::Inconsistent)?;
-    Ok(Parts {
-        funding: before_added.checked_add(claim.takes).ok_or(StateError::Overflow)?,
-        claimed: parts.claimed.checked_sub(claim.takes).ok_or(StateError::Inconsistent)?,
-        signed: claim.signed,
-        ..parts
-    })
 }

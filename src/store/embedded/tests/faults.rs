@@ -1,7 +1,7 @@
 //! A disk that is full, refuses writes, or comes back.
 
 use super::*;
-use crate::store::conformance::*;
+use crate::store::{channels::*, conformance::*};
 
 /// Lets the database grow by at most `pages` more; a large number ends the shortage.
 async fn room(store: &EmbeddedStore, pages: i64) {
@@ -45,16 +45,48 @@ async fn a_full_disk_refuses_and_later_serves_again() {
     subject.restart().await;
 }
 
+#[tokio::test]
+async fn a_full_disk_charges_nothing_and_its_lease_may_try_again() {
+    let books = Books(Embedded::create().await);
+    let store = books.store();
+    books.open(1).await;
+    let before = books.charge(1, 1, 20, 10).await;
+    room(store, 0).await;
+    let (lease, record) = books.lease(1, request(2), NOW).await;
+    let large = Charge { response: Some(response(&"large ".repeat(4_000))), ..charge(&record, 2, 20, 10) };
+    let fact = ChannelFact::Committed(Box::new(large));
+    for _ in 0..2 {
+        let refused = store.advance_channel(&lease, fact.clone(), NOW).await;
+        assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("full")), "{refused:?}");
+        assert_eq!(books.record(1).await, before);
+        assert!(matches!(books.try_lease(&ask(1, request(2)), NOW).await, Leased::Busy { same: true, .. }));
+    }
+    books.audit().await;
+    room(store, 1_000_000).await;
+    assert_eq!(books.done(&lease, fact, NOW).await.charges, 2);
+    books.restart().await;
+}
+
 /// Where a limit on the size of files can be set from outside: the log then cannot grow, and COMMIT itself fails.
 #[test]
 fn a_commit_that_fails_is_in_doubt_and_the_writer_recovers() {
-    const CHILD: &str = "store::embedded::tests::faults::child_meets_the_limit";
+    limited("child_meets_the_limit");
+}
+
+#[test]
+fn a_charge_in_doubt_blocks_its_channel_until_its_lease_ends() {
+    limited("child_charges_until_the_limit");
+}
+
+/// Runs a test of this file in a process of its own whose files cannot grow.
+fn limited(child: &str) {
+    let child = format!("store::embedded::tests::faults::{child}");
     let directory = tempfile::tempdir().unwrap();
     let status = std::process::Command::new("sh")
         // Blocks of 512 bytes or 1 KiB, as the shell has it: either is beyond a new store and soon reached.
         .args(["-c", "trap '' XFSZ; ulimit -S -f 400; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args([CHILD, "--exact", "--nocapture"])
+        .args([&child, "--exact", "--nocapture"])
         .env(LIMITED, directory.path())
         .status()
         .unwrap();
@@ -81,9 +113,7 @@ async fn child_meets_the_limit() {
     for n in &taken {
         assert!(store.payment(&key(*n)).await.unwrap().is_some(), "{n} was acknowledged");
     }
-    // The disk has room again.
-    let unlimited = ["--pid", &std::process::id().to_string(), "--fsize=unlimited"];
-    assert!(std::process::Command::new("prlimit").args(unlimited).status().unwrap().success());
+    unlimit();
     for n in doubtful {
         let (seen, _) = seen(store.claim(&large(n), NOW).await.unwrap());
         assert!(matches!(seen, Seen::Fresh | Seen::InFlight(_)), "{n}: {seen:?}");
@@ -91,6 +121,51 @@ async fn child_meets_the_limit() {
     let subject = Checked(Embedded { store: Arc::new(store), directory: tempfile::tempdir().unwrap() });
     subject.conserved().await;
     assert_eq!(subject.store().totals().await.unwrap().pending, 100);
+}
+
+/// The disk has room again.
+fn unlimit() {
+    let unlimited = ["--pid", &std::process::id().to_string(), "--fsize=unlimited"];
+    assert!(std::process::Command::new("prlimit").args(unlimited).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn child_charges_until_the_limit() {
+    let Ok(directory) = std::env::var(LIMITED) else { return };
+    let path = Path::new(&directory).join("kas402.db");
+    let books = Books(Embedded { store: Arc::new(open(&path)), directory: tempfile::tempdir().unwrap() });
+    let store = books.store();
+    books.open(1).await;
+    let (mut taken, mut doubt) = (0, None);
+    for k in 1..100 {
+        let Leased::Held(lease, record) = store.lease(&ask(1, request(k)), NOW).await.unwrap() else { panic!("{k}") };
+        let large = Charge { response: Some(response(&"large ".repeat(4_000))), ..charge(&record, k, 20, 10) };
+        match store.advance_channel(&lease, ChannelFact::Committed(Box::new(large.clone())), NOW).await {
+            Ok(ChannelStep::Done(_)) => taken = k,
+            Err(StoreError::Unknown(_)) => {
+                doubt = Some((k, lease, large));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (k, lease, charge) = doubt.expect("the log cannot grow");
+    assert!(taken > 0);
+    // Until it is over the lease keeps others out; what is there is what the disk has.
+    let busy = store.lease(&ask(1, request(200)), NOW.plus_millis(HOLD_MILLIS - 1)).await.unwrap();
+    assert!(matches!(busy, Leased::Busy { ref record, .. } if record.charges == taken), "{busy:?}");
+    let again = store.lease(&ask(1, request(k)), NOW).await.unwrap();
+    assert!(matches!(again, Leased::Busy { same: true, .. }), "{again:?}");
+    assert!(store.charge(&id(1), &identifier(k).unwrap()).await.unwrap().is_none());
+    unlimit();
+    // Sent again under the same lease, it counts once.
+    let fact = ChannelFact::Committed(Box::new(charge));
+    assert!(matches!(store.advance_channel(&lease, fact.clone(), NOW).await.unwrap(), ChannelStep::Done(_)));
+    assert!(matches!(store.advance_channel(&lease, fact, NOW).await.unwrap(), ChannelStep::Stale));
+    assert!(matches!(store.lease(&ask(1, request(k)), NOW).await.unwrap(), Leased::Replay(_)));
+    books.charge(1, 300, 20, 10).await;
+    let record = books.record(1).await;
+    assert_eq!((record.charges, record.parts.charged), (taken + 2, sompi(10 * (taken + 2))));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use futures::{FutureExt, future::join_all};
 use std::sync::mpsc;
 
 /// Stops the writer inside a transaction until the sender is dropped.
-fn stall(store: &Arc<EmbeddedStore>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), StoreError>>) {
+pub(super) fn stall(store: &Arc<EmbeddedStore>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), StoreError>>) {
     let (release, wait) = mpsc::channel::<()>();
     let (entered, inside) = mpsc::channel::<()>();
     let stalled = store.clone();

@@ -2,11 +2,13 @@
 //!
 //! Reads shapes only. What a value means, and whether values fit each other, is `compile`'s business.
 
-use super::{
-    problem::{Code, Problems},
-    shape::{At, Named, OneOrMany, Shape, section, words, wrong},
-    yaml::{Kind, Node},
-};
+mod channels;
+mod values;
+
+pub use channels::*;
+pub use values::*;
+
+use super::shape::{At, Named, OneOrMany, Shape, section};
 use serde_json::{Value, json};
 
 section! {
@@ -38,6 +40,8 @@ section! {
         log: Log,
         /// Limits of the gateway itself.
         limits: Limits,
+        /// Escrow channels: what holds for every route that is sold by `batch-settlement`.
+        channels: Channels,
         /// Browsers' access to offers and receipts: `any`, `off` (the upstream alone answers), or a list of origins. Default `any`.
         cors: Cors,
         /// Short for one upstream: its URL.
@@ -118,6 +122,8 @@ section! {
     Keys {
         /// Keys that sign offers, see `kas402 keys new`. Default: the environment variable `KAS402_OFFER_KEYS` when it is set, else the file `offer.keys` beside the store.
         offer: Secret,
+        /// Keys that sign claims of channels, see `kas402 keys new --server`. Required as soon as something is sold by `batch-settlement`.
+        server: Secret,
     }
 }
 
@@ -210,9 +216,9 @@ section! {
         observe: Observe = Observe::Proven,
         /// Upstream answers that count as delivered: `below_500`, `success` (2xx) or `any`.
         charge_on: ChargeOn = ChargeOn::Below500,
-        /// Refuse payments that are not bound to their request by `requestHash`.
+        /// Refuse `exact` payments that are not bound to their request by `requestHash`. Vouchers never are.
         require_request_hash: bool = false,
-        /// `optional` or `required`.
+        /// `optional` or `required`. Always required where `batch-settlement` is among the ways to pay.
         payment_identifier: Identifier = Identifier::Optional,
         /// Whole upstream exchange of a paid request.
         timeout_seconds: u64 = 120u64,
@@ -240,6 +246,12 @@ section! {
         free: bool = false,
         /// One price: `"0.25 KAS"`, `"25000000 sompi"`, or a table by one input.
         price: Price,
+        /// How `price` is paid: `exact` (one transaction per request) or `batch-settlement` (a voucher on an escrow channel). Default `exact`.
+        scheme: Scheme,
+        /// With `batch-settlement`: the least a channel is opened with. Default: 20 times the highest price, at least 1 KAS.
+        min_deposit: String,
+        /// With `batch-settlement`: what a request costs once its answer is known; `price` is then the most it can cost. Default: `price` itself.
+        charge: Charge,
         /// Several ways to pay, in the order they are offered.
         accepts: Vec<At<AcceptSection>>,
         /// The Kaspa address that is paid; default the top level's.
@@ -284,6 +296,12 @@ section! {
         price: Price [required],
         /// The Kaspa address that is paid; default the route's.
         pay_to: String,
+        /// As in a route.
+        scheme: Scheme,
+        /// As in a route.
+        min_deposit: String,
+        /// As in a route.
+        charge: Charge,
         /// See `defaults`.
         finality: Finality,
     }
@@ -350,157 +368,6 @@ section! {
         max: String [required],
         /// Must be `true`.
         i_accept_the_risk: bool = false,
-    }
-}
-
-words! {
-    StoreKind { Embedded = "embedded", Memory = "memory", }
-}
-words! {
-    LogFormat { Human = "human", Json = "json", }
-}
-words! {
-    Observe { Proven = "proven", Never = "never", Any = "any", }
-}
-words! {
-    ChargeOn { Below500 = "below_500", Success = "success", Any = "any", }
-}
-words! {
-    Identifier { Optional = "optional", Required = "required", }
-}
-words! {
-    Unmatched { NotFound = "404", Forward = "forward", }
-}
-
-/// An address, or a mapping with more.
-#[derive(Clone, Debug)]
-pub struct Listen(pub ListenSection);
-
-impl Shape for Listen {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Map(_) => ListenSection::read(node, problems).map(Self),
-            _ => At::read(node, problems)
-                .map(|address| Self(ListenSection { at: node.at, address: Some(address), ..ListenSection::default() })),
-        }
-    }
-
-    fn schema() -> Value {
-        json!({"oneOf": [{"type": "string"}, ListenSection::schema()]})
-    }
-}
-
-/// A fixed price, or a table.
-#[derive(Clone, Debug)]
-pub enum Price {
-    Fixed(String),
-    Table(Box<PriceTable>),
-}
-
-impl Shape for Price {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Map(_) => PriceTable::read(node, problems).map(|table| Self::Table(Box::new(table))),
-            _ => String::read(node, problems).map(Self::Fixed),
-        }
-    }
-
-    fn schema() -> Value {
-        json!({"oneOf": [{"type": "string"}, PriceTable::schema()]})
-    }
-}
-
-#[derive(Clone, Debug)]
-pub enum PriceBy {
-    Method,
-    Field(Box<PriceByField>),
-}
-
-impl Shape for PriceBy {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Map(entries) if entries.len() == 1 => PriceByField::read(node, problems).map(|field| Self::Field(Box::new(field))),
-            Kind::Text(text) if text == "method" => Some(Self::Method),
-            _ => {
-                problems.push(Code::BadValue, node.at, "this must be method, or one of {header: ...}, {query: ...}, {json: ...}");
-                None
-            }
-        }
-    }
-
-    fn schema() -> Value {
-        json!({"oneOf": [{"const": "method"}, PriceByField::schema()]})
-    }
-}
-
-/// What a condition requires.
-#[derive(Clone, Debug)]
-pub enum Wanted {
-    Present,
-    Value(String),
-}
-
-impl Shape for Wanted {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Bool(true) => Some(Self::Present),
-            Kind::Bool(false) => {
-                problems.push(Code::BadValue, node.at, "absence cannot be required; write \"false\" in quotes for that text");
-                None
-            }
-            _ => String::read(node, problems).map(Self::Value),
-        }
-    }
-
-    fn schema() -> Value {
-        json!({"oneOf": [{"const": true}, {"type": ["string", "integer"]}]})
-    }
-}
-
-#[derive(Clone, Debug)]
-pub enum Finality {
-    Accepted,
-    Other(Box<FinalityField>),
-}
-
-impl Shape for Finality {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Text(text) if text == "accepted" => Some(Self::Accepted),
-            Kind::Map(entries) if entries.len() == 1 => FinalityField::read(node, problems).map(|field| Self::Other(Box::new(field))),
-            _ => {
-                let hint = "this must be accepted, {confirmed: 10}, or {mempool: {max: \"1 KAS\", i_accept_the_risk: true}}";
-                problems.push(Code::FinalityInvalid, node.at, hint);
-                None
-            }
-        }
-    }
-
-    fn schema() -> Value {
-        json!({"oneOf": [{"const": "accepted"}, FinalityField::schema()]})
-    }
-}
-
-#[derive(Clone, Debug)]
-pub enum Cors {
-    Any,
-    Off,
-    Origins(Vec<At<String>>),
-}
-
-impl Shape for Cors {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Text(text) if text == "any" => return Some(Self::Any),
-            Kind::Text(text) if text == "off" => return Some(Self::Off),
-            Kind::List(_) => return Vec::read(node, problems).map(Self::Origins),
-            _ => wrong(node, "any, off, or a list of origins", problems),
-        }
-        None
-    }
-
-    fn schema() -> Value {
-        json!({"oneOf": [{"enum": ["any", "off"]}, {"type": "array", "items": {"type": "string"}}]})
     }
 }
 

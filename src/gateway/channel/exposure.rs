@@ -1,0 +1,190 @@
+//! What the gateway is owed now, and how much of that the operator allows (PROTOCOL section 5).
+//!
+//! Kept in memory, rebuilt from the store at start. A gateway counts what itself serves: over several gateways on one
+//! store each has the limits for itself.
+
+use crate::{
+    protocol::{
+        amount::Amount,
+        ids::{ChannelId, XOnlyKey},
+        policy::Exposure,
+    },
+    store::channels::ChannelRecord,
+};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex},
+};
+
+/// Sums over all channels.
+#[derive(Default)]
+pub(in crate::gateway) struct Tally(Mutex<Sums>);
+
+#[derive(Default)]
+struct Sums {
+    channels: HashMap<ChannelId, Share>,
+    payers: HashMap<XOnlyKey, u128>,
+    refund_addresses: HashMap<Arc<str>, u128>,
+    total: u128,
+    /// Given out so far.
+    tickets: u64,
+    /// Channels served before their money was deep enough, and the DAA score from which it is.
+    shaky: HashMap<ChannelId, u64>,
+}
+
+/// What one channel adds.
+#[derive(Clone)]
+struct Share {
+    /// Charged and not claimed, by the latest record that was seen, and how many charges that had.
+    active: u64,
+    charges: u64,
+    /// Of a stream, by the record.
+    reserved: u64,
+    /// The ceiling of the request that runs, and which that is.
+    running: u64,
+    ticket: u64,
+    payer: XOnlyKey,
+    refund_address: Arc<str>,
+}
+
+impl Share {
+    /// A stream's reservation is the ceiling of its own request.
+    fn sompi(&self) -> u64 {
+        self.active.saturating_add(self.reserved.max(self.running))
+    }
+}
+
+/// A request that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) struct Ticket(u64);
+
+/// Which limit a request would break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::gateway) enum Over {
+    #[error("this channel would owe more than is allowed before it is claimed")]
+    Channel,
+    #[error("the channels of this key would owe more than is allowed")]
+    Payer,
+    #[error("the channels that refund to this address would owe more than is allowed")]
+    RefundAddress,
+    #[error("channels whose deposits are not confirmed would owe more than is allowed")]
+    Unconfirmed,
+    #[error("all channels together would owe more than is allowed")]
+    Total,
+}
+
+impl Tally {
+    /// Counts a channel as its record says, beside a request that runs. A record that is older than what was seen says nothing.
+    pub fn set(&self, record: &ChannelRecord) {
+        self.sums().change(record, |share| {
+            if record.closure.is_some() {
+                (share.active, share.reserved, share.charges) = (0, 0, record.charges);
+            } else if record.charges >= share.charges {
+                (share.active, share.reserved, share.charges) = (record.active().sompi(), record.parts.reserved.sompi(), record.charges);
+            }
+        });
+    }
+
+    /// Counts a request of at most `ceiling`, or says which limit forbids it. [`Self::finish`] ends it. `confirmed_at` is the
+    /// DAA score from which the channel's money is deep enough; `None` when it is.
+    pub fn admit(
+        &self,
+        record: &ChannelRecord,
+        ceiling: Amount,
+        limits: &Exposure,
+        confirmed_at: Option<u64>,
+        daa_score: u64,
+    ) -> Result<Ticket, Over> {
+        let own = record.active().checked_add(ceiling).ok_or(Over::Channel)?.sompi();
+        let mut sums = self.sums();
+        let old = sums.channels.get(&record.id).map_or(0, |share| u128::from(share.sompi()));
+        let with = |sum: Option<u128>| sum.unwrap_or(0).saturating_sub(old).saturating_add(own.into());
+        let fits = |sum: u128, limit: Option<Amount>| limit.is_none_or(|limit| sum <= u128::from(limit.sompi()));
+        if !fits(own.into(), limits.per_channel) {
+            return Err(Over::Channel);
+        }
+        if !fits(with(sums.payers.get(&record.config.client_public_key).copied()), limits.per_payer) {
+            return Err(Over::Payer);
+        }
+        if !fits(with(sums.refund_addresses.get(record.config.refund_address.as_str()).copied()), limits.per_refund_address) {
+            return Err(Over::RefundAddress);
+        }
+        if !fits(with(Some(sums.total)), limits.total) {
+            return Err(Over::Total);
+        }
+        if confirmed_at.is_some() && !fits(sums.unconfirmed(&record.id, daa_score).saturating_add(own.into()), Some(limits.unconfirmed)) {
+            return Err(Over::Unconfirmed);
+        }
+        match confirmed_at {
+            Some(score) => sums.shaky.insert(record.id, score),
+            None => sums.shaky.remove(&record.id),
+        };
+        sums.tickets += 1;
+        let ticket = sums.tickets;
+        sums.change(record, |share| {
+            (share.active, share.reserved, share.charges) = (record.active().sompi(), 0, record.charges);
+            (share.running, share.ticket) = (ceiling.sompi(), ticket);
+        });
+        Ok(Ticket(ticket))
+    }
+
+    /// The request is over. Whoever was admitted after it is counted on.
+    pub fn finish(&self, record: &ChannelRecord, ticket: Ticket) {
+        self.sums().change(record, |share| {
+            if share.ticket == ticket.0 {
+                share.running = 0;
+            }
+        });
+    }
+
+    /// Sompi over all channels.
+    pub fn total(&self) -> u128 {
+        self.sums().total
+    }
+
+    fn sums(&self) -> std::sync::MutexGuard<'_, Sums> {
+        self.0.lock().expect("no panic while the sums are locked")
+    }
+}
+
+impl Sums {
+    /// Owed by other channels whose money is not deep enough at this score.
+    fn unconfirmed(&mut self, without: &ChannelId, daa_score: u64) -> u128 {
+        let channels = &self.channels;
+        self.shaky.retain(|id, score| *score > daa_score && channels.contains_key(id));
+        let others = self.shaky.keys().filter(|id| *id != without);
+        others.filter_map(|id| channels.get(id)).map(|share| u128::from(share.sompi())).sum()
+    }
+
+    fn change(&mut self, record: &ChannelRecord, change: impl FnOnce(&mut Share)) {
+        let mut share = self.channels.remove(&record.id).unwrap_or_else(|| Share {
+            active: 0,
+            charges: 0,
+            reserved: 0,
+            running: 0,
+            ticket: 0,
+            payer: record.config.client_public_key,
+            refund_address: record.config.refund_address.as_str().into(),
+        });
+        let less = u128::from(share.sompi());
+        change(&mut share);
+        let more = u128::from(share.sompi());
+        move_sum(&mut self.payers, share.payer, less, more);
+        move_sum(&mut self.refund_addresses, share.refund_address.clone(), less, more);
+        self.total = self.total.saturating_sub(less).saturating_add(more);
+        if more > 0 {
+            self.channels.insert(record.id, share);
+        }
+    }
+}
+
+/// Keys without a sum are forgotten: whoever pays once must not stay in memory for ever.
+fn move_sum<K: Eq + Hash>(sums: &mut HashMap<K, u128>, key: K, less: u128, more: u128) {
+    let sum = sums.get(&key).copied().unwrap_or(0).saturating_sub(less).saturating_add(more);
+    if sum == 0 {
+        sums.remove(&key);
+    } else {
+        sums.insert(key, sum);
+    }
+}

@@ -1,0 +1,112 @@
+//! What every forward of a paid request shares, whatever paid for it.
+
+use super::{
+    channel::sse,
+    upstream::{ReplyBody, UpstreamFailure, UpstreamRequest},
+};
+use crate::{
+    protocol::{amount::Amount, policy::Route, request::Request},
+    store::StoredResponse,
+    wire::headers,
+};
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST},
+};
+
+/// Chunks of a streamed body that may wait for a slow client; beyond it the upstream is slowed down.
+pub(super) const STREAM_DEPTH: usize = 4;
+
+/// A whole body, or the part that was read before it had to stream.
+pub(super) enum Collected {
+    Whole(Bytes),
+    Streaming(Bytes),
+}
+
+/// The request as the upstream sees it: the client's, without what is the gateway's to say. `amount` is what it may cost at
+/// most; `idempotency_key` is equal on every forward of one payment.
+pub(super) fn request(request: &Request, route: &Route, request_id: &str, amount: Amount, idempotency_key: &str) -> UpstreamRequest {
+    let head = &request.head;
+    let mut headers = forwarded_headers(&head.headers);
+    if let Ok(host) = HeaderValue::try_from(head.host.as_str())
+        && !headers.contains_key(HOST)
+    {
+        headers.insert(HOST, host);
+    }
+    set(&mut headers, headers::REQUEST_ID, request_id);
+    set(&mut headers, headers::AMOUNT, &amount.to_string());
+    set(&mut headers, headers::IDEMPOTENCY_KEY, idempotency_key);
+    let path_and_query = match &head.query {
+        Some(query) => format!("{}?{query}", head.path.as_str()),
+        None => head.path.as_str().to_owned(),
+    };
+    UpstreamRequest { method: head.method.clone(), path_and_query, headers, body: request.body.clone(), timeout: route.timeout }
+}
+
+/// Overwrites, never appends.
+pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// End-to-end headers of the client, without the reserved ones and the framing.
+fn forwarded_headers(client: &HeaderMap) -> HeaderMap {
+    let named: Vec<String> = client
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let forwarded = |name: &HeaderName| {
+        !headers::hop_by_hop(name)
+            && !headers::reserved(name)
+            && name != CONTENT_LENGTH
+            && name != EXPECT
+            && ![headers::IDEMPOTENCY_KEY, headers::REQUEST_ID].iter().any(|ours| headers::dashed(name) == ours.as_str())
+            && !named.iter().any(|n| n == name.as_str())
+    };
+    client.iter().filter(|(name, _)| forwarded(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Reads a body to its end, or up to the limit. An event stream is never held back.
+pub(super) async fn collect(headers: &HeaderMap, body: &mut dyn ReplyBody, limit: usize) -> Result<Collected, UpstreamFailure> {
+    if sse::is_event_stream(headers) {
+        return Ok(Collected::Streaming(Bytes::new()));
+    }
+    let mut collected = BytesMut::new();
+    while let Some(chunk) = body.chunk().await? {
+        collected.extend_from_slice(&chunk);
+        if collected.len() > limit {
+            return Ok(Collected::Streaming(collected.freeze()));
+        }
+    }
+    Ok(Collected::Whole(collected.freeze()))
+}
+
+/// The copy of a streamed response for replays.
+pub(super) struct Kept {
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// `None` once it is over the limit.
+    pub body: Option<BytesMut>,
+    pub limit: usize,
+}
+
+impl Kept {
+    pub fn add(&mut self, chunk: &Bytes) {
+        if let Some(body) = &mut self.body {
+            if body.len() + chunk.len() > self.limit {
+                self.body = None;
+            } else {
+                body.extend_from_slice(chunk);
+            }
+        }
+    }
+
+    pub fn response(self, status: u16) -> Option<StoredResponse> {
+        let Self { headers, body, .. } = self;
+        body.map(|body| StoredResponse { status, headers, body: body.freeze() })
+    }
+}

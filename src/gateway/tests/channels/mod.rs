@@ -1,0 +1,12 @@
+//! Channels: what the chain does to them, and their claims; every request is written to the store directly.
+
+mod automatic;
+mod claims;
+mod crashes;
+mod mortal;
+mod moves;
+mod random;
+mod watching;
+mod world;
+
+pub(in crate::gateway) use world::config;

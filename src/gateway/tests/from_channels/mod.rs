@@ -1,0 +1,9 @@
+//! Channels over the model store and the simulated chain: opening, paying, correcting, topping up, streaming, posting.
+
+mod attacks;
+mod buyer;
+mod corrections;
+mod deposits;
+mod money;
+mod streams;
+mod terms;

@@ -1,0 +1,246 @@
+//! The steps of channels as SQL, inside the transaction of their group.
+//!
+//! The rules were asked before, over the record in memory; what is written here finds that record on the disk or writes nothing
+//! ([`Wrote::Conflict`]): another process may have been there. Called by the writer thread only.
+
+use super::{
+    codec::{self, OutpointBytes, UsedKey},
+    read::{self, Versioned},
+};
+use crate::{
+    protocol::{
+        ids::{ChannelId, XOnlyKey},
+        time::UnixMillis,
+    },
+    store::{
+        StoreError, StoredResponse,
+        channels::{
+            rules::{self, Found, Open},
+            *,
+        },
+        embedded::{
+            codec::network_code,
+            verbs::{Step, column},
+        },
+    },
+};
+
+/// What one step writes, encoded before it waits for its turn.
+#[derive(Debug)]
+pub(super) struct Write {
+    sequence: u64,
+    /// Of the record that the step was judged by.
+    revision: u64,
+    accounts: Vec<u8>,
+    chain: Option<(bool, Vec<u8>)>,
+    charge: Option<ChargeWrite>,
+    outpoint: Option<(u8, OutpointBytes, ChannelId)>,
+    settled: Vec<SettledMove>,
+    /// No longer kept from others.
+    script: Option<[u8; 32]>,
+    sums: (ChannelTotals, ChannelTotals),
+}
+
+#[derive(Debug)]
+struct ChargeWrite {
+    number: u64,
+    at: UnixMillis,
+    record: Vec<u8>,
+    keys: [UsedKey; 2],
+    response: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    Done,
+    /// The record on the disk is another: nothing was written.
+    Conflict,
+    /// The outpoint belongs to another channel: nothing was written.
+    OutpointInUse,
+}
+
+#[derive(Debug)]
+pub(super) enum OpenedAs {
+    New(Versioned),
+    Known(Versioned),
+    OutpointInUse,
+    ScriptInUse,
+}
+
+impl Write {
+    pub fn of(before: &ChannelRecord, revision: u64, after: &ChannelRecord) -> Self {
+        let parts = |record: &ChannelRecord| (record.before, record.closure);
+        let chain = before.deposit != after.deposit || before.moves != after.moves || parts(before) != parts(after);
+        Self {
+            sequence: before.sequence,
+            revision,
+            accounts: codec::encode_accounts(after),
+            chain: chain.then(|| (rules::is_open(after), codec::encode_chain(after))),
+            charge: None,
+            outpoint: None,
+            settled: Vec::new(),
+            script: (rules::is_open(before) && !rules::is_open(after)).then(|| rules::script_key(&after.config)),
+            sums: (rules::contribution(before), rules::contribution(after)),
+        }
+    }
+
+    pub fn with_charge(self, charge: &ChargeRecord, response: Option<&StoredResponse>) -> Self {
+        let charge = ChargeWrite {
+            number: charge.number,
+            at: charge.at,
+            record: codec::encode_charge(charge),
+            keys: [codec::identifier_key(&charge.terms.identifier), codec::nonce_key(&charge.terms.nonce)],
+            response: response.map(|response| codec::encode_response(charge, response)),
+        };
+        Self { charge: Some(charge), ..self }
+    }
+
+    pub fn with_outpoint(self, record: &ChannelRecord, outpoint: crate::protocol::ids::Outpoint) -> Self {
+        Self { outpoint: Some((network_code(record.config.network), codec::outpoint_bytes(outpoint), record.id)), ..self }
+    }
+
+    pub fn with_settled(self, settled: Vec<SettledMove>) -> Self {
+        Self { settled, ..self }
+    }
+
+    /// What the channel has used up once this is written.
+    pub fn keys(&self) -> impl Iterator<Item = UsedKey> {
+        self.charge.iter().flat_map(|charge| charge.keys)
+    }
+}
+
+impl Step<'_> {
+    pub(super) fn write_channel(&mut self, write: &Write) -> Result<Wrote, StoreError> {
+        if let Some((network, outpoint, id)) = &write.outpoint
+            && read::owner(self.conn, *network, outpoint)?.is_some_and(|owner| owner != *id)
+        {
+            return Ok(Wrote::OutpointInUse);
+        }
+        let sql = "UPDATE channel_accounts SET revision = revision + 1, record = ?3 WHERE sequence = ?1 AND revision = ?2";
+        if self.execute(sql, (write.sequence, write.revision, &write.accounts))? == 0 {
+            return Ok(Wrote::Conflict);
+        }
+        if let Some((open, chain)) = &write.chain {
+            self.execute("UPDATE channel_chain SET open = ?2, record = ?3 WHERE sequence = ?1", (write.sequence, open, chain))?;
+        }
+        if let Some((network, outpoint, id)) = &write.outpoint {
+            self.set_outpoint(*network, outpoint, id)?;
+        }
+        if let Some(script) = &write.script {
+            self.execute("DELETE FROM scripts WHERE script = ?1", [script])?;
+        }
+        for row in &write.settled {
+            self.settle(write.sequence, row)?;
+        }
+        if let Some(charge) = &write.charge {
+            self.insert_charge(write.sequence, charge)?;
+        }
+        self.shift_channels(write.sums.0, write.sums.1)?;
+        Ok(Wrote::Done)
+    }
+
+    fn insert_charge(&mut self, sequence: u64, charge: &ChargeWrite) -> Result<(), StoreError> {
+        let response = charge.response.as_ref().map(|_| self.head.response_sequence + 1);
+        self.execute(
+            "INSERT INTO charges (channel, number, response, record) VALUES (?1, ?2, ?3, ?4)",
+            (sequence, charge.number, response, &charge.record),
+        )?;
+        for key in charge.keys {
+            // The lease looked before: a key that is there all the same is damage.
+            let sql = "INSERT OR IGNORE INTO charge_keys (channel, key, number) VALUES (?1, ?2, ?3)";
+            if self.execute(sql, (sequence, key, charge.number))? == 0 {
+                return Err(StoreError::Corrupt(format!("channel number {sequence} charges an identifier or an offer for a second time")));
+            }
+        }
+        if let (Some(response), Some(record)) = (response, &charge.response) {
+            self.head.response_sequence = response;
+            self.execute(
+                "INSERT INTO charge_responses (sequence, at_millis, record) VALUES (?1, ?2, ?3)",
+                (response, column(charge.at.0), record),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Inserts or replaces the row of a move; its number and its first moment stay.
+    fn settle(&mut self, sequence: u64, row: &SettledMove) -> Result<(), StoreError> {
+        let row = match read::settled_move(self.conn, sequence, row)? {
+            Some(known) if known.state == row.state => return Ok(()),
+            Some(known) => SettledMove { state: row.state, ..known },
+            None => SettledMove { number: read::last_settled_number(self.conn, sequence)? + 1, ..row.clone() },
+        };
+        self.execute(
+            "INSERT OR REPLACE INTO settled_moves (channel, number, txid, record) VALUES (?1, ?2, ?3, ?4)",
+            (sequence, row.number, row.txid.0, codec::encode_settled(&row)),
+        )
+        .map(drop)
+    }
+
+    pub(super) fn open_channel(&mut self, opening: &Opening, now: UnixMillis) -> Result<OpenedAs, StoreError> {
+        let (network, outpoint) = (network_code(opening.config.network), codec::outpoint_bytes(opening.outpoint));
+        let script = rules::script_key(&opening.config);
+        let known = read::channel(self.conn, &opening.id)?;
+        let found = Found {
+            owner: read::owner(self.conn, network, &outpoint)?,
+            known: known.as_ref().map(|known| &known.record),
+            script: read::script(self.conn, &script)?,
+        };
+        Ok(match (rules::open(opening, found, self.head.channel_sequence + 1, now), known) {
+            (Open::New(record), _) => {
+                self.head.channel_sequence = record.sequence;
+                self.set_outpoint(network, &outpoint, &record.id)?;
+                self.execute("INSERT INTO scripts (script, channel) VALUES (?1, ?2)", (script, record.id.0))?;
+                self.insert_channel(&record)?;
+                OpenedAs::New(Versioned { record: *record, revision: 0 })
+            }
+            (Open::Known, Some(known)) => OpenedAs::Known(known),
+            (Open::ScriptInUse, _) => OpenedAs::ScriptInUse,
+            (Open::OutpointInUse | Open::Known, _) => OpenedAs::OutpointInUse,
+        })
+    }
+
+    fn insert_channel(&mut self, record: &ChannelRecord) -> Result<(), StoreError> {
+        let sequence = record.sequence;
+        let terms = codec::encode_terms(record);
+        self.execute("INSERT INTO channels (sequence, id, terms) VALUES (?1, ?2, ?3)", (sequence, record.id.0, terms))?;
+        self.execute(
+            "INSERT INTO channel_accounts (sequence, revision, record) VALUES (?1, 0, ?2)",
+            (sequence, codec::encode_accounts(record)),
+        )?;
+        self.execute(
+            "INSERT INTO channel_chain (sequence, open, record) VALUES (?1, ?2, ?3)",
+            (sequence, rules::is_open(record), codec::encode_chain(record)),
+        )?;
+        self.shift_channels(ChannelTotals::default(), rules::contribution(record))
+    }
+
+    /// Forgets a channel that never was; its outpoint stays its own.
+    pub(super) fn remove_channel(&mut self, record: &ChannelRecord, revision: u64) -> Result<Wrote, StoreError> {
+        let sequence = record.sequence;
+        if self.execute("DELETE FROM channel_accounts WHERE sequence = ?1 AND revision = ?2", (sequence, revision))? == 0 {
+            return Ok(Wrote::Conflict);
+        }
+        self.execute("DELETE FROM channel_chain WHERE sequence = ?1", [sequence])?;
+        self.execute("DELETE FROM channels WHERE sequence = ?1", [sequence])?;
+        self.execute("DELETE FROM scripts WHERE script = ?1", [rules::script_key(&record.config)])?;
+        self.shift_channels(rules::contribution(record), ChannelTotals::default())?;
+        Ok(Wrote::Done)
+    }
+
+    pub(super) fn add_server_key(&mut self, key: XOnlyKey) -> Result<bool, StoreError> {
+        Ok(self.execute("INSERT OR IGNORE INTO server_keys (key) VALUES (?1)", [key.0])? == 1)
+    }
+
+    /// Set once: an entry that is there is this channel's.
+    fn set_outpoint(&mut self, network: u8, outpoint: &OutpointBytes, id: &ChannelId) -> Result<(), StoreError> {
+        let sql = "INSERT OR IGNORE INTO outpoints (network, outpoint, channel) VALUES (?1, ?2, ?3)";
+        self.execute(sql, (network, outpoint, id.0)).map(drop)
+    }
+
+    fn shift_channels(&mut self, before: ChannelTotals, after: ChannelTotals) -> Result<(), StoreError> {
+        let totals = rules::shifted(self.head.channel_totals(), before, after);
+        let totals = totals.ok_or_else(|| StoreError::Corrupt("the store's sums do not cover its channels".to_owned()))?;
+        self.head.set_channel_totals(totals);
+        Ok(())
+    }
+}

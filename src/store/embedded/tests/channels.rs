@@ -1,0 +1,274 @@
+//! What of channels is in memory, and what a write costs.
+
+use super::*;
+use crate::store::{
+    StoredResponse,
+    channels::*,
+    conformance::*,
+    embedded::channels::{Cache, Limits},
+};
+use futures::FutureExt;
+use group::stall;
+use std::sync::mpsc;
+
+/// Stops the reader until the sender is dropped.
+fn stall_reader(store: &Arc<EmbeddedStore>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (release, wait) = mpsc::channel::<()>();
+    let (entered, inside) = mpsc::channel::<()>();
+    let stalled = store.clone();
+    let task = tokio::spawn(async move {
+        let stop = stalled.reader.read(move |_| {
+            drop(entered);
+            let _ = wait.recv();
+            Ok(())
+        });
+        stop.await.unwrap();
+    });
+    tokio::task::block_in_place(|| inside.recv()).unwrap_err();
+    (release, task)
+}
+
+async fn held(store: &EmbeddedStore, n: u64, purpose: Purpose, now: UnixMillis) -> (Lease, Arc<ChannelRecord>) {
+    match store.lease(&ask(n, purpose), now).await.unwrap() {
+        Leased::Held(lease, record) => (lease, record),
+        other => panic!("not held but {other:?}"),
+    }
+}
+
+async fn with_limits(limits: Limits) -> Books<Embedded> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("kas402.db"));
+    store.channels = Cache::with_limits(limits);
+    Books(Embedded { store: Arc::new(store), directory })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_in_use_asks_neither_disk_nor_thread() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    books.charge(1, 1, 500, 400).await;
+    // After a restart the first request reads what the channel is and what it has used up; the second one reads nothing.
+    let books = books.restart().await;
+    let store = books.0.store();
+    let (lease, _) = held(store, 1, request(2), NOW).await;
+    store.advance_channel(&lease, ChannelFact::Released, NOW).await.unwrap();
+    let (writer, stalled_writer) = stall(store);
+    let (reader, stalled_reader) = stall_reader(store);
+    for k in 3..6 {
+        assert!(store.channel(&id(1)).now_or_never().unwrap().unwrap().is_some());
+        let Leased::Held(lease, record) = store.lease(&ask(1, request(k)), NOW).now_or_never().unwrap().unwrap() else { panic!() };
+        let busy = store.lease(&ask(1, request(k)), NOW).now_or_never().unwrap().unwrap();
+        assert!(matches!(busy, Leased::Busy { same: true, .. }));
+        let renewed = store.advance_channel(&lease, ChannelFact::Renewed { hold_millis: 9 }, NOW).now_or_never().unwrap().unwrap();
+        assert!(matches!(renewed, ChannelStep::Done(_)));
+        let refused = store.advance_channel(&lease, committed(&record, 9, 10, 10), NOW).now_or_never().unwrap().unwrap();
+        assert!(matches!(refused, ChannelStep::Refused));
+        let released = store.advance_channel(&lease, ChannelFact::Released, NOW).now_or_never().unwrap().unwrap();
+        assert!(matches!(released, ChannelStep::Done(_)));
+    }
+    // A replay is answered from the disk, and what another step writes is not shown before it is there.
+    assert!(store.lease(&ask(1, request(1)), NOW).now_or_never().is_none());
+    drop((writer, reader));
+    stalled_writer.await.unwrap().unwrap();
+    stalled_reader.await.unwrap();
+    let (lease, record) = held(store, 1, request(6), NOW).await;
+    let (writer, stalled_writer) = stall(store);
+    let mut charging = Box::pin(store.advance_channel(&lease, committed(&record, 6, 10, 10), NOW));
+    assert!((&mut charging).now_or_never().is_none());
+    assert_eq!(store.channel(&id(1)).now_or_never().unwrap().unwrap(), Some(record));
+    assert!(store.lease(&ask(1, request(6)), NOW).now_or_never().is_none(), "whoever asks meanwhile gets its answer");
+    drop(writer);
+    stalled_writer.await.unwrap().unwrap();
+    assert!(matches!(charging.await.unwrap(), ChannelStep::Done(_)));
+    assert_eq!(store.channel(&id(1)).await.unwrap().unwrap().charges, 2);
+}
+
+#[tokio::test]
+async fn a_charge_writes_one_row_of_each_kind() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    let store = books.0.store();
+    let changes = || async {
+        store
+            .writer
+            .run(|step| step.conn.query_row("SELECT total_changes()", [], |row| row.get::<_, u64>(0)).map_err(schema::explain))
+            .await
+    };
+    for (what, response, expect) in [("with its answer", Some(response("answer")), 6), ("without", None, 5)] {
+        let k = expect;
+        let (lease, record) = held(store, 1, request(k), NOW).await;
+        let before = changes().await.unwrap();
+        let charge = Charge { response, ..charge(&record, k, 10, 10) };
+        store.advance_channel(&lease, ChannelFact::Committed(Box::new(charge)), NOW).await.unwrap();
+        // The charge, its identifier, its offer, the accounts, the store's sums; the answer.
+        assert_eq!(changes().await.unwrap() - before, expect, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_counts_although_its_caller_left() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    let store = books.0.store();
+    let (lease, record) = held(store, 1, request(1), NOW).await;
+    let (release, stalled) = stall(store);
+    let mut leaving = Box::pin(store.advance_channel(&lease, committed(&record, 1, 10, 10), NOW));
+    assert!((&mut leaving).now_or_never().is_none());
+    drop(leaving);
+    drop(release);
+    stalled.await.unwrap().unwrap();
+    assert!(matches!(store.lease(&ask(1, request(1)), NOW).await.unwrap(), Leased::Replay(_)));
+    assert_eq!(books.record(1).await.parts.charged, sompi(10));
+    books.charge(1, 2, 10, 10).await;
+}
+
+#[tokio::test]
+async fn idle_channels_are_given_up_and_found_again() {
+    let books = with_limits(Limits { channels: 4, prints: 1_000, channel_prints: 100 }).await;
+    let store = books.0.store();
+    books.open(1).await;
+    let (kept, record) = held(store, 1, request(1), NOW).await;
+    for n in 2..=20 {
+        books.open(n).await;
+        books.charge(n, 1, 100, 50).await;
+        assert!(store.channels.size().0 <= 5, "{:?}", store.channels.size());
+    }
+    // The lease that lasts was never given up, and one that is over no longer keeps its channel.
+    assert!(matches!(store.lease(&ask(1, request(2)), NOW).await.unwrap(), Leased::Busy { .. }));
+    books.done(&kept, committed(&record, 1, 10, 10), NOW).await;
+    for n in 2..=20 {
+        assert!(matches!(books.try_lease(&ask(n, request(1)), NOW).await, Leased::Replay(_)));
+        books.charge(n, 2, 100, 50).await;
+    }
+    let (over, record) = held(store, 1, request(3), NOW).await;
+    let later = NOW.plus_millis(HOLD_MILLIS);
+    for n in 2..=20 {
+        let (lease, _) = held(store, n, request(3), later).await;
+        store.advance_channel(&lease, ChannelFact::Released, later).await.unwrap();
+    }
+    assert!(matches!(store.advance_channel(&over, committed(&record, 3, 10, 10), later).await.unwrap(), ChannelStep::Stale));
+    books.audit().await;
+    // Ids of no channel leave nothing behind.
+    let before = store.channels.size();
+    for n in 100..200 {
+        assert!(store.channel(&id(n)).await.unwrap().is_none());
+        assert!(matches!(store.lease(&ask(n, request(1)), NOW).await.unwrap(), Leased::Unknown));
+        let stolen = crate::store::channels::Opening { outpoint: outpoint(1), ..opening(n) };
+        assert!(matches!(store.open_channel(&stolen, NOW).await.unwrap(), Opened::OutpointInUse));
+    }
+    assert!(store.channels.size().0 <= before.0);
+}
+
+#[tokio::test]
+async fn fingerprints_are_bounded_and_counted() {
+    let books = with_limits(Limits { channels: 100, prints: 40, channel_prints: 10 }).await;
+    let store = books.0.store();
+    for n in 1..=4 {
+        books.open(n).await;
+        for k in 1..=7 {
+            books.charge(n, k, 20, 10).await;
+            assert!(store.channels.size().1 <= 40, "{:?}", store.channels.size());
+        }
+        // More than is kept: looked up on the disk, with the same answers.
+        for k in 1..=7 {
+            assert!(matches!(books.try_lease(&ask(n, request(k)), NOW).await, Leased::Replay(_)));
+            let other = Purpose::Request { identifier: identifier(50).unwrap(), nonce: nonce(k), identity: identity(50) };
+            assert!(matches!(books.try_lease(&ask(n, other), NOW).await, Leased::NonceReused));
+        }
+    }
+    let books = books.restart().await;
+    for k in [1, 7] {
+        assert!(matches!(books.try_lease(&ask(1, request(k)), NOW).await, Leased::Replay(_)));
+    }
+    let (lease, _) = books.lease(1, request(8), NOW).await;
+    books.done(&lease, ChannelFact::Released, NOW).await;
+    assert_eq!(books.0.store().channels.size().1, 14, "seven identifiers and seven offers of one channel");
+}
+
+#[tokio::test]
+async fn a_second_process_makes_leases_worthless_and_charges_nothing_twice() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    books.charge(1, 1, 100, 50).await;
+    let store = books.0.store();
+    let second = open(&books.0.path());
+    let (first_lease, first) = held(store, 1, request(2), NOW).await;
+    let (second_lease, record) = held(&second, 1, request(2), NOW).await;
+    assert_eq!(first, record, "leases are of one process");
+    assert!(matches!(second.advance_channel(&second_lease, committed(&record, 2, 100, 70), NOW).await.unwrap(), ChannelStep::Done(_)));
+    let step = store.advance_channel(&first_lease, committed(&first, 2, 100, 70), NOW).await.unwrap();
+    assert!(matches!(step, ChannelStep::Stale), "{step:?}");
+    let row = store.charge(&id(1), &identifier(2).unwrap()).await.unwrap().unwrap();
+    assert_eq!((row.record.charged_after, store.channel(&id(1)).await.unwrap().unwrap().parts.charged), (sompi(120), sompi(120)));
+    assert!(matches!(store.lease(&ask(1, request(2)), NOW).await.unwrap(), Leased::Replay(_)));
+    books.audit().await;
+    // A sighting is judged by what is there.
+    let sighting = ChannelSighting::Funded { daa_score: 9 };
+    assert_eq!(second.observe_channel(&id(1), sighting.clone(), NOW).await.unwrap(), Observed::Done);
+    assert_eq!(store.observe_channel(&id(1), ChannelSighting::DepositFinal, NOW).await.unwrap(), Observed::Done);
+    let record = books.record(1).await;
+    assert_eq!((record.deposit.funded_daa, &record.deposit.transaction), (Some(9), &None));
+    assert_eq!(second.observe_channel(&id(1), ChannelSighting::Unfunded, NOW).await.unwrap(), Observed::Done);
+    // Also one that would say nothing new here.
+    assert_eq!(store.observe_channel(&id(1), ChannelSighting::Funded { daa_score: 9 }, NOW).await.unwrap(), Observed::Done);
+    // And so is a deposit that never was.
+    books.open(2).await;
+    assert_eq!(second.observe_channel(&id(2), sighting, NOW).await.unwrap(), Observed::Done);
+    assert_eq!(store.observe_channel(&id(2), ChannelSighting::NeverFunded, NOW).await.unwrap(), Observed::Done);
+    assert!(store.channel(&id(2)).await.unwrap().is_none());
+    assert_eq!(second.observe_channel(&id(2), ChannelSighting::Unfunded, NOW).await.unwrap(), Observed::NotFound);
+}
+
+#[tokio::test]
+async fn a_reader_sees_every_answered_step_of_a_channel() {
+    let books = Books::<Embedded>::create().await;
+    let reader = EmbeddedStore::open_read_only(&books.0.path()).unwrap();
+    assert!(reader.channel(&id(1)).await.unwrap().is_none());
+    books.open(1).await;
+    let record = books.charge(1, 1, 100, 50).await;
+    assert_eq!(reader.channel(&id(1)).await.unwrap().as_ref(), Some(&*record));
+    let query = ChannelQuery { selection: ChannelSelection::Open, after: 0, limit: 9 };
+    assert_eq!(reader.channels(&query).await.unwrap(), [(*record).clone()]);
+    assert_eq!(reader.charges(&id(1), 0, 9).await.unwrap().len(), 1);
+    assert_eq!(reader.charge(&id(1), &identifier(1).unwrap()).await.unwrap().unwrap().record.charge, sompi(50));
+    assert_eq!(reader.channel_totals().await.unwrap(), books.store().channel_totals().await.unwrap());
+    books.build(1, 50, 0).await;
+    books.sees(1, accepted(50)).await;
+    assert_eq!(reader.settled_moves(&id(1), 0, 9).await.unwrap().len(), 1);
+}
+
+/// A hundred channels, 64 tasks, one charge after the other: `cargo test --release --workspace --lib charges_per_second -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn charges_per_second() {
+    const TASKS: u64 = 64;
+    const EACH: u64 = 2_000;
+    let subject = Embedded::create().await;
+    let store = subject.store();
+    for n in 1..=TASKS {
+        let opening = Opening { funding: sompi(1_000_000_000), ..opening(n) };
+        assert!(matches!(store.open_channel(&opening, NOW).await.unwrap(), Opened::New(_)));
+    }
+    let answer = StoredResponse { body: vec![b'x'; 500].into(), ..response("") };
+    let before = store.stats();
+    let began = std::time::Instant::now();
+    let tasks = (1..=TASKS).map(|n| {
+        let (store, answer) = (store.clone(), answer.clone());
+        tokio::spawn(async move {
+            for k in 0..EACH {
+                let (lease, record) = held(&store, n, request(k), NOW).await;
+                let charge = Charge { response: Some(answer.clone()), ..charge(&record, k, 1_000, 900) };
+                let step = store.advance_channel(&lease, ChannelFact::Committed(Box::new(charge)), NOW).await.unwrap();
+                assert!(matches!(step, ChannelStep::Done(_)));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let (took, after) = (began.elapsed(), store.stats());
+    let (verbs, commits) = (after.verbs - before.verbs, after.commits - before.commits);
+    println!("{verbs} charges in {commits} transactions, {took:?}: {:.0} charges/s", verbs as f64 / took.as_secs_f64());
+    let path = subject.path();
+    println!("{} bytes of database for each charge", std::fs::metadata(path).unwrap().len() / (TASKS * EACH));
+}
