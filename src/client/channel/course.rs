@@ -144,9 +144,9 @@ impl<'a> Course<'a> {
     /// The answer is here: the receipt decides what it cost.
     fn charged(&mut self, reply: Reply, receipt: Box<ChannelReceipt>, edge: &mut Edge<'_>) -> Result<Fetched, ChannelError> {
         let renewed = self.renewed(&receipt, (edge.now)());
-        // The answer is here: a journal that fails now must not take it away. The request then stays open, and a repetition
-        // is answered from the server's memory.
         let settled = self.payer.settle(&mut self.channel, &mut self.flight, &receipt, FlightState::Charged, renewed.as_ref(), edge);
+        // The answer is here: a journal that fails now must not take it away. The request then stays open, and a repetition is
+        // answered from the server's memory.
         if let Ok(Err(lie)) = settled {
             return self.disputed(reply, lie, edge);
         }

@@ -81,6 +81,14 @@ pub enum Want {
     TopUp(Amount),
 }
 
+/// Where a payment would come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preview {
+    From(ChannelId),
+    /// A new channel with this deposit.
+    Opens(Amount),
+}
+
 impl ChannelPayer {
     pub fn new(channels: Arc<Channels>, policy: SpendingPolicy, terms: ChannelPolicy) -> Self {
         let transport = Arc::new(Exchange::new(&channels.patience));
@@ -119,6 +127,16 @@ impl ChannelPayer {
     pub fn can_pay(&self, challenge: &Challenge) -> Result<bool, ChannelError> {
         let Ok(offer) = choose(&self.policy, &challenge.channels) else { return Ok(false) };
         Ok(self.terms.deposit.is_some() || !self.candidates(offer)?.is_empty())
+    }
+
+    /// How this challenge would be paid, without paying it.
+    pub fn preview(&self, challenge: &Challenge) -> Result<(ChannelOffer, Preview), ChannelError> {
+        let quote = self.quote(challenge, |_| true)?;
+        let preview = match self.pick(&quote.offer, Want::Pay)? {
+            Pick::Use(id) => Preview::From(id),
+            Pick::Open(deposit) => Preview::Opens(deposit),
+        };
+        Ok((quote.offer, preview))
     }
 
     /// Takes up the open payment of this request, when nobody else is at it.
