@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::{
     chain::{SubmitOutcome, Tip, sim::OnSubmit},
-    gateway::channel::claim::Wanted,
+    gateway::channel::claim::{Unclaimed, Wanted},
     protocol::{
         ids::{Outpoint, TxId},
         policy::ClaimPolicy,
@@ -192,6 +192,56 @@ async fn a_claim_that_is_not_accepted_is_told_of_until_it_is() {
     world.until(&record.id, "accepted", |record| record.phase() == Phase::Idle).await;
     world.settle().await;
     assert_eq!(world.gateway.metrics().claims_stuck.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_hangs_is_built_again_with_a_greater_fee_until_that_is_worth_it_no_more() {
+    for near in [false, true] {
+        let world = World::new(ClaimPolicy { max_fee_percent: 1, above: sompi(KAS), ..automatic() }).await;
+        let record = world.open(1).await;
+        world.chain.accept_at_once(false);
+        world.charge(&record.id, KAS).await;
+        let cap = if near { record.reserve } else { record.reserve.min(sompi(KAS / 100)) };
+        world.until(&record.id, "built", |record| record.phase() == Phase::Claiming).await;
+        if near {
+            world.chain.set_tip(Tip { daa_score: TIMEOUT - 1_000, blue_score: 1_000 });
+        }
+        tokio::time::sleep(Duration::from_secs(299)).await; // why: patience ends by the clock
+        world.settle().await;
+        assert_eq!((built(&world), world.chain.replacements().len()), (1, 0));
+        for (claims, seconds) in [(2, 2), (3, 300)] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await; // why: patience ends by the clock
+            world.until(&record.id, "built again", |record| record.moves.len() == claims).await;
+            world.settle().await;
+        }
+        assert_eq!(world.gateway.metrics().claims_stuck.get(), 1, "it is told of all the time");
+        let raised = world.record(&record.id).await;
+        assert!(raised.moves.windows(2).all(|pair| pair[0].fee < pair[1].fee && pair[0].takes == pair[1].takes));
+        // Only the dearest is sent from now on, in place of the others.
+        let dearest = raised.moves.last().unwrap().txid;
+        let sent = world.chain.submits().len();
+        tokio::time::sleep(Duration::from_secs(60)).await; // why: what hangs is sent again by the clock
+        world.settle().await;
+        assert!(world.chain.submits()[sent..].iter().all(|txid| *txid == dearest) && world.chain.submits().len() > sent);
+        assert!(world.chain.replacements().contains(&dearest) && !world.chain.replacements().contains(&raised.moves[0].txid));
+        tokio::time::sleep(Duration::from_secs(36_000)).await; // why: patience ends by the clock
+        world.settle().await;
+        let capped = world.record(&record.id).await;
+        assert!(capped.moves.len() < 20 && capped.moves.iter().all(|step| step.fee <= cap), "{}", capped.moves.len());
+        assert_eq!(capped.moves.last().unwrap().fee, cap, "as much as is worth it");
+        let view = world.gateway.channel_view(&record.id).await.unwrap().unwrap();
+        assert_eq!((view.claim.state.as_str(), view.claim.stuck), ("claim_sent", true));
+        let asked = world.gateway.claim_channel(&record.id, Wanted::Asked).await;
+        assert!(matches!(asked, Err(Unclaimed::Stuck(..))), "{asked:?}");
+        // Whichever is accepted counts, once.
+        world.chain.accept(capped.moves[1].txid);
+        world.until(&record.id, "accepted", |record| record.parts.claimed == sompi(KAS)).await;
+        world.chain.advance(FINAL_DEPTH);
+        world.until(&record.id, "final", |record| record.moves.is_empty()).await;
+        world.settle().await;
+        assert_eq!(world.gateway.metrics().claims_stuck.get(), 0);
+        assert_eq!(world.store.settled_moves(&record.id, 0, 10).await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
