@@ -365,8 +365,7 @@ impl PaidClient {
             let after = after.unwrap_or(pause);
             (edge.watch)(Step::Again { reason: &reason, after });
             course.last = reason;
-            // why a pause: an HTTP server has no way to say that it is ready for the next attempt
-            tokio::time::sleep(after).await;
+            tokio::time::sleep(after).await; // why: an HTTP server has no way to say that it is ready for the next attempt
             pause = (pause * 2).min(WAIT_LAST);
         }
     }

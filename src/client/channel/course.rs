@@ -135,8 +135,7 @@ impl<'a> Course<'a> {
             let after = after.unwrap_or(pause).min(pauses.longest);
             (edge.watch)(Step::Again { reason: &reason, after });
             self.last = reason;
-            // why a pause: an HTTP server has no way to say that it is ready for the next attempt
-            tokio::time::sleep(after).await;
+            tokio::time::sleep(after).await; // why: an HTTP server has no way to say that it is ready for the next attempt
             pause = (pause * 2).min(pauses.last);
         }
     }
@@ -204,8 +203,7 @@ impl<'a> Course<'a> {
             if url.is_none() {
                 break;
             }
-            // why a pause: a receipt URL has no event
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause).await; // why: a receipt URL has no event
             pause *= 2;
         }
         if self.flight.state == FlightState::Undelivered {
@@ -277,6 +275,12 @@ impl<'a> Course<'a> {
         let Some(told) = quote.offer.correction.clone() else { return Err(self.refused(code, reply, edge)) };
         if told.channel.active_outpoint != self.channel.account.outpoint {
             self.payer.channels.follow(&mut self.channel, Some(told.channel.active_outpoint), Amount::ZERO, edge).await?;
+        }
+        let unsigned = told.voucher.signature.is_none() && !told.voucher.amount.is_zero();
+        if unsigned && self.flight.attempt.outpoint != told.channel.active_outpoint {
+            // The signature is given to who has signed for the active outpoint. Nothing of this is believed but where to ask again, which
+            // the chain has shown: signed is what our own books say, and the answer to that has to be proven.
+            return self.sign_anew(&quote, edge).await;
         }
         match self.channel.account.correct(self.channel.id, &self.channel.script(), &told, Amount::ZERO) {
             Ok(account) => self.channel.account = account,

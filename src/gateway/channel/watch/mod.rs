@@ -236,7 +236,7 @@ impl Gateway {
                 Ok(observed) => break observed,
                 Err(_) => {
                     doubtful = true;
-                    tokio::time::sleep(STORE_BACKOFF).await; // backoff
+                    tokio::time::sleep(STORE_BACKOFF).await; // why: a store that failed says nothing when it works again
                 }
             }
         };
@@ -283,7 +283,7 @@ impl Gateway {
             match self.ask(self.store.channel(id)).await {
                 Ok(record) => return record,
                 Err(StoreError::Corrupt(_)) => return None,
-                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
             }
         }
     }
