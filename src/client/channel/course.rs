@@ -7,7 +7,7 @@ use super::{
     error::ChannelError,
     lock::Held,
     offer::{self, ChannelOffer, Correction, Quote},
-    payer::{ChannelPayer, Want, ends_channel},
+    payer::{ChannelPayer, Purchase, Want, ends_channel},
     progress::Progress,
     receipt::{ChannelReceipt, Told},
     receipt_url,
@@ -279,8 +279,8 @@ impl<'a> Course<'a> {
         let unsigned = told.voucher.signature.is_none() && !told.voucher.amount.is_zero();
         if unsigned && self.flight.attempt.outpoint != told.channel.active_outpoint {
             // The signature is given to who has signed for the active outpoint. Nothing of this is believed but where to ask again, which
-            // the chain has shown: signed is what our own books say, and the answer to that has to be proven.
-            return self.sign_anew(&quote, edge).await;
+            // the chain has shown; what is signed for that pays for nothing, and the answer to it has to be proven.
+            return self.sign_anew(&quote, true, edge).await;
         }
         match self.channel.account.correct(self.channel.id, &self.channel.script(), &told, Amount::ZERO) {
             Ok(account) => self.channel.account = account,
@@ -296,7 +296,7 @@ impl<'a> Course<'a> {
         if expected.is_some_and(|expected| expected < signed) {
             return Err(ChannelError::Unacknowledged { channel: self.channel.id, signed, held });
         }
-        self.sign_anew(&quote, edge).await
+        self.sign_anew(&quote, false, edge).await
     }
 
     /// The cheapest fitting offer of a 402 to go on with.
@@ -321,17 +321,18 @@ impl<'a> Course<'a> {
         if self.channel.phase == Phase::Opening && anew {
             return self.open_anew(&quote, code, edge).await;
         }
-        self.sign_anew(&quote, edge).await
+        self.sign_anew(&quote, false, edge).await
     }
 
-    async fn sign_anew(&mut self, quote: &Quote, edge: &mut Edge<'_>) -> Result<(), ChannelError> {
+    /// `asks`: see [`Purchase`].
+    async fn sign_anew(&mut self, quote: &Quote, asks: bool, edge: &mut Edge<'_>) -> Result<(), ChannelError> {
         let want = match self.flight.attempt.kind {
             // Accepted meanwhile: an ordinary voucher follows.
             Kind::TopUp { from, .. } if from == self.channel.account.outpoint => Want::TopUp(self.added()?),
             _ => Want::Pay,
         };
         let identifier = self.flight.identifier.clone();
-        self.flight = self.payer.sign_request(&mut self.channel, self.request, quote, want, identifier, edge).await?;
+        self.flight = self.payer.sign_request(&mut self.channel, self.request, quote, Purchase { want, identifier, asks }, edge).await?;
         Ok(())
     }
 
