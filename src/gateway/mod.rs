@@ -7,7 +7,7 @@
 
 pub mod answer;
 pub mod channel;
-mod crash;
+pub(crate) mod crash;
 mod deliver;
 mod depth;
 mod flight;

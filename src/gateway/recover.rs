@@ -173,7 +173,7 @@ impl Gateway {
         loop {
             match self.ask(self.store.observe(key, fact.clone(), self.now())).await {
                 Ok(observed) => return observed,
-                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
             }
         }
     }
@@ -183,7 +183,7 @@ impl Gateway {
             match self.ask(self.store.payment(key)).await {
                 Ok(stored) => return stored.map(|stored| stored.record),
                 Err(StoreError::Corrupt(_)) => return None,
-                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
             }
         }
     }

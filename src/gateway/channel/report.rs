@@ -227,7 +227,7 @@ impl ClaimView {
             Judgement::Nothing => return no(Unclaimed::Nothing, false),
             Judgement::Unfunded => return no(Unclaimed::Unfunded, false),
             Judgement::Uncovered => return no(Unclaimed::Uncovered, false),
-            Judgement::Sent { txid, stuck } => return no(Unclaimed::Sent(txid), stuck),
+            Judgement::Sent { txid, stuck, .. } => return no(Unclaimed::Sent(txid), stuck),
             Judgement::NotYet => ("possible", None),
             Judgement::Due(cause) => ("due", Some(cause)),
         };

@@ -253,8 +253,7 @@ fn write_ahead_log(conn: &Connection) -> rusqlite::Result<String> {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries < WAL_SWITCH_TRIES => tries += 1,
             answer => return answer,
         }
-        // why: while another process switches too, SQLite answers busy at once, without its own waiting.
-        std::thread::sleep(WAL_SWITCH_PAUSE);
+        std::thread::sleep(WAL_SWITCH_PAUSE); // why: while another process switches too, SQLite answers busy at once, without its own waiting
     }
 }
 

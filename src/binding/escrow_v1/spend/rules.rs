@@ -18,6 +18,7 @@ pub struct SpendRules {
     limits: BlockMassLimits,
     storage_mass_parameter: u64,
     priority_sompi_per_gram: u64,
+    least_fee: Amount,
 }
 
 impl SpendRules {
@@ -29,12 +30,18 @@ impl SpendRules {
             limits: params.block_mass_limits,
             storage_mass_parameter: params.storage_mass_parameter,
             priority_sompi_per_gram: 0,
+            least_fee: Amount::ZERO,
         }
     }
 
     /// Offers this rate over the greatest of all masses, storage included, where it is more than the least.
     pub fn with_priority(self, sompi_per_gram: u64) -> Self {
         Self { priority_sompi_per_gram: sompi_per_gram, ..self }
+    }
+
+    /// Offers this fee where it is more than the least that is relayed.
+    pub fn with_least_fee(self, least_fee: Amount) -> Self {
+        Self { least_fee, ..self }
     }
 
     /// Storage mass (KIP-9); `None` when it cannot be computed or no block may hold it.
@@ -64,7 +71,7 @@ impl SpendRules {
         let greatest = relay.max(scale_up(storage_mass, self.limits.compute, self.limits.storage));
         let floor = relay.checked_mul(RELAY_SOMPI_PER_GRAM)?;
         let offered = greatest.checked_mul(self.priority_sompi_per_gram)?;
-        Amount::from_sompi(floor.max(offered)).ok()
+        Amount::from_sompi(floor.max(offered)).ok().map(|fee| fee.max(self.least_fee))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// After so long a claim that is not accepted is reported as stuck.
+/// After so long a claim that is not accepted is reported as stuck, and after as long again and again it is built with a greater fee.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(300);
 /// After so long a top-up that is not accepted blocks its channel no longer: a claim is built beside it.
 pub(super) const TOP_UP_PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +28,8 @@ pub enum Cause {
     RefundNear,
     /// A top-up was built and is not accepted.
     TopUpStuck,
+    /// A claim was built and is not accepted: the network asks for more.
+    FeeTooLow,
     /// An operator asks for it.
     Asked,
 }
@@ -50,6 +52,8 @@ pub(in crate::gateway::channel) enum Judgement {
     Sent {
         txid: TxId,
         stuck: bool,
+        /// The latest one had its time: a claim that pays more than this may be built in its place.
+        raise: Option<Amount>,
     },
 }
 
@@ -103,7 +107,7 @@ fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, pol
 fn taken_back(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, policy: &ClaimPolicy) -> (Judgement, Look) {
     let first = |plain: bool| record.next_moves().filter(|step| step.added.is_zero() == plain).min_by_key(|step| step.built_at);
     match (first(true), first(false)) {
-        (Some(claim), _) => sent(claim, now),
+        (Some(_), _) => claimed(record, now, near, window),
         (None, Some(_)) if near && !record.claimable().is_zero() => (Judgement::Due(Cause::RefundNear), Look::default()),
         (None, Some(top_up)) => {
             let (judgement, look) = sent(top_up, now);
@@ -115,8 +119,8 @@ fn taken_back(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, 
 
 /// One plain claim is enough; a top-up is the client's to spoil.
 fn claiming(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64) -> (Judgement, Look) {
-    if let Some(claim) = record.next_moves().find(|step| step.added.is_zero()) {
-        return sent(claim, now);
+    if record.next_moves().any(|step| step.added.is_zero()) {
+        return claimed(record, now, near, window);
     }
     let Some(top_up) = record.next_moves().min_by_key(|step| step.built_at) else { return (Judgement::Nothing, Look::default()) };
     let patient_until = top_up.built_at.plus_millis(millis(TOP_UP_PATIENCE));
@@ -125,7 +129,7 @@ fn claiming(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64) ->
     } else if now >= patient_until {
         (Judgement::Due(Cause::TopUpStuck), Look::default())
     } else {
-        (Judgement::Sent { txid: top_up.txid, stuck: false }, Look { at: Some(patient_until), daa_score: Some(window) })
+        (Judgement::Sent { txid: top_up.txid, stuck: false, raise: None }, Look { at: Some(patient_until), daa_score: Some(window) })
     }
 }
 
@@ -133,7 +137,25 @@ fn sent(step: &Move, now: UnixMillis) -> (Judgement, Look) {
     debug_assert!(!matches!(step.state, MoveState::Accepted(_)), "what is accepted spends no active outpoint");
     let stuck_at = step.built_at.plus_millis(millis(STUCK_AFTER));
     let stuck = now >= stuck_at;
-    (Judgement::Sent { txid: step.txid, stuck }, Look { at: (!stuck).then_some(stuck_at), daa_score: None })
+    (Judgement::Sent { txid: step.txid, stuck, raise: None }, Look { at: (!stuck).then_some(stuck_at), daa_score: None })
+}
+
+/// Plain claims are on their way: each was built because the one before it was not accepted.
+fn claimed(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64) -> (Judgement, Look) {
+    let claims = || record.next_moves().filter(|step| step.added.is_zero());
+    let (Some(first), Some(last)) = (claims().next(), claims().max_by_key(|step| step.fee)) else {
+        return (Judgement::Nothing, Look::default());
+    };
+    let (judgement, look) = sent(first, now);
+    let Judgement::Sent { stuck, .. } = judgement else { return (judgement, look) };
+    // One that was accepted once pays enough.
+    let raisable = last.state == MoveState::Built;
+    let raise_at = last.built_at.plus_millis(millis(STUCK_AFTER));
+    let raise = (raisable && now >= raise_at).then_some(last.fee);
+    let at = look.at.into_iter().chain((raisable && raise.is_none()).then_some(raise_at)).min();
+    // Near the refund more may be paid.
+    let daa_score = (raisable && !near).then_some(window);
+    (Judgement::Sent { txid: last.txid, stuck, raise }, Look { at, daa_score })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -148,6 +170,8 @@ pub enum Uneconomic {
     Network(#[from] SpendError),
     #[error("the fee of {fee} sompi is more than {percent} % of {takes} sompi")]
     Fee { fee: Amount, takes: Amount, percent: u8 },
+    #[error("{paid} sompi are offered, and no more than {cap} are allowed")]
+    Capped { paid: Amount, cap: Amount },
 }
 
 /// The claim of all that is owed and covered. A fee over the least that is relayed is offered where it is worth it.
@@ -169,6 +193,27 @@ pub(in crate::gateway::channel) fn plan(
         0 => judged(&rules),
         rate => judged(&rules.clone().with_priority(rate)).or_else(|_| judged(&rules)),
     }
+}
+
+/// The claim in place of one that pays `over` and is not accepted: twice as much, but never more than what a claim must leave in the escrow
+/// nor, unless `any_fee`, than the policy allows.
+pub(in crate::gateway::channel) fn raised(
+    record: &ChannelRecord,
+    script: &EscrowScript,
+    network: Network,
+    policy: &ClaimPolicy,
+    over: Amount,
+    any_fee: bool,
+) -> Result<ClaimPlan, Uneconomic> {
+    let (takes, rules) = (record.claimable(), SpendRules::of(network));
+    let percent = u128::from(if any_fee { 100 } else { policy.max_fee_percent });
+    let allowed = u64::try_from(u128::from(takes.sompi()) * percent / 100).unwrap_or(u64::MAX);
+    let cap = Amount::from_sompi(allowed).unwrap_or(takes).min(record.reserve);
+    let fee = over.checked_add(over).unwrap_or(cap).min(cap);
+    if fee <= over {
+        return Err(Uneconomic::Capped { paid: over, cap });
+    }
+    Ok(plan_claim(escrow(record, script), takes, &rules.with_least_fee(fee))?)
 }
 
 /// The escrow of a channel as it lies on the chain.
@@ -263,11 +308,22 @@ mod tests {
                 record.moves.push(step);
             }
         };
-        let sent = |byte, stuck| Judgement::Sent { txid: TxId([byte; 32]), stuck };
+        let sent = |byte, stuck| Judgement::Sent { txid: TxId([byte; 32]), stuck, raise: None };
+        let raise = |byte, over| Judgement::Sent { txid: TxId([byte; 32]), stuck: true, raise: Some(amount(over)) };
         let (claim, top_up, back) = (push(7, 0, MoveState::Built), push(8, KAS, MoveState::Built), push(9, 0, MoveState::TakenBack));
         check(&claim, 5, 20_000, sent(7, false), Some(310_000));
         check(&claim, 99_999, 309_999, sent(7, false), Some(310_000));
-        check(&claim, 5, 310_000, sent(7, true), None);
+        check(&claim, 5, 310_000, raise(7, 1), None);
+        // A second one has its time too.
+        let second = |at: u64| {
+            move |record: &mut ChannelRecord| {
+                claim(record);
+                let step = Move { fee: amount(2), built_at: UnixMillis(at), ..step(record, 6, 0, MoveState::Built) };
+                record.moves.push(step);
+            }
+        };
+        check(&second(310_000), 5, 310_001, sent(6, true), Some(610_000));
+        check(&second(310_000), 5, 610_000, raise(6, 2), None);
         check(&back, 5, 310_000, sent(9, true), None);
         // A top-up is waited for, but not for long and not near the end; a claim beside it is enough.
         check(&top_up, 5, 20_000, sent(8, false), Some(70_000));

@@ -23,7 +23,7 @@ impl Gateway {
                 Ok(true) | Err(Unclaimed::Unknown) => return,
                 Ok(false) => {}
                 Err(Unclaimed::Busy) => tokio::time::sleep(self.limits.hold).await, // why: whoever holds it renews, or ends, without telling
-                Err(Unclaimed::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(Unclaimed::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
                 Err(error) => return tracing::error!(channel = %id, %error, "a stream that was left behind cannot be posted"),
             }
         }
