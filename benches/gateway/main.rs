@@ -83,9 +83,11 @@ async fn run(options: &Options) -> Fallible<Report> {
     if options.runs(Section::Free) {
         say("a free route");
         let (pingora, nginx) = (Pingora::proxy(folder, &upstream)?, Nginx::proxy(folder, &upstream)?);
+        let courteous = Pingora::courteous(folder, &upstream)?;
         let contestants = [
             gateway.contestant("kas402", servers::FREE_PATH, 200),
             gateway.contestant("kas402, wildcard route", "/files/a/b.txt", 200),
+            courteous.contestant("pingora, same duties", servers::FREE_PATH, 200),
             pingora.contestant("bare pingora", servers::FREE_PATH, 200),
             nginx.contestant("nginx proxy_pass", servers::FREE_PATH, 200),
         ];

@@ -166,6 +166,11 @@ impl Pingora {
         Self::start(folder, "proxy", &[upstream.address.to_string()])
     }
 
+    /// With limits of time, request ids and forwarding headers.
+    pub fn courteous(folder: &Path, upstream: &Server) -> Fallible<Server> {
+        Self::start(folder, "courteous", &[upstream.address.to_string()])
+    }
+
     pub fn static_402(folder: &Path, offer: &FirstOffer) -> Fallible<Server> {
         Self::start(folder, "static402", &[offer.header.len().to_string(), offer.body.len().to_string()])
     }
