@@ -27,8 +27,8 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// Takes a channel for one request, or says why not. An identifier or an offer that was used before never takes it. While a stream runs
     /// (from [`ChannelFact::Reserved`] to its end, as long as its lease is renewed) the channel is busy to every process on the store, also
-    /// where other leases are known to one process alone, and after a restart: whoever is given a channel with a stream in it finds that
-    /// stream's holder dead.
+    /// where other leases are known to one process alone, and after its holder died, unless a store knows that it did: whoever is given a
+    /// channel with a stream in it finds that stream's holder dead.
     async fn lease(&self, ask: &LeaseAsk, now: UnixMillis) -> Result<Leased, StoreError>;
 
     /// A step of whoever holds the channel. A lease that expired and was taken by another changes nothing and answers

@@ -37,6 +37,11 @@ pub(in crate::store) trait Subject: Sized + Send + Sync + 'static {
     /// Ends the store and opens the same data again.
     async fn restart(self) -> Self;
 
+    /// Another process that uses the same data as long as this is kept.
+    fn beside(&self) -> Option<Box<dyn std::any::Any + Send>> {
+        None
+    }
+
     /// Spoils the stored record of a payment behind the store's back. `false` where there is no such record.
     async fn damage(&self, _key: &PaymentKey, _damage: Damage) -> bool {
         false

@@ -7,6 +7,7 @@
 
 mod channels;
 mod codec;
+mod lives;
 mod read;
 mod reader;
 mod schema;
@@ -24,6 +25,7 @@ use super::{
 use crate::protocol::{ids::StoreId, time::UnixMillis};
 use async_trait::async_trait;
 use channels::Cache;
+use lives::Life;
 use std::path::Path;
 use verbs::Claimed;
 use writer::Writer;
@@ -41,6 +43,7 @@ pub struct EmbeddedStore {
     writer: Writer,
     reader: EmbeddedReader,
     channels: Cache,
+    _life: Life,
 }
 
 impl EmbeddedStore {
@@ -48,8 +51,9 @@ impl EmbeddedStore {
     /// its directory must. Blocking: call it at start.
     pub fn open(path: &Path, new_store_id: StoreId) -> Result<Self, StoreError> {
         let (conn, id) = schema::open_writer(path, new_store_id)?;
+        let life = Life::begin(path, || channels::end_stream_leases(&conn))?;
         let reader = EmbeddedReader::open(path)?;
-        Ok(Self { writer: Writer::start(path.to_owned(), id, conn)?, reader, channels: Cache::default() })
+        Ok(Self { writer: Writer::start(path.to_owned(), id, conn)?, reader, channels: Cache::default(), _life: life })
     }
 
     /// Opens an existing store beside whoever writes it.

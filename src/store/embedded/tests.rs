@@ -55,6 +55,10 @@ impl Subject for Embedded {
         Self { store, directory }
     }
 
+    fn beside(&self) -> Option<Box<dyn std::any::Any + Send>> {
+        Some(Box::new(open(&self.path())))
+    }
+
     async fn damage(&self, key: &PaymentKey, damage: Damage) -> bool {
         let conn = self.tamper();
         let find = "SELECT sequence FROM claims WHERE key = ?1";

@@ -136,7 +136,7 @@ pub(in crate::store) async fn a_stream_is_posted_whatever_the_chain_does<S: Subj
     }
 }
 
-/// A process that died, or only lost sight of its leases, still has the channel of its stream until the last renewal is over.
+/// A process that died while others live still has the channel of its stream until the last renewal is over.
 pub(in crate::store) async fn a_running_stream_is_its_holders_alone<S: Subject>() {
     let mut books = Books::<S>::create().await;
     books.open(1).await;
@@ -147,6 +147,7 @@ pub(in crate::store) async fn a_running_stream_is_its_holders_alone<S: Subject>(
     books.done(&lease, reserved(&streaming), later(1)).await;
     books.done(&lease, ChannelFact::Renewed { hold_millis: HOLD_MILLIS }, later(2_000)).await;
     let running = books.done(&lease, ChannelFact::Metered { reading: sompi(120) }, later(3_000)).await;
+    let _beside = books.0.beside();
     books = books.restart().await;
     let ends = later(2_000 + HOLD_MILLIS);
     for (purpose, expect) in [(Purpose::Upkeep, false), (request(2), false), (request(1), true)] {

@@ -14,7 +14,9 @@ pub(super) use cache::Cache;
 #[cfg(test)]
 pub(super) use cache::Limits;
 pub(super) use codec::UsedKey;
-pub(super) use read::{Versioned, channel, channels, charge, charges, is_used, revision, settled_moves, stream_lease, used_keys};
+pub(super) use read::{
+    Versioned, channel, channels, charge, charges, end_stream_leases, is_used, revision, settled_moves, stream_lease, used_keys,
+};
 
 use super::EmbeddedStore;
 use crate::{

@@ -72,6 +72,11 @@ pub(in crate::store::embedded) fn stream_lease(conn: &Connection, sequence: u64)
     Ok(rows(conn, sql, [sequence], |row| lease(row).map_err(explain))?.pop())
 }
 
+/// Whoever ran a stream is dead.
+pub(in crate::store::embedded) fn end_stream_leases(conn: &Connection) -> Result<(), StoreError> {
+    conn.execute("DELETE FROM stream_leases", []).map(drop).map_err(explain)
+}
+
 /// The channel an outpoint belongs to.
 pub(super) fn owner(conn: &Connection, network: u8, outpoint: &OutpointBytes) -> Result<Option<ChannelId>, StoreError> {
     one(conn, "SELECT channel FROM outpoints WHERE network = ?1 AND outpoint = ?2", (network, outpoint)).map(|id| id.map(ChannelId))

@@ -338,9 +338,26 @@ async fn a_file_of_the_version_before_is_upgraded_with_all_that_is_in_it() {
     books.done(&lease, ChannelFact::Committed(Box::new(posted(record.stream.as_ref().unwrap(), 9))), NOW).await;
     let (lease, record) = held(books.0.store(), 1, request(3), NOW).await;
     books.done(&lease, reserved(&stream(&record, 3, 300)), NOW).await;
-    let books = books.restart().await;
     let other = LeaseAsk { holder: crate::store::HolderId([8; 16]), ..ask(1, Purpose::Upkeep) };
-    assert!(matches!(books.try_lease(&other, NOW).await, Leased::Busy { .. }));
+    assert!(matches!(open(&books.0.path()).lease(&other, NOW).await.unwrap(), Leased::Busy { .. }));
+}
+
+#[tokio::test]
+async fn who_is_alone_with_the_file_knows_that_every_stream_is_of_the_dead() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    let (lease, record) = held(books.0.store(), 1, request(1), NOW).await;
+    books.done(&lease, reserved(&stream(&record, 1, 300)), NOW).await;
+    let other = LeaseAsk { holder: crate::store::HolderId([8; 16]), ..ask(1, Purpose::Upkeep) };
+    for others in [true, false] {
+        let beside = others.then(|| open(&books.0.path()));
+        // The process that ran the stream lives: nobody is alone.
+        let next = open(&books.0.path());
+        assert!(matches!(next.lease(&other, NOW).await.unwrap(), Leased::Busy { .. }), "{others}");
+        drop((beside, next));
+    }
+    let books = books.restart().await;
+    assert!(matches!(books.try_lease(&other, NOW).await, Leased::Held(..)), "its former life is over");
 }
 
 #[tokio::test]
