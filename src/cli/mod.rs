@@ -14,6 +14,7 @@ pub mod keys;
 mod operator;
 pub mod paint;
 pub mod pay;
+pub mod payments;
 pub mod run;
 mod table;
 pub mod wallet;
@@ -45,6 +46,9 @@ enum Command {
     /// Show channels: deposits, charges, claims
     #[command(subcommand)]
     Channels(channels::Command),
+    /// List, show, export and grant payments and charges
+    #[command(subcommand)]
+    Payments(payments::Command),
     /// Claim what clients owe on their channels
     Claim(claim::Args),
     /// Make a wallet, show its address, balance and payments
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&command),
         Command::Health(args) => health::run(args),
         Command::Channels(command) => asynchronously(channels::run(command)),
+        Command::Payments(command) => asynchronously(payments::run(command)),
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),

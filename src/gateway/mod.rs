@@ -13,6 +13,7 @@ mod depth;
 mod flight;
 mod follow;
 mod forward;
+pub mod ledger;
 mod purchase;
 mod quote;
 mod recover;

@@ -8,13 +8,17 @@
 pub mod channels;
 pub mod embedded;
 pub mod memory;
+mod reading;
 mod records;
 mod rules;
 
 #[cfg(test)]
 #[allow(unused_must_use, reason = "many cases leave a hold to expire")]
 mod conformance;
+#[cfg(test)]
+pub(crate) mod sample_books;
 
+pub use reading::Reading;
 pub use records::*;
 
 use crate::protocol::{ids::StoreId, time::UnixMillis};
