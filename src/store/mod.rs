@@ -6,6 +6,7 @@
 //! Called by `gateway` and the CLI; names neither the chain nor the wire.
 
 pub mod channels;
+mod compress;
 pub mod embedded;
 pub mod memory;
 mod reading;
