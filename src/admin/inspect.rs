@@ -6,6 +6,7 @@ use crate::{
         Gateway,
         channel::report::{ChannelView, Outcome},
         ledger::{Cursor, Detail, Filter, Granted, Page},
+        reconcile::{ReconcileError, Reconciled},
     },
     protocol::{
         ids::{ChannelId, TxId},
@@ -16,7 +17,7 @@ use crate::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-/// The inspected gateway. Reads only, but for [`Inspect::claim`] and [`Inspect::grant`].
+/// The inspected gateway. Reads only, but for [`Inspect::claim`], [`Inspect::grant`] and [`Inspect::reconcile`].
 #[async_trait]
 pub trait Inspect: Send + Sync + 'static {
     /// Whether priced routes can be sold now, and why not; cheap, never waits.
@@ -43,6 +44,9 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Makes a payment good for its request again.
     async fn grant(&self, txid: TxId, seconds: u64) -> Result<Granted, StoreError>;
+
+    /// Compares some records with the chain, and books what the node proves when that is wanted.
+    async fn reconcile(&self, after: Cursor, repair: bool) -> Result<Reconciled, ReconcileError>;
 }
 
 /// What `/status` says.
@@ -141,5 +145,9 @@ impl Inspect for Gateway {
 
     async fn grant(&self, txid: TxId, seconds: u64) -> Result<Granted, StoreError> {
         Gateway::grant(self, txid, seconds).await
+    }
+
+    async fn reconcile(&self, after: Cursor, repair: bool) -> Result<Reconciled, ReconcileError> {
+        Gateway::reconcile(self, after, repair).await
     }
 }

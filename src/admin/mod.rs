@@ -10,6 +10,7 @@ mod channels;
 mod inspect;
 mod listen;
 mod payments;
+mod reconcile;
 mod routes;
 mod token;
 

@@ -9,6 +9,7 @@ use crate::{
         report::{ChannelView, Outcome, samples},
     },
     gateway::ledger::{Cursor, Detail, EntryState, Filter, Granted, Page, samples::entry},
+    gateway::reconcile::{ReconcileError, Reconciled},
     protocol::{
         amount::Amount,
         ids::{ChannelId, Outpoint, TxId},
@@ -103,6 +104,11 @@ impl Inspect for Fake {
             (true, 0) => Granted::Unchanged,
             (true, _) => Granted::Done,
         })
+    }
+    async fn reconcile(&self, after: Cursor, repair: bool) -> Result<Reconciled, ReconcileError> {
+        self.readiness.clone().map_err(ReconcileError::Node)?;
+        let next = (after == Cursor::default()).then_some(Cursor::Charge { channel: 0, number: 0 });
+        Ok(Reconciled { checked: if repair { 2 } else { 1 }, next, ..Reconciled::default() })
     }
 }
 
@@ -294,6 +300,22 @@ async fn payments_are_listed_shown_and_granted_by_who_may_see_them() {
     }
     let (broken, _stop) = start(loopback(), token(), not_ready()).await;
     assert_eq!(ask(&broken.address, "GET", "/payments", &head).await.0, 503);
+}
+
+#[tokio::test]
+async fn the_store_is_compared_with_the_chain_for_who_may_ask() {
+    let (admin, _stop) = start(loopback(), token(), ready()).await;
+    let head = authorization(SECRET);
+    assert_eq!(ask(&admin.address, "POST", "/reconcile", "").await, (401, String::new()));
+    assert_eq!(ask(&admin.address, "GET", "/reconcile", &head).await.0, 405, "it may write");
+    for (query, checked, next) in [("", 1, Some("c0.0")), ("?after=c0.0&repair=true", 2, None)] {
+        let (status, body) = ask(&admin.address, "POST", &format!("/reconcile{query}"), &head).await;
+        let page: Reconciled = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, page.checked, page.next.map(|next| next.to_string()).as_deref()), (200, checked, next), "{query}");
+    }
+    let (broken, _stop) = start(loopback(), token(), not_ready()).await;
+    let (status, body) = ask(&broken.address, "POST", "/reconcile", &head).await;
+    assert!(status == 503 && body.contains("catching_up"), "{status} {body}");
 }
 
 #[tokio::test]

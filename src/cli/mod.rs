@@ -15,6 +15,7 @@ mod operator;
 pub mod paint;
 pub mod pay;
 pub mod payments;
+pub mod reconcile;
 pub mod run;
 mod table;
 pub mod wallet;
@@ -49,6 +50,8 @@ enum Command {
     /// List, show, export and grant payments and charges
     #[command(subcommand)]
     Payments(payments::Command),
+    /// Compare the store with the chain
+    Reconcile(reconcile::Args),
     /// Claim what clients owe on their channels
     Claim(claim::Args),
     /// Make a wallet, show its address, balance and payments
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => health::run(args),
         Command::Channels(command) => asynchronously(channels::run(command)),
         Command::Payments(command) => asynchronously(payments::run(command)),
+        Command::Reconcile(args) => reconcile::run(args),
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),

@@ -16,6 +16,7 @@ mod forward;
 pub mod ledger;
 mod purchase;
 mod quote;
+pub mod reconcile;
 mod recover;
 mod respond;
 mod sell;

@@ -13,6 +13,11 @@ async fn room(store: &EmbeddedStore, pages: i64) {
     limit.await.unwrap();
 }
 
+/// An answer of which compression leaves more than half.
+fn large() -> String {
+    (1..1_500u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect()
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_and_later_serves_again() {
     let subject = Checked(Embedded::create().await);
@@ -53,7 +58,7 @@ async fn a_full_disk_charges_nothing_and_its_lease_may_try_again() {
     let before = books.charge(1, 1, 20, 10).await;
     room(store, 0).await;
     let (lease, record) = books.lease(1, request(2), NOW).await;
-    let large = Charge { response: Some(response(&"large ".repeat(4_000))), ..charge(&record, 2, 20, 10) };
+    let large = Charge { response: Some(response(&large())), ..charge(&record, 2, 20, 10) };
     let fact = ChannelFact::Committed(Box::new(large));
     for _ in 0..2 {
         let refused = store.advance_channel(&lease, fact.clone(), NOW).await;
@@ -139,7 +144,7 @@ async fn child_charges_until_the_limit() {
     let (mut taken, mut doubt) = (0, None);
     for k in 1..100 {
         let Leased::Held(lease, record) = store.lease(&ask(1, request(k)), NOW).await.unwrap() else { panic!("{k}") };
-        let large = Charge { response: Some(response(&"large ".repeat(4_000))), ..charge(&record, k, 20, 10) };
+        let large = Charge { response: Some(response(&large())), ..charge(&record, k, 20, 10) };
         match store.advance_channel(&lease, ChannelFact::Committed(Box::new(large.clone())), NOW).await {
             Ok(ChannelStep::Done(_)) => taken = k,
             Err(StoreError::Unknown(_)) => {
