@@ -17,6 +17,7 @@ pub mod pay;
 pub mod payments;
 pub mod reconcile;
 pub mod run;
+pub mod store;
 mod table;
 pub mod wallet;
 
@@ -50,6 +51,9 @@ enum Command {
     /// List, show, export and grant payments and charges
     #[command(subcommand)]
     Payments(payments::Command),
+    /// Move a store
+    #[command(subcommand)]
+    Store(store::Command),
     /// Compare the store with the chain
     Reconcile(reconcile::Args),
     /// Claim what clients owe on their channels
@@ -73,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => health::run(args),
         Command::Channels(command) => asynchronously(channels::run(command)),
         Command::Payments(command) => asynchronously(payments::run(command)),
+        Command::Store(command) => asynchronously(store::run(command)),
         Command::Reconcile(args) => reconcile::run(args),
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),

@@ -42,6 +42,7 @@ pub(super) enum Kind {
     Charge = 9,
     ChargeResponse = 10,
     SettledMove = 11,
+    Mark = 12,
 }
 
 /// A payment's key as bytes: network, then txid.

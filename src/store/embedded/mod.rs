@@ -7,6 +7,7 @@
 
 mod channels;
 mod codec;
+mod moving;
 mod read;
 mod reader;
 mod schema;

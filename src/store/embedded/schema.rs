@@ -1,6 +1,9 @@
 //! Opening the file: creation, schema version, connection settings, and what SQLite's errors mean.
 
-use super::codec::{self, Head};
+use super::{
+    codec::{self, Head},
+    moving,
+};
 use crate::{protocol::ids::StoreId, store::StoreError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{
@@ -11,8 +14,10 @@ use std::{
     time::Duration,
 };
 
-/// The schema this program writes; newer ones are refused. The first upgrade will run in [`create_or_check`].
-const SCHEMA_VERSION: i64 = 1;
+/// The schema this program writes; newer ones are refused, older ones are brought up to it by the first writer ([`upgrade`]).
+const SCHEMA_VERSION: i64 = 2;
+/// The oldest one that can be read.
+const FIRST_VERSION: i64 = 1;
 /// "k402" in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6b34_3032;
 /// How long another process may hold the write lock before a verb answers unavailable.
@@ -32,7 +37,8 @@ CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     store_id BLOB NOT NULL,
     head BLOB NOT NULL,
-    checkpoint BLOB
+    checkpoint BLOB,
+    moved BLOB
 ) STRICT;
 CREATE TABLE claims (sequence INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, terms BLOB NOT NULL) STRICT;
 CREATE TABLE progress (
@@ -106,8 +112,23 @@ CREATE INDEX charge_responses_age ON charge_responses (at_millis);
 pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connection, StoreId), StoreError> {
     create_file(path)?;
     let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let id = configure_writer(&mut conn, new_store_id).map_err(|error| at(path, error))?;
+    let id = configure_writer(&mut conn, new_store_id, None).map_err(|error| at(path, error))?;
+    moving::refuse_marked(&conn).map_err(|error| at(path, error))?;
     Ok((conn, id))
+}
+
+/// Opens an existing store whatever its mark says.
+pub(super) fn open_moving(path: &Path) -> Result<(Connection, StoreId), StoreError> {
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let id = configure_existing(&mut conn).map_err(|error| at(path, error))?;
+    Ok((conn, id))
+}
+
+/// Makes a store that is marked in the transaction that makes it.
+pub(super) fn create_marked(path: &Path, id: StoreId, mark: &[u8]) -> Result<(), StoreError> {
+    create_file(path)?;
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    configure_writer(&mut conn, id, Some(mark)).map(drop).map_err(|error| at(path, error))
 }
 
 /// Opens an existing store again after a failure; never creates one and never takes another store's file for it.
@@ -140,6 +161,7 @@ fn at(path: &Path, error: StoreError) -> StoreError {
         StoreError::Unavailable(why) => StoreError::Unavailable(named(why)),
         StoreError::Unknown(why) => StoreError::Unknown(named(why)),
         StoreError::Corrupt(why) => StoreError::Corrupt(named(why)),
+        StoreError::Moved(why) => StoreError::Moved(named(why)),
     }
 }
 
@@ -169,25 +191,44 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-fn configure_writer(conn: &mut Connection, new_store_id: StoreId) -> Result<StoreId, StoreError> {
+fn configure_writer(conn: &mut Connection, new_store_id: StoreId, mark: Option<&[u8]>) -> Result<StoreId, StoreError> {
     // First the check, so that a foreign or newer file is refused before anything is written to it.
-    create_or_check(conn, new_store_id)?;
+    create_or_check(conn, new_store_id, mark)?;
     tune_writer(conn)?;
     store_id(conn)
 }
 
-fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), StoreError> {
+fn configure_existing(conn: &mut Connection) -> Result<StoreId, StoreError> {
+    check_version(conn)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    upgrade(&tx)?;
+    tx.commit().map_err(explain)?;
+    tune_writer(conn)?;
+    store_id(conn)
+}
+
+fn create_or_check(conn: &mut Connection, new_store_id: StoreId, mark: Option<&[u8]>) -> Result<(), StoreError> {
     // IMMEDIATE: of two processes that create at once, the second waits and then finds the first one's store.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     if is_empty(&tx)? {
         tx.execute_batch(SCHEMA).and_then(|()| tx.execute_batch(CHANNEL_SCHEMA)).map_err(explain)?;
         let head = codec::encode_head(&Head::default());
-        tx.execute("INSERT INTO store (one, store_id, head) VALUES (1, ?1, ?2)", (new_store_id.0, head)).map_err(explain)?;
+        let sql = "INSERT INTO store (one, store_id, head, moved) VALUES (1, ?1, ?2, ?3)";
+        tx.execute(sql, (new_store_id.0, head, mark)).map_err(explain)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;
         tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
     }
     check_version(&tx)?;
+    upgrade(&tx)?;
     tx.commit().map_err(explain)
+}
+
+/// Brings an older schema to [`SCHEMA_VERSION`], inside the caller's transaction.
+fn upgrade(conn: &Connection) -> Result<(), StoreError> {
+    if pragma(conn, "user_version")? == 1 {
+        conn.execute_batch("ALTER TABLE store ADD COLUMN moved BLOB; PRAGMA user_version = 2").map_err(explain)?;
+    }
+    Ok(())
 }
 
 fn tune_writer(conn: &Connection) -> Result<(), StoreError> {
@@ -226,7 +267,7 @@ fn check_version(conn: &Connection) -> Result<(), StoreError> {
         Err(StoreError::Corrupt(format!(
             "written by a newer kas402 (schema version {version}, this program knows {SCHEMA_VERSION}): run the newer program"
         )))
-    } else if version != SCHEMA_VERSION {
+    } else if version < FIRST_VERSION {
         Err(StoreError::Corrupt(format!("schema version {version} was never released")))
     } else {
         Ok(())

@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod files;
 mod group;
+mod moving;
 
 use super::*;
 use crate::{

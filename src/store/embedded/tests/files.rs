@@ -29,7 +29,7 @@ fn foreign_and_newer_files_are_refused_untouched() {
     let path = directory.path().join("kas402.db");
     for (name, sql, expect) in [
         ("another program's", "CREATE TABLE theirs (x)", "not a kas402 store"),
-        ("newer", "CREATE TABLE t (x); PRAGMA application_id = 0x6b343032; PRAGMA user_version = 2", "written by a newer kas402"),
+        ("newer", "CREATE TABLE t (x); PRAGMA application_id = 0x6b343032; PRAGMA user_version = 3", "written by a newer kas402"),
     ] {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let before = std::fs::read(&path).unwrap();

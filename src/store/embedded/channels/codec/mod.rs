@@ -41,6 +41,11 @@ pub(super) fn outpoint_bytes(outpoint: Outpoint) -> OutpointBytes {
     bytes
 }
 
+pub(in crate::store::embedded) fn outpoint_from_bytes(bytes: &[u8]) -> Option<Outpoint> {
+    let (txid, index) = bytes.split_first_chunk::<32>()?;
+    Some(Outpoint { txid: TxId(*txid), index: u32::from_be_bytes(index.try_into().ok()?) })
+}
+
 /// Clients choose their identifiers; whoever finds two of one hash has used one of their own up.
 pub(super) fn identifier_key(identifier: &PaymentIdentifier) -> UsedKey {
     let mut key = [1; 17];
