@@ -51,7 +51,7 @@ enum Command {
     /// List, show, export and grant payments and charges
     #[command(subcommand)]
     Payments(payments::Command),
-    /// Move a store
+    /// Check a store, or move it
     #[command(subcommand)]
     Store(store::Command),
     /// Compare the store with the chain

@@ -1,7 +1,8 @@
-//! `kas402 store migrate FROM TO`: a whole store into a new one, compared record by record.
+//! `kas402 store migrate FROM TO`: a whole store into a new one, compared record by record. `kas402 store check`: whether one is whole.
 //!
-//! Needs no gateway and no node. From its first step on the source serves nobody, also not a gateway that still runs over it.
-//! Exit codes: 0 moved (or undone), 1 not, 2 a mistake in how it was asked.
+//! Needs no gateway and no node. From the first step of a move on the source serves nobody, also not a gateway that still runs over
+//! it; a check reads only, beside a running gateway if need be.
+//! Exit codes: 0 moved (or undone, or whole), 1 not, 2 a mistake in how it was asked.
 
 use super::{
     channels::{print_json, usage},
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::store::{
     Store,
-    embedded::EmbeddedStore,
+    embedded::{EmbeddedReader, EmbeddedStore, Whole},
     moving::{Moved, Moving, Named, migrate, undo},
 };
 use std::{
@@ -19,6 +20,14 @@ use std::{
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Read every page, record, index and sum of an embedded store
+    Check {
+        /// Its path
+        store: PathBuf,
+        /// For programs: one JSON object on stdout
+        #[arg(long)]
+        json: bool,
+    },
     /// Move everything into a new store; the old one is closed for good
     Migrate {
         /// The store as it is: the path of an embedded store
@@ -35,7 +44,10 @@ pub enum Command {
 }
 
 pub async fn run(command: Command) -> ExitCode {
-    let Command::Migrate { from, to, undo: back, json } = command;
+    let (from, to, back, json) = match command {
+        Command::Check { store, json } => return check(&store, json).await,
+        Command::Migrate { from, to, undo, json } => (from, to, undo, json),
+    };
     let (from, to) = match (named(&from), named(&to)) {
         (Ok(from), Ok(to)) if from != to => (from, to),
         (Ok(_), Ok(_)) => return usage("FROM and TO are the same store"),
@@ -45,6 +57,23 @@ pub async fn run(command: Command) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
+    }
+}
+
+async fn check(path: &Path, json: bool) -> ExitCode {
+    let whole = match EmbeddedReader::open(path) {
+        Ok(reader) => reader.check().await,
+        Err(error) => Err(error),
+    };
+    match whole {
+        Err(error) => fail(error),
+        Ok(whole) if json => print_json(&whole),
+        Ok(Whole { payments, responses, channels, charges, moves }) => {
+            say(format!(
+                "whole: {payments} payments, {responses} answers, {channels} channels, {charges} charges, {moves} claims and top-ups"
+            ));
+            ExitCode::SUCCESS
+        }
     }
 }
 

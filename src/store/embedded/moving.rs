@@ -140,9 +140,6 @@ impl EmbeddedStore {
                 (sequence, number) = (channel.sequence, 0);
             }
             let left = limit.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
-            if left == 0 {
-                return Ok(Batch { items, next: Some(place(&[sequence, number])) });
-            }
             let id = channel.id;
             let (found, last) = if part == Part::Moves {
                 let found = self.reader.settled_moves(&id, number, left).await?;
@@ -153,13 +150,14 @@ impl EmbeddedStore {
                 let last = found.last().map(|last| last.record.number);
                 (found.into_iter().map(|charge| Item::Charge(Box::new(charge))).collect(), last)
             };
+            let full = u32::try_from(found.len()).unwrap_or(u32::MAX) >= left;
             items.extend(found);
-            number = last.unwrap_or(number);
+            if full {
+                // There may be more of this channel.
+                return Ok(Batch { items, next: Some(place(&[sequence, last.unwrap_or(number)])) });
+            }
         }
-        let next = channels.last().map(|last| {
-            let full = items.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-            if full { place(&[last.sequence, number]) } else { place(&[last.sequence + 1, 0]) }
-        });
+        let next = channels.last().map(|last| place(&[last.sequence + 1, 0]));
         Ok(Batch { items, next })
     }
 }

@@ -28,6 +28,8 @@ const WAL_BACKSTOP_PAGES: i64 = 16_384;
 const WAL_SWITCH_TRIES: u32 = 250;
 const WAL_SWITCH_PAUSE: Duration = Duration::from_millis(20);
 const STATEMENTS: usize = 64;
+/// Largest file whose pages are looked at on every start.
+const QUICK_CHECK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// `claims` and `identifiers` are written once; `progress` is small so that a step touches few pages, and is
 /// indexed only while somebody still has to look at the payment. `code` and `open` repeat what the record says,
@@ -113,8 +115,17 @@ pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connect
     create_file(path)?;
     let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let id = configure_writer(&mut conn, new_store_id, None).map_err(|error| at(path, error))?;
-    moving::refuse_marked(&conn).map_err(|error| at(path, error))?;
+    moving::refuse_marked(&conn).and_then(|()| quick_check(&conn, path)).map_err(|error| at(path, error))?;
     Ok((conn, id))
+}
+
+/// The tree of pages, where reading it takes no time to speak of; `kas402 store check` reads all of any file.
+fn quick_check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    if std::fs::metadata(path).map_or(0, |file| file.len()) > QUICK_CHECK_BYTES {
+        return Ok(());
+    }
+    let told: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(explain)?;
+    if told == "ok" { Ok(()) } else { Err(StoreError::Corrupt(format!("the file is damaged ({told}): keep it, and restore a backup"))) }
 }
 
 /// Opens an existing store whatever its mark says.
@@ -232,6 +243,10 @@ fn upgrade(conn: &Connection) -> Result<(), StoreError> {
 }
 
 fn tune_writer(conn: &Connection) -> Result<(), StoreError> {
+    // SQLite falls back to reading without a word.
+    if conn.is_readonly(rusqlite::MAIN_DB).map_err(explain)? {
+        return Err(StoreError::Unavailable("the file is readonly, or its disk is".to_owned()));
+    }
     let mode = write_ahead_log(conn).map_err(explain)?;
     if mode != "wal" {
         return Err(StoreError::Unavailable(format!("the file system does not support a write-ahead log (journal mode {mode})")));

@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod group;
 mod moving;
+mod torn;
 
 use super::*;
 use crate::{

@@ -223,7 +223,7 @@ impl<'c> Step<'c> {
 }
 
 /// The sums after one payment changed; `None` when they would fall below zero or overflow.
-fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
+pub(super) fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
     let (old, new) = (before.map(contribution).unwrap_or_default(), after.map(contribution).unwrap_or_default());
     Some(Totals {
         pending: totals.pending.checked_sub(old.pending)?.checked_add(new.pending)?,

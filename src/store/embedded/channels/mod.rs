@@ -12,8 +12,10 @@ mod write;
 pub(super) use cache::Cache;
 #[cfg(test)]
 pub(super) use cache::Limits;
-pub(super) use codec::{UsedKey, outpoint_from_bytes};
-pub(super) use read::{Versioned, channel, channels, charge, charges, is_used, revision, settled_moves, stored_charges, used_keys};
+pub(super) use codec::{UsedKey, keys_of, outpoint_bytes, outpoint_from_bytes};
+pub(super) use read::{
+    Versioned, channel, channels, charge, charges, is_used, owner, revision, script, settled_moves, stored_charges, used_keys,
+};
 
 use super::EmbeddedStore;
 use crate::{

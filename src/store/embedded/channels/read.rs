@@ -49,12 +49,12 @@ pub(in crate::store::embedded) fn revision(conn: &Connection, sequence: u64) -> 
 }
 
 /// The channel an outpoint belongs to.
-pub(super) fn owner(conn: &Connection, network: u8, outpoint: &OutpointBytes) -> Result<Option<ChannelId>, StoreError> {
+pub(in crate::store::embedded) fn owner(conn: &Connection, network: u8, outpoint: &OutpointBytes) -> Result<Option<ChannelId>, StoreError> {
     one(conn, "SELECT channel FROM outpoints WHERE network = ?1 AND outpoint = ?2", (network, outpoint)).map(|id| id.map(ChannelId))
 }
 
 /// The open channel that a script backs.
-pub(super) fn script(conn: &Connection, script: &[u8; 32]) -> Result<Option<ChannelId>, StoreError> {
+pub(in crate::store::embedded) fn script(conn: &Connection, script: &[u8; 32]) -> Result<Option<ChannelId>, StoreError> {
     one(conn, "SELECT channel FROM scripts WHERE script = ?1", [script]).map(|id| id.map(ChannelId))
 }
 

@@ -74,7 +74,7 @@ impl ChargeWrite {
             number: charge.number,
             at: charge.at,
             record: codec::encode_charge(charge),
-            keys: [codec::identifier_key(&charge.terms.identifier), codec::nonce_key(&charge.terms.nonce)],
+            keys: codec::keys_of(charge),
             response: response.map(|response| codec::encode_response(charge, response)),
         }
     }
