@@ -9,7 +9,7 @@ mod payments;
 
 use super::{Gateway, ledger::Cursor};
 use crate::{
-    chain::{ChainError, Health},
+    chain::Health,
     protocol::{
         amount::Amount,
         ids::{ChannelId, TxId},
@@ -121,12 +121,6 @@ pub enum ReconcileError {
     Node(String),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl From<ChainError> for ReconcileError {
-    fn from(error: ChainError) -> Self {
-        Self::Node(error.to_string())
-    }
 }
 
 impl Gateway {

@@ -3,7 +3,7 @@
 use super::{Difference, PATIENCE, ReconcileError, Remedy, What};
 use crate::{
     binding::exact_v1::decode,
-    chain::{ChainError, OutpointStatus},
+    chain::{OutpointStatus, TxStatus},
     gateway::{Gateway, follow::Watch},
     protocol::ids::{Outpoint, TxId},
     store::{Acceptance, ChainFact, Observed, PaymentRecord, PaymentState},
@@ -42,7 +42,7 @@ impl Gateway {
             Ok(transaction) => transaction,
             Err(error) => return Ok(Compared::Differs(difference(record, What::Unreadable, error.to_string(), Remedy::ByHand))),
         };
-        let verdict = self.verdict(record, &transaction).await?;
+        let verdict = self.verdict(record, &transaction).await;
         let Some((what, chain, fact)) = judge(record, &verdict) else {
             return Ok(if verdict == Verdict::Unsure { Compared::Unsure } else { Compared::Agrees });
         };
@@ -65,15 +65,17 @@ impl Gateway {
         Ok(Compared::Differs(difference(record, what, chain, remedy)))
     }
 
-    /// The node's word: by the block it was accepted in, else by what became of its output and of its coins.
-    async fn verdict(&self, record: &PaymentRecord, transaction: &Transaction) -> Result<Verdict, ReconcileError> {
+    /// The node's word: what became of its output and of its coins. That a block has the transaction proves nothing: the block
+    /// may have left the virtual chain.
+    async fn verdict(&self, record: &PaymentRecord, transaction: &Transaction) -> Verdict {
         let txid = record.key.txid;
-        if let Some(acceptance) = record.acceptance {
-            match self.chain.accepted(&txid, &acceptance).await {
-                Ok(_) => return Ok(Verdict::There(Some(acceptance))),
-                Err(ChainError::NotFound(_)) => {}
-                Err(error @ ChainError::Unavailable(_)) => return Err(error.into()),
-            }
+        let follow = self.follows.follow(transaction, record.acceptance, false);
+        let followed = *follow.status.borrow();
+        match followed {
+            // What was given is only repeated; anything else is news.
+            TxStatus::Accepted(acceptance) if record.acceptance != Some(acceptance) => return Verdict::There(Some(acceptance)),
+            TxStatus::Conflicted { by, acceptance } => return Verdict::Conflict { by, acceptance },
+            TxStatus::Accepted(_) | TxStatus::Unseen => {}
         }
         let known_unspent = Some(record.acceptance.map_or(record.offer_daa, |at| at.daa_score.min(record.offer_daa)));
         let output = Outpoint { txid, index: record.output_index };
@@ -91,11 +93,11 @@ impl Gateway {
         loop {
             let seen: Vec<_> = watches.iter_mut().map(|(at, watch)| (*at, watch.status.borrow_and_update().clone())).collect();
             if let Some(verdict) = read(txid, &output, &seen) {
-                return Ok(verdict);
+                return verdict;
             }
             if watches.is_empty() || timeout_at(deadline, changed(&mut watches)).await.is_err() {
                 let absent = seen.iter().any(|(at, status)| *at == output && matches!(status, OutpointStatus::Absent));
-                return Ok(if absent { Verdict::Absent } else { Verdict::Unsure });
+                return if absent { Verdict::Absent } else { Verdict::Unsure };
             }
         }
     }
