@@ -272,24 +272,31 @@ async fn child_meets_a_read_only_disk() {
     for n in 1..=5 {
         seen(store.claim(&claim(n), NOW).await.unwrap()).1.unwrap();
     }
-    // A log is left, as after a kill: nothing else would have to be written before the first step.
-    let reader = EmbeddedStore::open_read_only(&path).unwrap();
+    // One that was killed still has its log, and opening it would not have to write anything.
+    let killed = Path::new(&disk).join("killed.db");
+    for end in ["", "-wal"] {
+        std::fs::copy(format!("{}{end}", path.display()), format!("{}{end}", killed.display())).unwrap();
+    }
     drop(store);
     let remount = |mode: &str| {
         let done = std::process::Command::new("mount").args(["-o", &format!("remount,{mode}"), &disk]).status();
         assert!(done.unwrap().success(), "{mode}");
     };
     remount("ro");
-    let refused = EmbeddedStore::open(&path, StoreId([1; 16])).unwrap_err();
-    assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("readonly")), "{refused}");
-    drop(reader);
+    for path in [&path, &killed] {
+        let refused = EmbeddedStore::open(path, StoreId([1; 16])).unwrap_err();
+        assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("read")), "{refused}");
+    }
     let missing = EmbeddedStore::open(&Path::new(&disk).join("new.db"), StoreId([1; 16])).unwrap_err();
     assert!(matches!(&missing, StoreError::Unavailable(why) if why.contains("Read-only")), "{missing}");
     remount("rw");
-    let store = open(&path);
-    for n in 1..=5 {
-        assert!(store.payment(&key(n)).await.unwrap().is_some());
+    for path in [&path, &killed] {
+        let store = open(path);
+        for n in 1..=5 {
+            assert!(store.payment(&key(n)).await.unwrap().is_some());
+        }
     }
+    let store = open(&path);
     assert_eq!(seen(store.claim(&claim(6), NOW).await.unwrap()).0, Seen::Fresh);
 }
 
