@@ -16,6 +16,7 @@ use crate::{
     store::{
         Acceptance, Checkpoint, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission, Totals,
         channels::ChannelTotals,
+        compress,
         rules::{Entry, Hold},
     },
 };
@@ -23,6 +24,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
+/// Of an answer whose body is compressed ([`Packed`]); one that is not has [`VERSION`].
+const PACKED: u8 = 2;
 const CHECKSUM: usize = 8;
 
 /// What a record is; part of its checksum.
@@ -39,6 +42,7 @@ pub(super) enum Kind {
     Charge = 9,
     ChargeResponse = 10,
     SettledMove = 11,
+    Mark = 12,
 }
 
 /// A payment's key as bytes: network, then txid.
@@ -111,10 +115,20 @@ struct Progress {
 }
 
 #[derive(BorshSerialize, BorshDeserialize)]
-pub(super) struct Response {
+struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
+}
+
+/// A response whose body is compressed.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Packed {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    /// Of the body as it was.
+    length: u32,
+    packed: Vec<u8>,
 }
 
 /// The counters and sums of the store, kept in one row.
@@ -254,23 +268,34 @@ pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[
 }
 
 pub(super) fn encode_response(key: &PaymentKey, response: &StoredResponse) -> Vec<u8> {
-    encode(Kind::Response, &key_bytes(key), &Response::of(response))
+    encode_answer(Kind::Response, &key_bytes(key), response)
 }
 
 pub(super) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
-    let response: Response = decode(Kind::Response, &key_bytes(key), bytes, || format!("response of {}", key.txid))?;
-    Ok(response.stored())
+    decode_answer(Kind::Response, &key_bytes(key), bytes, || format!("response of {}", key.txid))
 }
 
-impl Response {
-    pub fn of(response: &StoredResponse) -> Self {
-        let StoredResponse { status, headers, body } = response;
-        Self { status: *status, headers: headers.clone(), body: body.to_vec() }
+/// Of a payment or a charge; compressed where that helps.
+pub(super) fn encode_answer(kind: Kind, owner: &[u8], response: &StoredResponse) -> Vec<u8> {
+    let StoredResponse { status, headers, body } = response;
+    let (status, headers) = (*status, headers.clone());
+    match (compress::packed(response), u32::try_from(body.len())) {
+        (Some(packed), Ok(length)) => encode_as(PACKED, kind, owner, &Packed { status, headers, length, packed }),
+        _ => encode(kind, owner, &Response { status, headers, body: body.to_vec() }),
     }
+}
 
-    pub fn stored(self) -> StoredResponse {
-        StoredResponse { status: self.status, headers: self.headers, body: self.body.into() }
+pub(super) fn decode_answer(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<StoredResponse, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt(format!("{}: {why}", name()));
+    let (version, record) = opened(kind, owner, bytes, &[VERSION, PACKED], &name)?;
+    if version == VERSION {
+        let Response { status, headers, body } = borsh::from_slice(record).map_err(|error| corrupt(error.to_string()))?;
+        return Ok(StoredResponse { status, headers, body: body.into() });
     }
+    let Packed { status, headers, length, packed } = borsh::from_slice(record).map_err(|error| corrupt(error.to_string()))?;
+    let body = usize::try_from(length).ok().and_then(|length| compress::unpacked(&packed, length));
+    let body = body.ok_or_else(|| corrupt("its body cannot be decompressed".to_owned()))?;
+    Ok(StoredResponse { status, headers, body: body.into() })
 }
 
 pub(super) fn encode_head(head: &Head) -> Vec<u8> {
@@ -302,8 +327,12 @@ pub(super) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> 
 }
 
 pub(super) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
+    encode_as(VERSION, kind, owner, value)
+}
+
+fn encode_as<T: BorshSerialize>(version: u8, kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
-    bytes.push(VERSION);
+    bytes.push(version);
     value.serialize(&mut bytes).expect("a vector takes every byte, and no field outgrows a 32-bit length");
     let checksum = checksum(kind, owner, &bytes);
     bytes.extend(checksum);
@@ -311,18 +340,24 @@ pub(super) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> 
 }
 
 pub(super) fn decode<T: BorshDeserialize>(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
+    let (_, record) = opened(kind, owner, bytes, &[VERSION], &name)?;
+    borsh::from_slice(record).map_err(|error| StoreError::Corrupt(format!("{}: {error}", name())))
+}
+
+/// The version and the body of a record that is whole.
+fn opened<'b>(kind: Kind, owner: &[u8], bytes: &'b [u8], known: &[u8], name: &impl Fn() -> String) -> Result<(u8, &'b [u8]), StoreError> {
     let corrupt = |why: &str| StoreError::Corrupt(format!("{}: {why}", name()));
-    match bytes.first() {
-        Some(&VERSION) => {}
+    let version = match bytes.first() {
+        Some(version) if known.contains(version) => *version,
         // Before the checksum: another version may have another one.
-        Some(other) => return Err(corrupt(&format!("record version {other} is unknown to this program, which knows {VERSION}"))),
+        Some(other) => return Err(corrupt(&format!("record version {other} is unknown to this program, which knows {known:?}"))),
         None => return Err(corrupt("empty record")),
-    }
+    };
     let (record, stored) = bytes.split_last_chunk::<CHECKSUM>().ok_or_else(|| corrupt("record cut short"))?;
     if *stored != checksum(kind, owner, record) {
         return Err(corrupt("checksum does not match, the record is damaged"));
     }
-    borsh::from_slice(record.get(1..).unwrap_or_default()).map_err(|error| corrupt(&error.to_string()))
+    Ok((version, record.get(1..).unwrap_or_default()))
 }
 
 fn checksum(kind: Kind, owner: &[u8], record: &[u8]) -> [u8; CHECKSUM] {

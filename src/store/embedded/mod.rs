@@ -6,8 +6,10 @@
 //! It never decides about money (`store::rules` does) and never reads a clock. Opened by the runtime and the CLI.
 
 mod channels;
+mod check;
 mod codec;
 mod lives;
+mod moving;
 mod read;
 mod reader;
 mod schema;
@@ -30,6 +32,7 @@ use std::path::Path;
 use verbs::Claimed;
 use writer::Writer;
 
+pub use check::Whole;
 pub use reader::EmbeddedReader;
 pub use writer::WriterStats;
 
@@ -39,9 +42,9 @@ const PRUNE_STEP: u64 = 256;
 /// See the module.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    // Before the reader: the last connection to close moves the log into the database.
-    writer: Writer,
+    // Before the writer: the last connection to close moves the log into the database, and only one that writes can.
     reader: EmbeddedReader,
+    writer: Writer,
     channels: Cache,
     _life: Life,
 }

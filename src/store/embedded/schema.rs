@@ -1,6 +1,9 @@
 //! Opening the file: creation, schema version, connection settings, and what SQLite's errors mean.
 
-use super::codec::{self, Head};
+use super::{
+    codec::{self, Head},
+    moving,
+};
 use crate::{protocol::ids::StoreId, store::StoreError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{
@@ -12,7 +15,7 @@ use std::{
 };
 
 /// The schema this program writes; newer ones are refused, older ones are upgraded by whoever opens the file for writing.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// What readers read: an upgrade only adds.
 const OLDEST: i64 = 1;
 /// "k402" in ASCII: marks the file as ours.
@@ -25,6 +28,8 @@ const WAL_BACKSTOP_PAGES: i64 = 16_384;
 const WAL_SWITCH_TRIES: u32 = 250;
 const WAL_SWITCH_PAUSE: Duration = Duration::from_millis(20);
 const STATEMENTS: usize = 64;
+/// Largest file whose pages are looked at on every start.
+const QUICK_CHECK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// `claims` and `identifiers` are written once; `progress` is small so that a step touches few pages, and is
 /// indexed only while somebody still has to look at the payment. `code` and `open` repeat what the record says,
@@ -125,15 +130,44 @@ CREATE TABLE charge_log (
 CREATE INDEX charge_log_channel ON charge_log (channel);
 ";
 
+/// From version 3 to 4: the mark of a store that left for another place, or is on its way.
+const MARK_SCHEMA: &str = "
+ALTER TABLE store ADD COLUMN moved BLOB;
+";
+
 /// Each with the version it leads to.
-const UPGRADES: [(i64, &str); 2] = [(2, STREAM_SCHEMA), (3, LOG_SCHEMA)];
+const UPGRADES: [(i64, &str); 3] = [(2, STREAM_SCHEMA), (3, LOG_SCHEMA), (4, MARK_SCHEMA)];
 
 /// Opens the file for writing, creating it with mode 0600 when it is not there, and upgrading what an older program wrote.
 pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connection, StoreId), StoreError> {
     create_file(path)?;
     let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let id = configure_writer(&mut conn, new_store_id).map_err(|error| at(path, error))?;
+    let id = configure_writer(&mut conn, new_store_id, None).map_err(|error| at(path, error))?;
+    moving::refuse_marked(&conn).and_then(|()| quick_check(&conn, path)).map_err(|error| at(path, error))?;
     Ok((conn, id))
+}
+
+/// The tree of pages, where reading it takes no time to speak of; `kas402 store check` reads all of any file.
+fn quick_check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    if std::fs::metadata(path).map_or(0, |file| file.len()) > QUICK_CHECK_BYTES {
+        return Ok(());
+    }
+    let told: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(explain)?;
+    if told == "ok" { Ok(()) } else { Err(StoreError::Corrupt(format!("the file is damaged ({told}): keep it, and restore a backup"))) }
+}
+
+/// Opens an existing store whatever its mark says.
+pub(super) fn open_moving(path: &Path) -> Result<(Connection, StoreId), StoreError> {
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let id = configure_existing(&mut conn).map_err(|error| at(path, error))?;
+    Ok((conn, id))
+}
+
+/// Makes a store that is marked in the transaction that makes it.
+pub(super) fn create_marked(path: &Path, id: StoreId, mark: &[u8]) -> Result<(), StoreError> {
+    create_file(path)?;
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    configure_writer(&mut conn, id, Some(mark)).map(drop).map_err(|error| at(path, error))
 }
 
 /// Opens an existing store again after a failure; never creates one and never takes another store's file for it.
@@ -179,6 +213,7 @@ fn at(path: &Path, error: StoreError) -> StoreError {
         StoreError::Unavailable(why) => StoreError::Unavailable(named(why)),
         StoreError::Unknown(why) => StoreError::Unknown(named(why)),
         StoreError::Corrupt(why) => StoreError::Corrupt(named(why)),
+        StoreError::Moved(why) => StoreError::Moved(named(why)),
     }
 }
 
@@ -208,14 +243,23 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-fn configure_writer(conn: &mut Connection, new_store_id: StoreId) -> Result<StoreId, StoreError> {
+fn configure_writer(conn: &mut Connection, new_store_id: StoreId, mark: Option<&[u8]>) -> Result<StoreId, StoreError> {
     // First the check, so that a foreign or newer file is refused before anything is written to it.
-    create_or_check(conn, new_store_id)?;
+    create_or_check(conn, new_store_id, mark)?;
     tune_writer(conn)?;
     store_id(conn)
 }
 
-fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), StoreError> {
+fn configure_existing(conn: &mut Connection) -> Result<StoreId, StoreError> {
+    check_version(conn, OLDEST)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    upgrade(&tx)?;
+    tx.commit().map_err(explain)?;
+    tune_writer(conn)?;
+    store_id(conn)
+}
+
+fn create_or_check(conn: &mut Connection, new_store_id: StoreId, mark: Option<&[u8]>) -> Result<(), StoreError> {
     // IMMEDIATE: of two processes that create at once, the second waits and then finds the first one's store.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     if is_empty(&tx)? {
@@ -224,19 +268,31 @@ fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), S
         tx.execute("INSERT INTO store (one, store_id, head) VALUES (1, ?1, ?2)", (new_store_id.0, head)).map_err(explain)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;
         tx.pragma_update(None, "user_version", OLDEST).map_err(explain)?;
+        upgrade(&tx)?;
+        tx.execute("UPDATE store SET moved = ?1 WHERE one = 1", [mark]).map_err(explain)?;
     }
     check_version(&tx, OLDEST)?;
-    let version = pragma(&tx, "user_version")?;
-    for (_, schema) in UPGRADES.iter().filter(|(to, _)| *to > version) {
-        tx.execute_batch(schema).map_err(explain)?;
-    }
-    if version < SCHEMA_VERSION {
-        tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
-    }
+    upgrade(&tx)?;
     tx.commit().map_err(explain)
 }
 
+/// Brings an older schema to [`SCHEMA_VERSION`], inside the caller's transaction.
+fn upgrade(conn: &Connection) -> Result<(), StoreError> {
+    let version = pragma(conn, "user_version")?;
+    for (_, schema) in UPGRADES.iter().filter(|(to, _)| *to > version) {
+        conn.execute_batch(schema).map_err(explain)?;
+    }
+    if version < SCHEMA_VERSION {
+        conn.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
+    }
+    Ok(())
+}
+
 fn tune_writer(conn: &Connection) -> Result<(), StoreError> {
+    // SQLite falls back to reading without a word.
+    if conn.is_readonly(rusqlite::MAIN_DB).map_err(explain)? {
+        return Err(StoreError::Unavailable("the file is readonly, or its disk is".to_owned()));
+    }
     let mode = write_ahead_log(conn).map_err(explain)?;
     if mode != "wal" {
         return Err(StoreError::Unavailable(format!("the file system does not support a write-ahead log (journal mode {mode})")));

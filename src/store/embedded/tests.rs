@@ -5,6 +5,8 @@ mod crash;
 mod faults;
 mod files;
 mod group;
+mod moving;
+mod torn;
 
 use super::*;
 use crate::{

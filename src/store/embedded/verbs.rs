@@ -5,7 +5,7 @@
 
 use super::{
     codec::{self, Head},
-    read,
+    moving, read,
     schema::explain,
 };
 use crate::store::{
@@ -30,8 +30,11 @@ pub(super) enum Claimed {
 }
 
 impl<'c> Step<'c> {
-    /// Reads the counters anew: another process may have written since.
-    pub fn begin(conn: &'c Connection) -> Result<Self, StoreError> {
+    /// Reads the counters anew: another process may have written since, or moved the store away.
+    pub fn begin(conn: &'c Connection, moving: bool) -> Result<Self, StoreError> {
+        if !moving {
+            moving::refuse_marked(conn)?;
+        }
         let stored = read::head(conn)?;
         Ok(Self { conn, head: stored, stored })
     }
@@ -112,10 +115,7 @@ impl<'c> Step<'c> {
                 self.update(&entry)?;
                 self.book(&before, &entry.record, None, now)?;
                 if let Some(response) = response {
-                    self.execute(
-                        "INSERT OR REPLACE INTO responses (sequence, delivered_at, record) VALUES (?1, ?2, ?3)",
-                        (before.sequence, column(now.0), response),
-                    )?;
+                    self.keep_response(before.sequence, now, response)?;
                 }
             }
             Effect::Free => self.free(&before)?,
@@ -148,7 +148,12 @@ impl<'c> Step<'c> {
         Ok((drop(payments)?, drop(charges)?))
     }
 
-    fn insert(&mut self, entry: &Entry) -> Result<(), StoreError> {
+    pub(super) fn keep_response(&self, sequence: u64, at: UnixMillis, response: &[u8]) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO responses (sequence, delivered_at, record) VALUES (?1, ?2, ?3)";
+        self.execute(sql, (sequence, column(at.0), response)).map(drop)
+    }
+
+    pub(super) fn insert(&mut self, entry: &Entry) -> Result<(), StoreError> {
         let record = &entry.record;
         let (sequence, key) = (record.sequence, codec::key_bytes(&record.key));
         self.execute("INSERT INTO claims (sequence, key, terms) VALUES (?1, ?2, ?3)", (sequence, key, codec::encode_terms(record)))?;
@@ -182,10 +187,14 @@ impl<'c> Step<'c> {
             Some(Booking::Charge) => "charge",
             Some(Booking::Reversal) => "reversed",
         };
-        // The primary key refuses a second row of a kind, whatever went wrong before.
+        self.book_row(after, kind, now, by)
+    }
+
+    /// The primary key refuses a second row of a kind, whatever went wrong before.
+    pub(super) fn book_row(&self, record: &PaymentRecord, kind: &str, at: UnixMillis, by: Option<[u8; 32]>) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO ledger (sequence, kind, amount_sompi, at_millis, reversed_by) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (after.sequence, kind, after.amount.sompi(), column(now.0), by),
+            (record.sequence, kind, record.amount.sompi(), column(at.0), by),
         )
         .map(drop)
     }
@@ -214,7 +223,7 @@ impl<'c> Step<'c> {
 }
 
 /// The sums after one payment changed; `None` when they would fall below zero or overflow.
-fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
+pub(super) fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
     let (old, new) = (before.map(contribution).unwrap_or_default(), after.map(contribution).unwrap_or_default());
     Some(Totals {
         pending: totals.pending.checked_sub(old.pending)?.checked_add(new.pending)?,

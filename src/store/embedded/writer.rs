@@ -110,9 +110,18 @@ where
 
 impl Writer {
     pub fn start(path: PathBuf, id: StoreId, conn: Connection) -> Result<Self, StoreError> {
+        Self::begin(path, id, conn, false)
+    }
+
+    /// A writer that a mark does not stop.
+    pub fn start_moving(path: PathBuf, id: StoreId, conn: Connection) -> Result<Self, StoreError> {
+        Self::begin(path, id, conn, true)
+    }
+
+    fn begin(path: PathBuf, id: StoreId, conn: Connection, moving: bool) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let counters = Arc::new(Counters::default());
-        let mut state = Thread { path, id, conn: Some(conn), counters: counters.clone(), since_checkpoint: 0, since_fold: 0 };
+        let mut state = Thread { path, id, conn: Some(conn), moving, counters: counters.clone(), since_checkpoint: 0, since_fold: 0 };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
@@ -187,6 +196,8 @@ struct Thread {
     id: StoreId,
     /// `None` after an outcome in doubt, until it could be opened again.
     conn: Option<Connection>,
+    /// Serves nobody, and so writes whatever the store's mark says.
+    moving: bool,
     counters: Arc<Counters>,
     since_checkpoint: u32,
     /// Verbs since the log of charges was moved.
@@ -211,7 +222,7 @@ impl Thread {
     fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
         let outcome = match self.conn.take().map_or_else(|| reopen_writer(&self.path, self.id), Ok) {
             Ok(conn) => {
-                let outcome = transact(&conn, group);
+                let outcome = transact(&conn, group, self.moving);
                 // In doubt: a new connection finds out from the file what is there.
                 if !matches!(outcome, Err(StoreError::Unknown(_))) && conn.is_autocommit() {
                     self.conn = Some(conn);
@@ -237,7 +248,7 @@ impl Thread {
         self.since_fold = 0;
         let Some(conn) = &self.conn else { return };
         let folded = begin(conn).and_then(|()| {
-            let staged = Step::begin(conn).and_then(|mut step| step.fold_charges());
+            let staged = Step::begin(conn, true).and_then(|mut step| step.fold_charges());
             let committed = staged.and_then(|()| execute(conn, "COMMIT").map_err(explain));
             if committed.is_err() {
                 roll_back(conn);
@@ -275,9 +286,9 @@ fn begin(conn: &Connection) -> Result<(), StoreError> {
 }
 
 /// Runs the group in one transaction; jobs that fail leave it. `Ok` only when the rest is durable.
-fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>) -> Result<(), StoreError> {
+fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>, moving: bool) -> Result<(), StoreError> {
     begin(conn)?;
-    let staged = Step::begin(conn).and_then(|mut step| {
+    let staged = Step::begin(conn, moving).and_then(|mut step| {
         group.retain_mut(|job| {
             // Once SQLite has rolled back, nothing may run outside a transaction.
             conn.is_autocommit() || job.run(&mut step)

@@ -4,6 +4,7 @@
 //! is compared with the chain (`facts`) and made to follow it. Nothing is polled, but what a mempool may have dropped is sent again now and
 //! then. A fact is offered to the store until it is taken: the chain does not say a thing twice.
 
+mod audit;
 mod facts;
 mod note;
 mod view;

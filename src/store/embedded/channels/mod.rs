@@ -13,9 +13,10 @@ mod write;
 pub(super) use cache::Cache;
 #[cfg(test)]
 pub(super) use cache::Limits;
-pub(super) use codec::UsedKey;
+pub(super) use codec::{UsedKey, keys_of, outpoint_bytes, outpoint_from_bytes};
 pub(super) use read::{
-    Versioned, channel, channels, charge, charges, end_stream_leases, is_used, revision, settled_moves, stream_lease, used_keys,
+    Versioned, channel, channels, charge, charges, end_stream_leases, is_used, owner, revision, script, settled_moves, stored_charges,
+    stream_lease, used_keys,
 };
 
 use super::EmbeddedStore;

@@ -78,12 +78,12 @@ pub(in crate::store::embedded) fn end_stream_leases(conn: &Connection) -> Result
 }
 
 /// The channel an outpoint belongs to.
-pub(super) fn owner(conn: &Connection, network: u8, outpoint: &OutpointBytes) -> Result<Option<ChannelId>, StoreError> {
+pub(in crate::store::embedded) fn owner(conn: &Connection, network: u8, outpoint: &OutpointBytes) -> Result<Option<ChannelId>, StoreError> {
     one(conn, "SELECT channel FROM outpoints WHERE network = ?1 AND outpoint = ?2", (network, outpoint)).map(|id| id.map(ChannelId))
 }
 
 /// The open channel that a script backs.
-pub(super) fn script(conn: &Connection, script: &[u8; 32]) -> Result<Option<ChannelId>, StoreError> {
+pub(in crate::store::embedded) fn script(conn: &Connection, script: &[u8; 32]) -> Result<Option<ChannelId>, StoreError> {
     one(conn, "SELECT channel FROM scripts WHERE script = ?1", [script]).map(|id| id.map(ChannelId))
 }
 
@@ -113,14 +113,8 @@ pub(in crate::store::embedded) fn charge(
                SELECT l.number, l.charge, r.record FROM channels c CROSS JOIN charge_log l ON l.channel = c.sequence
                LEFT JOIN charge_responses r ON r.sequence = l.response
                WHERE c.id = ?1 AND l.identifier_key = ?2";
-    let stored = rows(conn, sql, (id.0, codec::identifier_key(identifier)), |row| {
-        let number = row.get(0).map_err(explain)?;
-        let record = codec::decode_charge(*id, number, bytes(row, 1)?)?;
-        let response = row.get_ref(2).and_then(|value| Ok(value.as_blob_or_null()?)).map_err(explain)?;
-        let response = response.map(|bytes| codec::decode_response(*id, number, bytes)).transpose()?;
-        Ok(StoredCharge { record, response })
-    })?;
-    Ok(stored.into_iter().find(|charge| charge.record.terms.identifier == *identifier))
+    let found = rows(conn, sql, (id.0, codec::identifier_key(identifier)), |row| stored(row, id))?;
+    Ok(found.into_iter().find(|charge| charge.record.terms.identifier == *identifier))
 }
 
 pub(in crate::store::embedded) fn charges(
@@ -134,6 +128,31 @@ pub(in crate::store::embedded) fn charges(
                UNION ALL SELECT l.number, l.charge FROM channels c CROSS JOIN charge_log l ON l.channel = c.sequence
                WHERE c.id = ?1 AND l.number > ?2 ORDER BY 1 LIMIT ?3";
     rows(conn, sql, (id.0, after(number), limit), |row| codec::decode_charge(*id, row.get(0).map_err(explain)?, bytes(row, 1)?))
+}
+
+/// [`charges`] with what is kept of their answers.
+pub(in crate::store::embedded) fn stored_charges(
+    conn: &Connection,
+    id: &ChannelId,
+    number: u64,
+    limit: u32,
+) -> Result<Vec<StoredCharge>, StoreError> {
+    let sql = "SELECT e.number, e.record, r.record FROM channels c CROSS JOIN charges e ON e.channel = c.sequence
+               LEFT JOIN charge_responses r ON r.sequence = e.response
+               WHERE c.id = ?1 AND e.number > ?2
+               UNION ALL
+               SELECT l.number, l.charge, r.record FROM channels c CROSS JOIN charge_log l ON l.channel = c.sequence
+               LEFT JOIN charge_responses r ON r.sequence = l.response
+               WHERE c.id = ?1 AND l.number > ?2 ORDER BY 1 LIMIT ?3";
+    rows(conn, sql, (id.0, after(number), limit), |row| stored(row, id))
+}
+
+fn stored(row: &Row<'_>, id: &ChannelId) -> Result<StoredCharge, StoreError> {
+    let number = row.get(0).map_err(explain)?;
+    let record = codec::decode_charge(*id, number, bytes(row, 1)?)?;
+    let response = row.get_ref(2).and_then(|value| Ok(value.as_blob_or_null()?)).map_err(explain)?;
+    let response = response.map(|bytes| codec::decode_response(*id, number, bytes)).transpose()?;
+    Ok(StoredCharge { record, response })
 }
 
 pub(in crate::store::embedded) fn settled_moves(

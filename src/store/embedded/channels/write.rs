@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     protocol::{
-        ids::{ChannelId, XOnlyKey},
+        ids::{ChannelId, Outpoint, XOnlyKey},
+        network::Network,
         time::UnixMillis,
     },
     store::{
@@ -69,6 +70,18 @@ pub(super) enum OpenedAs {
     ScriptInUse,
 }
 
+impl ChargeWrite {
+    fn of(charge: &ChargeRecord, response: Option<&StoredResponse>) -> Self {
+        Self {
+            number: charge.number,
+            at: charge.at,
+            record: codec::encode_charge(charge),
+            keys: codec::keys_of(charge),
+            response: response.map(|response| codec::encode_response(charge, response)),
+        }
+    }
+}
+
 impl Write {
     pub fn of(before: &ChannelRecord, revision: u64, after: &ChannelRecord) -> Self {
         let parts = |record: &ChannelRecord| (record.before, record.closure);
@@ -88,17 +101,10 @@ impl Write {
     }
 
     pub fn with_charge(self, charge: &ChargeRecord, response: Option<&StoredResponse>) -> Self {
-        let charge = ChargeWrite {
-            number: charge.number,
-            at: charge.at,
-            record: codec::encode_charge(charge),
-            keys: [codec::identifier_key(&charge.terms.identifier), codec::nonce_key(&charge.terms.nonce)],
-            response: response.map(|response| codec::encode_response(charge, response)),
-        };
-        Self { charge: Some(charge), ..self }
+        Self { charge: Some(ChargeWrite::of(charge, response)), ..self }
     }
 
-    pub fn with_outpoint(self, record: &ChannelRecord, outpoint: crate::protocol::ids::Outpoint) -> Self {
+    pub fn with_outpoint(self, record: &ChannelRecord, outpoint: Outpoint) -> Self {
         Self { outpoint: Some((network_code(record.config.network), codec::outpoint_bytes(outpoint), record.id)), ..self }
     }
 
@@ -252,6 +258,43 @@ impl Step<'_> {
         self.execute("DELETE FROM scripts WHERE script = ?1", [rules::script_key(&record.config)])?;
         self.shift_channels(rules::contribution(record), ChannelTotals::default())?;
         Ok(Wrote::Done)
+    }
+
+    /// A channel of another store, as it was there.
+    pub(in crate::store::embedded) fn arrive_channel(&mut self, record: &ChannelRecord) -> Result<(), StoreError> {
+        if rules::is_open(record) {
+            let script = rules::script_key(&record.config);
+            self.execute("INSERT INTO scripts (script, channel) VALUES (?1, ?2)", (script, record.id.0))?;
+        }
+        self.insert_channel(record)
+    }
+
+    pub(in crate::store::embedded) fn arrive_charge(&mut self, stored: &StoredCharge) -> Result<(), StoreError> {
+        let StoredCharge { record, response } = stored;
+        let sequence = self.arrived(&record.channel)?;
+        if read::is_used(self.conn, sequence, &codec::identifier_key(&record.terms.identifier))? {
+            return Ok(());
+        }
+        let charge = ChargeWrite::of(record, response.as_ref());
+        self.insert_charge(sequence, &charge)
+    }
+
+    pub(in crate::store::embedded) fn arrive_move(&mut self, row: &SettledMove) -> Result<(), StoreError> {
+        let sequence = self.arrived(&row.channel)?;
+        self.execute(
+            "INSERT OR REPLACE INTO settled_moves (channel, number, txid, record) VALUES (?1, ?2, ?3, ?4)",
+            (sequence, row.number, row.txid.0, codec::encode_settled(row)),
+        )
+        .map(drop)
+    }
+
+    pub(in crate::store::embedded) fn arrive_outpoint(&mut self, network: Network, at: Outpoint, id: &ChannelId) -> Result<(), StoreError> {
+        self.set_outpoint(network_code(network), &codec::outpoint_bytes(at), id)
+    }
+
+    fn arrived(&self, id: &ChannelId) -> Result<u64, StoreError> {
+        let known = read::channel(self.conn, id)?.map(|known| known.record.sequence);
+        known.ok_or_else(|| StoreError::Corrupt(format!("something of channel {id} arrives before the channel")))
     }
 
     pub(super) fn add_server_key(&mut self, key: XOnlyKey) -> Result<bool, StoreError> {

@@ -322,14 +322,15 @@ async fn a_file_of_the_version_before_is_upgraded_with_all_that_is_in_it() {
     let path = directory.path().join("kas402.db");
     let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
     let conn = Connection::open(&path).unwrap();
-    conn.execute_batch("DROP TABLE stream_leases; DROP TABLE charge_log; PRAGMA user_version = 1").unwrap();
+    conn.execute_batch("DROP TABLE stream_leases; DROP TABLE charge_log; ALTER TABLE store DROP COLUMN moved; PRAGMA user_version = 1")
+        .unwrap();
     drop(conn);
     let reader = EmbeddedStore::open_read_only(&path).unwrap();
     assert_eq!(reader.channel(&id(1)).await.unwrap().as_ref(), Some(&*before), "readers need no upgrade");
     drop(reader);
     assert_eq!(version(&Connection::open(&path).unwrap()), 1, "and make none");
     let books = Books(Embedded { store: Arc::new(open(&path)), directory });
-    assert_eq!(version(&books.0.tamper()), 3);
+    assert_eq!(version(&books.0.tamper()), 4);
     books.audit().await;
     assert_eq!(books.0.store().totals().await.unwrap().pending, 1);
     // Nobody said who runs the stream: it is posted at once.

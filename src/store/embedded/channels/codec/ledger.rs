@@ -9,7 +9,7 @@ use crate::{
     store::{
         StoreError, StoredResponse,
         channels::{ChargeRecord, SettledMove, SettledState},
-        embedded::codec::{AcceptanceFields, Kind, Response, acceptance_fields, acceptance_from, decode, encode},
+        embedded::codec::{AcceptanceFields, Kind, acceptance_fields, acceptance_from, decode, decode_answer, encode, encode_answer},
     },
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -92,7 +92,7 @@ pub(in crate::store::embedded::channels) fn decode_charge(
 }
 
 pub(in crate::store::embedded::channels) fn encode_response(record: &ChargeRecord, response: &StoredResponse) -> Vec<u8> {
-    encode(Kind::ChargeResponse, &row_owner(&record.channel, record.number), &Response::of(response))
+    encode_answer(Kind::ChargeResponse, &row_owner(&record.channel, record.number), response)
 }
 
 pub(in crate::store::embedded::channels) fn decode_response(
@@ -101,7 +101,7 @@ pub(in crate::store::embedded::channels) fn decode_response(
     bytes: &[u8],
 ) -> Result<StoredResponse, StoreError> {
     let name = || format!("answer to charge {number} of channel {channel}");
-    decode(Kind::ChargeResponse, &row_owner(&channel, number), bytes, name).map(Response::stored)
+    decode_answer(Kind::ChargeResponse, &row_owner(&channel, number), bytes, name)
 }
 
 pub(in crate::store::embedded::channels) fn encode_settled(row: &SettledMove) -> Vec<u8> {

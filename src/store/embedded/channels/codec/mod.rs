@@ -19,7 +19,7 @@ use crate::{
     },
     store::{
         StoreError,
-        channels::{ChannelRecord, Closure, Deposit, SignedVoucher},
+        channels::{ChannelRecord, ChargeRecord, Closure, Deposit, SignedVoucher},
         embedded::codec::{Kind, acceptance_from, decode},
     },
 };
@@ -34,11 +34,21 @@ pub(in crate::store::embedded) type OutpointBytes = [u8; 36];
 /// What must not be used twice in a channel: what it is, then 16 bytes.
 pub(in crate::store::embedded) type UsedKey = [u8; 17];
 
-pub(super) fn outpoint_bytes(outpoint: Outpoint) -> OutpointBytes {
+pub(in crate::store::embedded) fn outpoint_bytes(outpoint: Outpoint) -> OutpointBytes {
     let mut bytes = [0; 36];
     bytes[..32].copy_from_slice(&outpoint.txid.0);
     bytes[32..].copy_from_slice(&outpoint.index.to_be_bytes());
     bytes
+}
+
+pub(in crate::store::embedded) fn outpoint_from_bytes(bytes: &[u8]) -> Option<Outpoint> {
+    let (txid, index) = bytes.split_first_chunk::<32>()?;
+    Some(Outpoint { txid: TxId(*txid), index: u32::from_be_bytes(index.try_into().ok()?) })
+}
+
+/// What a charge uses up in its channel.
+pub(in crate::store::embedded) fn keys_of(charge: &ChargeRecord) -> [UsedKey; 2] {
+    [identifier_key(&charge.terms.identifier), nonce_key(&charge.terms.nonce)]
 }
 
 /// Clients choose their identifiers; whoever finds two of one hash has used one of their own up.
