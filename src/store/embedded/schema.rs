@@ -153,7 +153,7 @@ fn quick_check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     let told: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(explain)?;
-    if told == "ok" { Ok(()) } else { Err(StoreError::Corrupt(format!("the file is damaged ({told}): keep it, and restore a backup"))) }
+    if told == "ok" { Ok(()) } else { Err(damaged(&told)) }
 }
 
 /// Opens an existing store whatever its mark says.
@@ -204,7 +204,16 @@ pub(super) fn explain(error: rusqlite::Error) -> StoreError {
         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) => true,
         other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
     };
-    if corrupt { StoreError::Corrupt(error.to_string()) } else { StoreError::Unavailable(error.to_string()) }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt) => damaged(&error.to_string()),
+        Some(ErrorCode::CannotOpen) => StoreError::Unavailable(format!("{error}: can the file be read, and its folder be written?")),
+        _ if corrupt => StoreError::Corrupt(error.to_string()),
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("the file is damaged ({what}): keep it, and restore a backup"))
 }
 
 fn at(path: &Path, error: StoreError) -> StoreError {

@@ -45,6 +45,9 @@ impl Step<'_> {
 
     /// Moves all charges of the log to where they stay.
     pub(in crate::store::embedded) fn fold_charges(&mut self) -> Result<(), StoreError> {
+        if !read::has_logged(self.conn)? {
+            return Ok(());
+        }
         FOLD.iter().try_for_each(|sql| self.execute(sql, ()).map(drop))
     }
 }

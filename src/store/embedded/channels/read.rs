@@ -57,6 +57,11 @@ pub(in crate::store::embedded) fn channels(conn: &Connection, query: &ChannelQue
     rows(conn, sql, (after(query.after), query.limit), |row| versioned(row).map(|found| found.record))
 }
 
+/// Whether there is anything in the log of charges.
+pub(super) fn has_logged(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(one::<bool>(conn, "SELECT EXISTS (SELECT 1 FROM charge_log)", [])?.unwrap_or(false))
+}
+
 pub(in crate::store::embedded) fn revision(conn: &Connection, sequence: u64) -> Result<Option<u64>, StoreError> {
     let sql = "SELECT coalesce(
         (SELECT revision FROM charge_log WHERE channel = ?1 ORDER BY sequence DESC LIMIT 1),
