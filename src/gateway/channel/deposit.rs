@@ -415,6 +415,7 @@ impl Gateway {
             if *latest == *record {
                 let event = timeout_at(by, async {
                     tokio::select! {
+                        biased;
                         _ = tip.changed() => {}
                         () = async { match &mut stored {
                             Some(stored) => drop(stored.changed().await),

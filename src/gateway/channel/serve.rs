@@ -239,6 +239,7 @@ impl Gateway {
         self.metrics.waiting.inc();
         let mut reply = Some(reply);
         let after = tokio::select! {
+            biased;
             after = self.deliver_from_channel(&admission, &mut reply) => after,
             refusal = self.keep_lease(&admission) => {
                 tracing::warn!(channel = %admission.record.id, code = %refusal.code, "lease lost");

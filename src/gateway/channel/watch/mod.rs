@@ -137,6 +137,7 @@ impl Gateway {
             match Box::pin(self.attend(&id, &mut view)).await {
                 Some(next) if view.is_idle() && next.final_at.is_none() => {
                     tokio::select! {
+                        biased;
                         () = view.changed() => {}
                         _ = pokes.changed() => {}
                     }
@@ -168,6 +169,7 @@ impl Gateway {
             }
         };
         tokio::select! {
+            biased;
             () = view.changed() => {}
             _ = pokes.changed() => {}
             () = is_final => {}
