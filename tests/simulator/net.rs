@@ -43,6 +43,8 @@ struct State {
     invalid: BTreeSet<TxId>,
     coins: BTreeSet<Outpoint>,
     mempool: BTreeSet<TxId>,
+    /// Was in a mempool or in a block at some time.
+    had: BTreeSet<TxId>,
     branch: Vec<(TxId, Acceptance)>,
     deepest: BTreeMap<TxId, u64>,
     /// Dropped from the mempool or by a reorganisation at some time: nobody can tell any more who sent it first.
@@ -161,6 +163,11 @@ impl Net {
         self.state().known.get(txid).cloned()
     }
 
+    /// The network had it at some time.
+    pub fn ever_had(&self, txid: &TxId) -> bool {
+        self.state().had.contains(txid)
+    }
+
     pub fn was_forgotten(&self, txid: &TxId) -> bool {
         self.state().forgotten.contains(txid)
     }
@@ -213,6 +220,7 @@ impl Net {
         let rival = state.rival_in_mempool(transaction);
         if !spent && !orphan && !rival {
             state.mempool.insert(txid);
+            state.had.insert(txid);
         }
         drop(state);
         if orphan {
@@ -231,9 +239,11 @@ impl Net {
         {
             let mut state = self.state();
             state.branch.push((txid, acceptance));
+            state.had.insert(txid);
+            state.mempool.remove(&txid);
             let lost = |other: &TxId| inputs(&state.known[other]).any(|input| inputs(&state.known[&txid]).any(|own| own == input));
             let lost: Vec<TxId> = state.mempool.iter().filter(|other| lost(other)).copied().collect();
-            lost.iter().for_each(|other| drop(state.mempool.remove(other)));
+            state.mempool.retain(|other| !lost.contains(other));
         }
         world.trace.note(format!("chain: {} accepted", world.ledger.name(&txid)));
         world.ledger.accepted(world, &txid);

@@ -5,7 +5,7 @@ use crate::{
     planted::Planted,
     shopper,
     trace::{Record, catch_panics, release_panics},
-    world::World,
+    world::{Life, World},
 };
 use std::{
     collections::BTreeMap,
@@ -140,16 +140,13 @@ async fn second(world: &Arc<World>) {
             world.partition(&life, world.dice.between(1, 15));
         }
         if world.dice.permille(weather.node_faults) {
-            if world.dice.one_in(2) {
+            if world.dice.one_in(3) {
+                // All nodes are restarted.
                 world.net.lose_mempool(world);
+                world.living().iter().for_each(|life| away(world, life));
+            } else {
+                away(world, &life);
             }
-            world.node(&life, false);
-            let (world, seconds) = (world.clone(), world.dice.between(1, 12));
-            world.trace.reached("node down");
-            tokio::spawn(async move {
-                sleep(Duration::from_secs(seconds)).await;
-                world.node(&life, true);
-            });
         } else if world.dice.permille(weather.crashes) {
             world.kill(&life);
         }
@@ -157,4 +154,15 @@ async fn second(world: &Arc<World>) {
     if world.dice.one_in(4) {
         world.start_missing().await;
     }
+}
+
+/// The node of a gateway goes away for a while.
+fn away(world: &Arc<World>, life: &Arc<Life>) {
+    world.node(life, false);
+    world.trace.reached("node down");
+    let (world, life, seconds) = (world.clone(), life.clone(), world.dice.between(1, 12));
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(seconds)).await;
+        world.node(&life, true);
+    });
 }

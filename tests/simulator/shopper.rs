@@ -186,7 +186,8 @@ async fn buy(world: &Arc<World>, who: usize) {
     let name = world.ledger.bought(Bought { owner: who, txid, amount: PRICE, depth });
     world.ledger.presents(&txid, &ask.target);
     world.trace.note(format!("client {who}: {name} for {}", ask.target));
-    if world.dice.one_in(20) {
+    let invalid = world.dice.one_in(20);
+    if invalid {
         world.trace.reached("invalid transaction");
         world.net.invalid(txid);
     }
@@ -201,7 +202,7 @@ async fn buy(world: &Arc<World>, who: usize) {
     if world.dice.one_in(12) {
         sleep(Duration::from_millis(world.dice.between(30_000, 80_000))).await;
     }
-    let patience = if world.dice.one_in(4) { world.dice.between(1, 3) } else { u64::MAX };
+    let patience = if invalid || world.dice.one_in(4) { world.dice.between(1, 3) } else { u64::MAX };
     let mut proof = world.dice.one_in(2).then_some(who);
     let mut tries = 0;
     loop {

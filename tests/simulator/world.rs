@@ -236,7 +236,7 @@ impl World {
             slot,
             dead: AtomicBool::new(false),
             dying: Notify::new(),
-            node_down: AtomicBool::new(false),
+            node_down: AtomicBool::new(true),
             store_down: AtomicBool::new(false),
             gateway: OnceLock::new(),
         });
@@ -268,6 +268,12 @@ impl World {
         match recovered {
             Ok(()) => {
                 let _ = life.gateway.set(gateway);
+                // Its node answers, and is caught up with, a moment after it knows what to follow.
+                let (world, pause) = (self.clone(), self.dice.between(1, 800));
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(pause)).await;
+                    world.node(&life, true);
+                });
             }
             // Its operator starts it again.
             Err(error) => {
