@@ -307,7 +307,12 @@ impl ChannelStore for Link {
         let world = self.world();
         let store = world.store.clone();
         let name = channel_fact_name(&fact);
-        let result = self.call(About::Channel(*lease.channel()), name, Kind::Once, || store.advance_channel(lease, fact.clone(), now)).await;
+        let verb = || async {
+            let result = store.advance_channel(lease, fact.clone(), now).await;
+            world.ledger.channel_advanced(lease.channel(), &fact, &result);
+            result
+        };
+        let result = self.call(About::Channel(*lease.channel()), name, Kind::Once, verb).await;
         self.tell(format!("{name} {} {}", word(&result), world.ledger.channel_name(lease.channel())));
         result
     }

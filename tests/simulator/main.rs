@@ -14,6 +14,7 @@ mod planted;
 mod run;
 mod shop;
 mod shopper;
+mod subscriber;
 mod trace;
 mod weather;
 mod world;
@@ -35,13 +36,12 @@ fn setting(name: &str) -> Option<u64> {
 fn the_books_are_right_whatever_happens() {
     if let Some(seed) = setting("KAS402_SEED") {
         let record = play(seed, None);
-        record.tail.iter().for_each(|line| println!("{line}"));
         assert_eq!(record.wrong, None, "seed {seed}");
         return;
     }
     let seeds = setting("KAS402_SEEDS").unwrap_or(SEEDS);
     let began = std::time::Instant::now();
-    let records = sweep(1..=seeds, None, |_| true);
+    let records = sweep(1..=seeds, None, |record| record.wrong.is_none());
     let mut reached: BTreeMap<String, u64> = BTreeMap::new();
     for (seed, record) in &records {
         if let Some(wrong) = &record.wrong {

@@ -41,12 +41,14 @@ struct State {
     /// Spendable only from this DAA score on.
     locked: BTreeMap<TxId, u64>,
     invalid: BTreeSet<TxId>,
-    coins: BTreeSet<Outpoint>,
+    coins: BTreeMap<Outpoint, u64>,
     mempool: BTreeSet<TxId>,
     /// Was in a mempool or in a block at some time.
     had: BTreeSet<TxId>,
     branch: Vec<(TxId, Acceptance)>,
     deepest: BTreeMap<TxId, u64>,
+    /// Their owners send them again until they are accepted.
+    kept: BTreeSet<TxId>,
     /// Dropped from the mempool or by a reorganisation at some time: nobody can tell any more who sent it first.
     forgotten: BTreeSet<TxId>,
     transactions: BTreeMap<TxId, watch::Receiver<TxStatus>>,
@@ -92,7 +94,7 @@ impl State {
     }
 
     fn exists(&self, outpoint: &Outpoint) -> bool {
-        self.coins.contains(outpoint) || self.accepted(&outpoint.txid).is_some()
+        self.coins.contains_key(outpoint) || self.accepted(&outpoint.txid).is_some()
     }
 
     fn rival_in_mempool(&self, transaction: &Transaction) -> bool {
@@ -116,7 +118,7 @@ impl Net {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub fn tip(&self) -> Tip {
@@ -125,13 +127,19 @@ impl Net {
 
     /// Money from before the run.
     pub fn coin(&self, outpoint: Outpoint, amount: Amount, script: ScriptPublicKey) {
-        self.state().coins.insert(outpoint);
+        self.state().coins.insert(outpoint, amount.sompi());
         self.sim.fund(Utxo { outpoint, amount, script_public_key: script, daa_score: 1, is_coinbase: false, covenant: false });
     }
 
     /// Never valid, whoever sends it.
     pub fn invalid(&self, txid: TxId) {
         self.state().invalid.insert(txid);
+    }
+
+    /// Its owner sends it, and looks after it.
+    pub fn keep(&self, transaction: &Transaction) {
+        self.take(transaction);
+        self.state().kept.insert(transaction.id().into());
     }
 
     pub fn locked_until(&self, txid: TxId, daa_score: u64) {
@@ -194,14 +202,11 @@ impl Net {
 
     pub fn value(&self, outpoint: &Outpoint) -> Option<u64> {
         let state = self.state();
+        if let Some(value) = state.coins.get(outpoint) {
+            return Some(*value);
+        }
         let output = state.known.get(&outpoint.txid)?.outputs.get(usize::try_from(outpoint.index).ok()?)?;
         Some(output.value)
-    }
-
-    /// Accepted transactions in the order of the branch.
-    pub fn branch(&self) -> Vec<Transaction> {
-        let state = self.state();
-        state.branch.iter().map(|(txid, _)| state.known[txid].clone()).collect()
     }
 
     /// A node is given a transaction.
@@ -252,6 +257,13 @@ impl Net {
     /// The chain grows; what waits is accepted, mostly.
     pub fn block(&self, world: &World) {
         self.sim.advance(1);
+        let kept: Vec<TxId> = self.state().kept.iter().copied().filter(|_| world.dice.one_in(3)).collect();
+        for txid in kept {
+            if !self.has(&txid) {
+                let transaction = self.state().known[&txid].clone();
+                self.take(&transaction);
+            }
+        }
         let waiting: Vec<TxId> = self.state().mempool.iter().copied().collect();
         for txid in waiting {
             let ready = {
@@ -445,7 +457,7 @@ impl Chain for Node {
         let world = self.world();
         let txid = TxId::from(transaction.id());
         self.life.alive().await;
-        world.ledger.sent(&world, &self.life, &txid).await;
+        world.ledger.sent(&world, &self.life, transaction).await;
         let name = world.ledger.name(&txid);
         tokio::time::sleep(Duration::from_millis(world.dice.between(1, 20))).await;
         self.life.alive().await;

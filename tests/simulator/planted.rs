@@ -96,6 +96,8 @@ struct State {
     /// Acknowledged and not done.
     waiting: BTreeMap<TxId, Vec<Fact>>,
     shadowed: BTreeSet<ChannelId>,
+    /// Held by two at once.
+    shared: BTreeSet<TxId>,
     /// By how much K is wrong.
     excess: BTreeMap<ChannelId, u64>,
     ids: BTreeMap<TxId, TxId>,
@@ -116,7 +118,7 @@ impl Buggy {
     }
 
     async fn force(&self, txid: &TxId, fact: Fact, now: UnixMillis) -> Result<Advanced, StoreError> {
-        let claim = self.state.lock().unwrap().claims.get(txid).cloned();
+        let claim = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).claims.get(txid).cloned();
         let Some(claim) = claim else { return Ok(Advanced::Stale) };
         match self.seize(&claim, now).await? {
             ClaimOutcome::Fresh(held) | ClaimOutcome::Resumed(held, _) | ClaimOutcome::Redeliver(held, _) => {
@@ -127,7 +129,7 @@ impl Buggy {
     }
 
     fn dressed(&self, record: Arc<ChannelRecord>) -> Arc<ChannelRecord> {
-        match self.state.lock().unwrap().excess.get(&record.id) {
+        match self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).excess.get(&record.id) {
             Some(excess) => {
                 let mut record = (*record).clone();
                 let claimed = record.parts.claimed.sompi() + excess;
@@ -139,7 +141,7 @@ impl Buggy {
     }
 
     fn of_channel(&self, id: &ChannelId) -> &dyn Store {
-        if self.state.lock().unwrap().shadowed.contains(id) { &self.shadow } else { &*self.inner }
+        if self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).shadowed.contains(id) { &self.shadow } else { &*self.inner }
     }
 }
 
@@ -154,17 +156,21 @@ impl Store for Buggy {
         if self.bug == Planted::TrustedId
             && let Some(id) = self.world().ledger.written_id(&claim.key.txid)
         {
-            self.state.lock().unwrap().ids.insert(id, claim.key.txid);
+            self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).ids.insert(id, claim.key.txid);
             claim.key.txid = id;
         }
-        self.state.lock().unwrap().claims.insert(claim.key.txid, claim.clone());
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).claims.insert(claim.key.txid, claim.clone());
         match self.bug {
             Planted::CheckThenSet => {
                 let known = self.inner.payment(&claim.key).await?;
                 sleep(Duration::from_millis(20)).await;
                 match self.inner.claim(&claim, now).await? {
                     ClaimOutcome::InFlight { .. } if known.is_none() => match self.seize(&claim, now).await? {
-                        ClaimOutcome::Resumed(held, _) => Ok(ClaimOutcome::Fresh(held)),
+                        ClaimOutcome::Resumed(held, _) => {
+                            // Both drew the same fence.
+                            self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).shared.insert(claim.key.txid);
+                            Ok(ClaimOutcome::Fresh(held))
+                        }
                         other => Ok(other),
                     },
                     other => Ok(other),
@@ -187,13 +193,19 @@ impl Store for Buggy {
         let txid = hold.key().txid;
         match self.bug {
             Planted::LostHold if matches!(fact, Fact::Renewed { .. }) => Ok(Advanced::Done),
+            Planted::CheckThenSet if self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).shared.contains(&txid) => {
+                match self.inner.advance(hold, fact.clone(), now).await? {
+                    Advanced::Stale => self.force(&txid, fact, now).await,
+                    done => Ok(done),
+                }
+            }
             Planted::NoFencing => match self.inner.advance(hold, fact.clone(), now).await? {
                 Advanced::Stale => self.force(&txid, fact, now).await,
                 done => Ok(done),
             },
             Planted::CommitBeforeDurable => {
                 let first = {
-                    let mut state = self.state.lock().unwrap();
+                    let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     match state.waiting.get_mut(&txid) {
                         Some(waiting) => {
                             waiting.push(fact);
@@ -233,7 +245,7 @@ impl Store for Buggy {
 
     async fn payment(&self, key: &PaymentKey) -> Result<Option<StoredPayment>, StoreError> {
         let ids: Vec<TxId> = {
-            let state = self.state.lock().unwrap();
+            let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let aliases = state.ids.iter().filter(|(_, txid)| **txid == key.txid).map(|(id, _)| *id);
             aliases.chain([key.txid]).collect()
         };
@@ -269,7 +281,7 @@ impl Store for Buggy {
 impl Buggy {
     /// What was acknowledged long ago is done now, or never.
     pub async fn write_late(&self, txid: &TxId, lost: bool, now: UnixMillis) {
-        let facts = self.state.lock().unwrap().waiting.remove(txid).unwrap_or_default();
+        let facts = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).waiting.remove(txid).unwrap_or_default();
         if lost {
             return;
         }
@@ -294,7 +306,7 @@ impl ChannelStore for Buggy {
     async fn open_channel(&self, opening: &Opening, now: UnixMillis) -> Result<Opened, StoreError> {
         match self.inner.open_channel(opening, now).await? {
             Opened::OutpointInUse if self.bug == Planted::SecondChannel => {
-                self.state.lock().unwrap().shadowed.insert(opening.id);
+                self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).shadowed.insert(opening.id);
                 self.shadow.open_channel(opening, now).await
             }
             Opened::New(record) => Ok(Opened::New(self.dressed(record))),
@@ -395,7 +407,7 @@ impl ChannelStore for Buggy {
         {
             let excess = record.parts.charged.sompi() - record.parts.claimed.sompi();
             if excess > 0 {
-                self.state.lock().unwrap().excess.insert(*id, excess);
+                self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).excess.insert(*id, excess);
             }
         }
         Ok(observed)

@@ -3,10 +3,11 @@
 use crate::{
     net::FINAL_DEPTH,
     planted::Planted,
-    shopper,
+    shopper, subscriber,
     trace::{Record, catch_panics, release_panics},
     world::{Life, World},
 };
+use kas402::gateway::channel::claim::Wanted;
 use std::{
     collections::BTreeMap,
     ops::RangeInclusive,
@@ -27,12 +28,15 @@ const CALM_BOUND: Duration = Duration::from_secs(600);
 pub fn play(seed: u64, planted: Option<Planted>) -> Record {
     catch_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let record = runtime.block_on(async {
+    let (world, record) = runtime.block_on(async {
         let world = World::new(seed, planted);
         run(&world).await;
-        world.trace.record()
+        let record = world.trace.record();
+        (world, record)
     });
+    // What is left of the gateways ends before their world does.
     drop(runtime);
+    drop(world);
     release_panics();
     record
 }
@@ -55,7 +59,7 @@ pub fn sweep(seeds: RangeInclusive<u64>, planted: Option<Planted>, goes_on: impl
                     if record.wrong.is_none() {
                         record.tail = Vec::new();
                     }
-                    records.lock().unwrap().insert(seed, record);
+                    records.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(seed, record);
                 }
             });
         }
@@ -68,6 +72,9 @@ async fn run(world: &Arc<World>) {
     let mut clients: Vec<JoinHandle<()>> = Vec::new();
     for who in 0..world.weather.shoppers {
         clients.push(tokio::spawn(shopper::live(world.clone(), who)));
+    }
+    for who in 0..world.weather.subscribers {
+        clients.push(tokio::spawn(subscriber::live(world.clone(), 20 + who)));
     }
     let thieves: Vec<_> =
         (0..world.weather.thieves).map(|thief| tokio::spawn(shopper::steal(world.clone(), 100 + thief))).collect();
@@ -86,6 +93,10 @@ async fn run(world: &Arc<World>) {
     if !end(world, thieves).await {
         return;
     }
+    for _ in 0..40 {
+        quiet_second(world).await;
+    }
+    claim_the_rest(world).await;
     // Whatever is accepted becomes final, and what was forgotten is sent again meanwhile.
     for _ in 0..FINAL_DEPTH * 2 + 40 {
         quiet_second(world).await;
@@ -165,4 +176,13 @@ fn away(world: &Arc<World>, life: &Arc<Life>) {
         sleep(Duration::from_secs(seconds)).await;
         world.node(&life, true);
     });
+}
+
+/// What is owed and not due yet is claimed as an operator would.
+async fn claim_the_rest(world: &Arc<World>) {
+    for id in world.ledger.owing(world).await {
+        let Some(gateway) = world.gateway_of(0) else { continue };
+        let claimed = gateway.claim_channel(&id, Wanted::AnyFee).await;
+        world.trace.note(format!("claim {} by hand: {:?}", world.ledger.channel_name(&id), claimed.map(|claim| claim.takes)));
+    }
 }

@@ -30,11 +30,11 @@ pub const REPLAY_LIMIT: usize = 256;
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most of one request from a channel.
-pub const CEILING: u64 = 20_000_000;
-pub const FLOOR: u64 = 1_000_000;
+pub const CEILING: u64 = 200_000_000;
+pub const FLOOR: u64 = 50_000_000;
 /// Of a metered answer: sompi for each unit.
-pub const UNIT: u64 = 10_000;
-pub const MIN_DEPOSIT: u64 = 300_000_000;
+pub const UNIT: u64 = 300_000;
+pub const MIN_DEPOSIT: u64 = 1_500_000_000;
 pub const CONFIRMATIONS: u64 = 2;
 pub const REFUND_HORIZON: u64 = 120;
 pub const REFUND_LEAD: u64 = 60;

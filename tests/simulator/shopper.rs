@@ -31,7 +31,7 @@ pub fn wallet(who: usize) -> Wallet {
 }
 
 /// Money that only this client has.
-fn new_coin(world: &World, who: usize) -> Coin {
+pub fn new_coin(world: &World, who: usize) -> Coin {
     let mut id = [0xc0; 32];
     id[..8].copy_from_slice(&world.ledger.number().to_be_bytes());
     let outpoint = Outpoint { txid: TxId(id), index: 0 };
@@ -39,7 +39,7 @@ fn new_coin(world: &World, who: usize) -> Coin {
     Coin { outpoint, amount: sompi(5_000_000_000), daa_score: 1, is_coinbase: false }
 }
 
-fn sign(who: usize, coin: &Coin, to: &str, amount: u64) -> SignedPayment {
+pub fn sign(who: usize, coin: &Coin, to: &str, amount: u64) -> SignedPayment {
     let wallet = wallet(who);
     let pay_to = kaspa_txscript::pay_to_address_script(&Address::try_from(to).unwrap());
     let own = wallet.script();

@@ -65,7 +65,7 @@ impl Trace {
     }
 
     pub fn note(&self, line: impl AsRef<str>) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let at = self.began.elapsed().as_millis();
         let line = format!("{at:>7} {}", line.as_ref());
         // FNV-1a
@@ -76,13 +76,16 @@ impl Trace {
         if state.tail.len() == TAIL {
             state.tail.pop_front();
         }
+        if std::env::var_os("KAS402_SEED").is_some() {
+            println!("{line}");
+        }
         state.tail.push_back(line);
     }
 
     /// The ledger's verdict. The first one ends the run.
     pub fn wrong(&self, what: impl AsRef<str>) {
         let first = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let first = state.wrong.is_none();
             state.wrong.get_or_insert_with(|| what.as_ref().to_owned());
             first
@@ -96,17 +99,17 @@ impl Trace {
         if let Some(panic) = PANIC.take() {
             self.wrong(format!("a task panicked: {panic}"));
         }
-        self.state.lock().unwrap().wrong.is_some()
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wrong.is_some()
     }
 
     /// Counts what the run came to, so that a simulator that sees nothing is found out.
     pub fn reached(&self, what: impl Into<String>) {
-        *self.state.lock().unwrap().reached.entry(what.into()).or_default() += 1;
+        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).reached.entry(what.into()).or_default() += 1;
     }
 
     pub fn record(&self) -> Record {
         self.is_wrong();
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Record {
             hash: state.hash,
             lines: state.lines,

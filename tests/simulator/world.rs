@@ -176,11 +176,11 @@ impl World {
     }
 
     pub fn living(&self) -> Vec<Arc<Life>> {
-        self.slots.lock().unwrap().iter().filter_map(|slot| slot.life.clone()).filter(|life| !life.is_dead()).collect()
+        self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().filter_map(|slot| slot.life.clone()).filter(|life| !life.is_dead()).collect()
     }
 
     pub fn gateway_of(&self, slot: usize) -> Option<Arc<Gateway>> {
-        let life = self.slots.lock().unwrap()[slot].life.clone()?;
+        let life = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[slot].life.clone()?;
         if life.is_dead() { None } else { life.gateway.get().cloned() }
     }
 
@@ -218,10 +218,10 @@ impl World {
 
     /// Starts whatever does not run.
     pub async fn start_missing(self: &Arc<Self>) {
-        let count = self.slots.lock().unwrap().len();
+        let count = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
         for slot in 0..count {
             let (missing, ahead) = {
-                let slots = self.slots.lock().unwrap();
+                let slots = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 (slots[slot].life.as_ref().is_none_or(|life| life.is_dead()), slots[slot].ahead)
             };
             if missing {
@@ -240,7 +240,7 @@ impl World {
             store_down: AtomicBool::new(false),
             gateway: OnceLock::new(),
         });
-        self.slots.lock().unwrap()[slot].life = Some(life.clone());
+        self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[slot].life = Some(life.clone());
         let clock = Arc::downgrade(self);
         let chance = Arc::downgrade(self);
         let environment = Environment {
@@ -286,7 +286,7 @@ impl World {
 
     /// One request to the gateway of this slot, whole or not at all.
     pub async fn send(self: &Arc<Self>, slot: usize, ask: Ask) -> Reply {
-        let life = self.slots.lock().unwrap()[slot].life.clone();
+        let life = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[slot].life.clone();
         let gateway = life.as_ref().filter(|life| !life.is_dead()).and_then(|life| life.gateway.get().cloned());
         let (Some(life), Some(gateway)) = (life, gateway) else {
             sleep(Duration::from_millis(1)).await;

@@ -101,7 +101,7 @@ impl Ledger {
             return;
         }
         let mut state = self.state();
-        let granted = state.grants.get(txid).copied();
+        let granted = state.grants.get(txid).or_else(|| state.grants.get(state.aliases.get(txid)?)).copied();
         match name {
             "delivered" => state.job(&key_of(txid)).progress = Progress::Closed,
             "delivered unkept" => state.job(&key_of(txid)).progress = Progress::Unkept,
@@ -227,7 +227,7 @@ impl Ledger {
             if is_accepted && seen.submission != Submission::None && !seen.is_final {
                 world.trace.wrong(format!("{name} is final, and its record does not say so: {:?}", seen.state));
             }
-            if conflict && seen.submission != Submission::None && seen.state != PaymentState::Reversed {
+            if conflict && world.net.ever_had(txid) && seen.submission != Submission::None && seen.state != PaymentState::Reversed {
                 world.trace.wrong(format!("{name} lost to another spend, and its record does not say so: {:?}", seen.state));
             }
         }

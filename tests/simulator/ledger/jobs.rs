@@ -13,6 +13,8 @@ pub(super) struct Job {
     pub progress: Progress,
     /// The store failed whoever ran it last.
     pub trouble: bool,
+    /// The API gave an answer that is paid for, or began one.
+    pub answered: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +42,8 @@ impl State {
 impl Ledger {
     /// The API is asked; which run of the job it is.
     pub async fn run_begins(&self, world: &World, life: &Life, key: &str, target: &str) -> usize {
-        let owed = if key.matches('-').count() == 1 {
+        let exact = key.matches('-').count() == 1;
+        let owed = if exact {
             self.may_run_payment(world, key, target)
         } else {
             self.may_run_request(world, life, key, target).await
@@ -57,7 +60,8 @@ impl Ledger {
         let again = match progress {
             Progress::New | Progress::Void | Progress::Unkept => None,
             Progress::Running(other) if !dead(&state, other) && !world.is_skewed() => Some("it is being forwarded already"),
-            Progress::Answered(other) if !dead(&state, other) && !world.is_skewed() && !trouble => Some("it was answered already"),
+            // A channel is charged for what it got, or may ask again; a payment is used up.
+            Progress::Answered(other) if exact && !dead(&state, other) && !world.is_skewed() && !trouble => Some("it was answered already"),
             Progress::Running(_) | Progress::Answered(_) => None,
             Progress::Closed if world.is_skewed() => None,
             Progress::Closed => Some("it was delivered already"),
@@ -91,7 +95,9 @@ impl Ledger {
         {
             job.progress = if how == End::Answered { Progress::Answered(life) } else { Progress::Void };
         }
+        job.answered |= how == End::Answered;
         drop(state);
+        self.request_ended(key);
         world.trace.reached(format!("api run {how:?}"));
     }
 

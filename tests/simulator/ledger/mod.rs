@@ -13,6 +13,7 @@ pub use channels::Signed;
 pub use exact::Bought;
 use jobs::Job;
 use kas402::protocol::ids::{ChannelId, Outpoint, TxId};
+use kaspa_consensus_core::tx::Transaction;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
@@ -32,16 +33,20 @@ struct State {
     channels: BTreeMap<ChannelId, channels::Channel>,
     /// Every escrow that ever was, or could be: outputs of deposits, claims and top-ups.
     escrows: BTreeMap<Outpoint, channels::Escrow>,
+    /// What each top-up settles.
+    top_ups: BTreeMap<TxId, u64>,
     /// The life to which the store last gave a payment.
     grants: BTreeMap<TxId, u64>,
     /// The ids that presenters wrote into transactions.
     written: BTreeMap<TxId, TxId>,
+    /// The same, the other way round.
+    aliases: BTreeMap<TxId, TxId>,
     numbers: u64,
 }
 
 impl Ledger {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// For identifiers, targets and salts.
@@ -68,7 +73,9 @@ impl Ledger {
     }
 
     pub fn writes_id(&self, txid: TxId, id: TxId) {
-        self.state().written.insert(txid, id);
+        let mut state = self.state();
+        state.written.insert(txid, id);
+        state.aliases.insert(id, txid);
     }
 
     /// Taken once.
@@ -77,7 +84,9 @@ impl Ledger {
     }
 
     /// A gateway sends a transaction: whatever it is for must be durable by now.
-    pub async fn sent(&self, world: &World, life: &Life, txid: &TxId) {
+    pub async fn sent(&self, world: &World, life: &Life, transaction: &Transaction) {
+        self.learns(world, transaction);
+        let txid = &TxId::from(transaction.id());
         let key = kas402::store::PaymentKey { network: kas402::protocol::network::Network::Simnet, txid: *txid };
         let known = world.store.payment(&key).await.ok().flatten().is_some() || self.is_of_a_channel(world, txid).await;
         if !known {
