@@ -23,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Blue score after which nothing is taken back any more.
 pub const FINAL_DEPTH: u64 = 30;
@@ -47,6 +47,10 @@ struct State {
     had: BTreeSet<TxId>,
     branch: Vec<(TxId, Acceptance)>,
     deepest: BTreeMap<TxId, u64>,
+    /// Blue score of the tip when it was accepted first.
+    first: BTreeMap<TxId, u64>,
+    /// Since when a reorganisation has it off the chain.
+    gone: BTreeMap<TxId, Instant>,
     /// Their owners send them again until they are accepted.
     kept: BTreeSet<TxId>,
     /// Dropped from the mempool or by a reorganisation at some time: nobody can tell any more who sent it first.
@@ -171,6 +175,17 @@ impl Net {
         self.state().known.get(txid).cloned()
     }
 
+    /// Blocks since it was accepted first, whatever a reorganisation did meanwhile; `None`: never.
+    pub fn first_seen(&self, txid: &TxId) -> Option<u64> {
+        let first = self.state().first.get(txid).copied()?;
+        Some(self.tip().blue_score.saturating_sub(first))
+    }
+
+    /// How long it has been off the chain since it was on it.
+    pub fn gone_for(&self, txid: &TxId) -> Duration {
+        self.state().gone.get(txid).map_or(Duration::ZERO, Instant::elapsed)
+    }
+
     /// The network had it at some time.
     pub fn ever_had(&self, txid: &TxId) -> bool {
         self.state().had.contains(txid)
@@ -246,6 +261,8 @@ impl Net {
             state.branch.push((txid, acceptance));
             state.had.insert(txid);
             state.mempool.remove(&txid);
+            state.gone.remove(&txid);
+            state.first.entry(txid).or_insert(acceptance.blue_score);
             let lost = |other: &TxId| inputs(&state.known[other]).any(|input| inputs(&state.known[&txid]).any(|own| own == input));
             let lost: Vec<TxId> = state.mempool.iter().filter(|other| lost(other)).copied().collect();
             state.mempool.retain(|other| !lost.contains(other));
@@ -297,6 +314,7 @@ impl Net {
             };
             let Some((txid, _)) = last else { break };
             self.sim.take_back(txid);
+            self.state().gone.insert(txid, Instant::now());
             world.trace.note(format!("chain: {} taken back", world.ledger.name(&txid)));
             world.trace.reached("chain taken back");
             undone.push(txid);

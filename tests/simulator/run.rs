@@ -76,8 +76,7 @@ async fn run(world: &Arc<World>) {
     for who in 0..world.weather.subscribers {
         clients.push(tokio::spawn(subscriber::live(world.clone(), 20 + who)));
     }
-    let thieves: Vec<_> =
-        (0..world.weather.thieves).map(|thief| tokio::spawn(shopper::steal(world.clone(), 100 + thief))).collect();
+    let thieves: Vec<_> = (0..world.weather.thieves).map(|thief| tokio::spawn(shopper::steal(world.clone(), 100 + thief))).collect();
     for _ in 0..world.weather.seconds {
         second(world).await;
         world.ledger.check(world).await;

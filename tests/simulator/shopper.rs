@@ -319,7 +319,7 @@ fn new_id(world: &World, txid: &TxId) -> TxId {
 pub async fn steal(world: Arc<World>, who: usize) {
     loop {
         sleep(Duration::from_millis(world.dice.between(500, 6_000))).await;
-        if world.is_over() || world.trace.is_wrong() {
+        if world.is_calm() || world.trace.is_wrong() {
             return;
         }
         let seen: Vec<_> = world.ledger.payments_of_others(who).into_iter().filter(|(txid, _)| world.net.has(txid)).collect();

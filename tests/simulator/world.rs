@@ -14,10 +14,7 @@ use crate::{
 };
 use kas402::{
     gateway::{Environment, Gateway, Limits},
-    protocol::{
-        ids::StoreId,
-        time::UnixMillis,
-    },
+    protocol::{ids::StoreId, time::UnixMillis},
     store::{Store, memory::MemoryStore},
     telemetry::Metrics,
 };
@@ -176,7 +173,13 @@ impl World {
     }
 
     pub fn living(&self) -> Vec<Arc<Life>> {
-        self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().filter_map(|slot| slot.life.clone()).filter(|life| !life.is_dead()).collect()
+        self.slots
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .iter()
+            .filter_map(|slot| slot.life.clone())
+            .filter(|life| !life.is_dead())
+            .collect()
     }
 
     pub fn gateway_of(&self, slot: usize) -> Option<Arc<Gateway>> {

@@ -14,7 +14,10 @@ use kas402::{
 use kaspa_addresses::Address;
 use kaspa_consensus_core::tx::Transaction;
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// So long a gateway may believe its record: what the chain says has to be stored first, and the store may be slow, or silent once.
+const KNOWN_AFTER: Duration = Duration::from_secs(15);
 
 /// A voucher that a client gave away, and for what.
 #[derive(Clone, Debug)]
@@ -193,7 +196,7 @@ impl Ledger {
         let row = world.store.charge(&id, &parsed).await.ok().flatten();
         let rows = world.store.charges(&id, 0, 10_000).await.unwrap_or_default();
         let deposit = self.state().channels.get(&id).ok_or("nobody opened this channel")?.deposit;
-        let deepest = world.net.deepest(&deposit.txid);
+        let (seen, gone) = (world.net.first_seen(&deposit.txid), world.net.gone_for(&deposit.txid));
         let daa = world.net.tip().daa_score;
         let mut state = self.state();
         let channel = &state.channels[&id];
@@ -202,10 +205,11 @@ impl Ledger {
         if row.is_some() {
             return Err("it is charged already".into());
         }
-        // FLEET: a gateway believes what another noted of the deposit before it died.
-        let alone = world.weather.gateways == 1;
-        if deepest.is_none_or(|depth| alone && depth < shop::CONFIRMATIONS) {
-            return Err(format!("its deposit was never deeper than {deepest:?}"));
+        if seen.is_none_or(|depth| depth < shop::CONFIRMATIONS) {
+            return Err(format!("its deposit was accepted {seen:?} blocks ago"));
+        }
+        if gone > KNOWN_AFTER {
+            return Err(format!("a reorganisation took its deposit {} s ago", gone.as_secs()));
         }
         if daa + shop::REFUND_LEAD / 2 >= channel.timeout {
             return Err(format!("its client may refund from {}, it is {daa}", channel.timeout));

@@ -43,11 +43,7 @@ impl Ledger {
     /// The API is asked; which run of the job it is.
     pub async fn run_begins(&self, world: &World, life: &Life, key: &str, target: &str) -> usize {
         let exact = key.matches('-').count() == 1;
-        let owed = if exact {
-            self.may_run_payment(world, key, target)
-        } else {
-            self.may_run_request(world, life, key, target).await
-        };
+        let owed = if exact { self.may_run_payment(world, key, target) } else { self.may_run_request(world, life, key, target).await };
         if let Err(why) = owed {
             world.trace.wrong(format!("{life} forwards {key} {target}: {why}"));
         }
