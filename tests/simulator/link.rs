@@ -11,6 +11,7 @@ use kas402::{
     store::{channels::*, *},
 };
 use std::{
+    fmt::Write,
     future::Future,
     sync::{Arc, Weak},
     time::Duration,
@@ -152,11 +153,24 @@ impl Link {
     }
 }
 
+/// Takes the name of a variant, and spares the writing of what is in it.
+struct FirstWord(String);
+
+impl Write for FirstWord {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = text.find([' ', '(', '{']);
+        self.0.push_str(&text[..end.unwrap_or(text.len())]);
+        if end.is_some() { Err(std::fmt::Error) } else { Ok(()) }
+    }
+}
+
 fn word<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> String {
     match result {
         Ok(value) => {
-            let text = format!("{value:?}");
-            text.split([' ', '(', '{']).next().unwrap_or("").to_owned()
+            let mut first = FirstWord(String::new());
+            // Ends with an error as soon as the word is over.
+            let _ = write!(first, "{value:?}");
+            first.0
         }
         Err(StoreError::Unavailable(_)) => "unavailable".into(),
         Err(StoreError::Unknown(_)) => "unknown".into(),

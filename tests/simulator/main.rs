@@ -69,7 +69,8 @@ fn one_seed_is_one_run() {
 #[test]
 fn every_planted_bug_is_found() {
     let mut missed = Vec::new();
-    for bug in planted::ALL {
+    let only = std::env::var("KAS402_PLANTED").ok();
+    for bug in planted::ALL.into_iter().filter(|bug| only.as_ref().is_none_or(|only| format!("{bug:?}") == *only)) {
         let found = find(bug);
         match found {
             Some((seed, wrong)) => println!("| {bug:?} | {seed} | {wrong} |"),

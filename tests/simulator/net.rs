@@ -167,10 +167,6 @@ impl Net {
         state.mempool.contains(txid) || state.accepted(txid).is_some()
     }
 
-    pub fn is_known(&self, txid: &TxId) -> bool {
-        self.state().known.contains_key(txid)
-    }
-
     pub fn transaction(&self, txid: &TxId) -> Option<Transaction> {
         self.state().known.get(txid).cloned()
     }
@@ -367,7 +363,13 @@ impl Net {
         loop {
             let mut again = Vec::new();
             {
-                let state = self.state();
+                let mut state = self.state();
+                // Whoever looked once and went away.
+                state.listeners.retain(|listener| match &listener.ear {
+                    Ear::Tip(sender) => sender.receiver_count() > 0,
+                    Ear::Health(sender) => sender.receiver_count() > 0,
+                    Ear::Transaction { .. } | Ear::Output { .. } => true,
+                });
                 let tip = self.tip();
                 for Listener { life, ear } in &state.listeners {
                     let connected = life.node_up();

@@ -52,7 +52,7 @@ pub enum Planted {
     SharedLease,
     /// What a dead gateway's stream had reserved is dropped, not posted.
     DroppedStream,
-    /// A claim that a reorganisation took stays counted.
+    /// What a reorganisation took stays counted: a deposit, a claim.
     ReorgUnseen,
 }
 
@@ -394,7 +394,7 @@ impl ChannelStore for Buggy {
     }
 
     async fn observe_channel(&self, id: &ChannelId, fact: ChannelSighting, now: UnixMillis) -> Result<Observed, StoreError> {
-        if self.bug == Planted::ReorgUnseen && matches!(fact, ChannelSighting::MoveTakenBack { .. }) {
+        if self.bug == Planted::ReorgUnseen && matches!(fact, ChannelSighting::MoveTakenBack { .. } | ChannelSighting::Unfunded) {
             return Ok(Observed::Unchanged);
         }
         let store = self.of_channel(id);

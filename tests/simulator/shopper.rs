@@ -270,7 +270,7 @@ async fn buy(world: &Arc<World>, who: usize) {
 }
 
 /// The payer gives the same coin to somebody else, with the help of a reorganisation.
-fn spend_again(world: &Arc<World>, who: usize, coin: &Coin, first: &Transaction) {
+pub fn spend_again(world: &Arc<World>, who: usize, coin: &Coin, first: &Transaction) {
     let other = sign(who, coin, wallet(who).address().to_string().as_str(), 1_000_000_000);
     world.ledger.called(other.txid, format!("the other spend of {}", world.ledger.name(&TxId::from(first.id()))));
     let (world, delay) = (world.clone(), world.dice.between(0, 20_000));

@@ -5,7 +5,7 @@ use crate::{
     exchange::{Ask, Got},
     ledger::Signed,
     shop::{CEILING, MIN_DEPOSIT, sompi},
-    shopper::{new_coin, sign as pay_to_script, wallet},
+    shopper::{new_coin, sign as pay_to_script, spend_again, wallet},
     world::{Reply, World},
 };
 use kas402::{
@@ -59,6 +59,8 @@ struct Channel {
     opening: bool,
     /// The client brought the deposit to the network itself.
     sent: bool,
+    /// And spends the coin of the deposit again.
+    crooked: bool,
     charged: u64,
     claimed: u64,
     signed: u64,
@@ -172,13 +174,18 @@ fn open(world: &Arc<World>, who: usize, accepted: &Value) -> Channel {
     let signed = pay_to_script(who, &coin, &script.address().to_string(), funding);
     let outpoint = Outpoint { txid: signed.txid, index: signed.payment_output_index };
     let timeout = config.refund_timeout_daa;
-    let name = world.ledger.opens(who, config.channel_id(), outpoint, funding, timeout);
+    let name = world.ledger.opens(config.channel_id(), outpoint, funding, timeout);
     let sent = world.dice.one_in(4);
-    if sent {
-        world.net.keep(&signed.transaction);
-    }
     world.trace.note(format!("client {who}: makes {name} until {timeout}{}", if sent { ", and sends its deposit" } else { "" }));
     world.trace.reached("channel made");
+    let crooked = !world.is_calm() && world.dice.permille(world.weather.double_spends / 3);
+    if crooked {
+        world.trace.reached("deposit spent again");
+        spend_again(world, who, &coin, &signed.transaction);
+    }
+    if sent {
+        if crooked { drop(world.net.take(&signed.transaction)) } else { world.net.keep(&signed.transaction) }
+    }
     Channel {
         name,
         keypair,
@@ -188,7 +195,8 @@ fn open(world: &Arc<World>, who: usize, accepted: &Value) -> Channel {
         funding,
         deposit: signed.transaction,
         opening: true,
-        sent,
+        sent: sent && !crooked,
+        crooked,
         charged: 0,
         claimed: 0,
         signed: 0,
@@ -371,6 +379,11 @@ async fn request(world: &Arc<World>, who: usize, channel: &mut Option<Channel>, 
             continue;
         };
         let code = got.code();
+        if mine.crooked && got.status() >= 400 && world.dice.one_in(4) {
+            // Its money may be gone, and its client knows why.
+            old.extend(channel.take());
+            return;
+        }
         let receipt = told.filter(|receipt| receipt["success"] == true);
         match (got.status(), code.as_str()) {
             (200 | 404, _) if receipt.is_some() => {
@@ -454,7 +467,7 @@ async fn second_channel(world: &Arc<World>, who: usize, first: &Channel, terms: 
     if accepted["extra"]["refundTimeoutDaa"] != terms["extra"]["refundTimeoutDaa"] {
         return;
     }
-    let name = world.ledger.opens(who, config.channel_id(), first.outpoint, first.funding, first.config.refund_timeout_daa);
+    let name = world.ledger.opens(config.channel_id(), first.outpoint, first.funding, first.config.refund_timeout_daa);
     let second = Channel {
         name,
         keypair: first.keypair,
@@ -465,6 +478,7 @@ async fn second_channel(world: &Arc<World>, who: usize, first: &Channel, terms: 
         deposit: first.deposit.clone(),
         opening: true,
         sent: false,
+        crooked: first.crooked,
         charged: 0,
         claimed: 0,
         signed: 0,

@@ -31,7 +31,6 @@ pub struct Signed {
 #[derive(Debug)]
 pub(super) struct Channel {
     name: String,
-    owner: usize,
     deposit: Outpoint,
     timeout: u64,
     /// By identifier; one that is sent again under a new offer has several.
@@ -96,14 +95,13 @@ impl Ledger {
     }
 
     /// A client made a channel, perhaps over an output that backs another.
-    pub fn opens(&self, owner: usize, id: ChannelId, deposit: Outpoint, value: u64, timeout: u64) -> String {
+    pub fn opens(&self, id: ChannelId, deposit: Outpoint, value: u64, timeout: u64) -> String {
         let mut state = self.state();
         let name = format!("c{}", state.channels.len() + 1);
         state.names.entry(deposit.txid).or_insert_with(|| format!("deposit of {name}"));
         state.escrows.entry(deposit).or_insert(Escrow { channel: id, value, taken: 0 });
         let channel = Channel {
             name: name.clone(),
-            owner,
             deposit,
             timeout,
             requests: BTreeMap::new(),
@@ -405,6 +403,14 @@ impl Ledger {
             if record.deposit.funded_daa.is_none() && record.charges == 0 {
                 continue;
             }
+            if world.net.conflict_depth(&record.deposit.outpoint.txid).is_some() {
+                // Its client spent the coin of the deposit again, deeper than the confirmations that were waited for.
+                world.trace.reached("deposit lost");
+                if !record.closure.is_some_and(|closure| closure.is_final) {
+                    wrong("its deposit is gone for good, and it is not closed");
+                }
+                continue;
+            }
             if record.stream.is_some() {
                 wrong("a stream was never posted");
             }
@@ -428,12 +434,7 @@ impl Ledger {
         let records = all(world).await;
         let owing = |record: &&Arc<ChannelRecord>| record.active() != shop::sompi(0) && record.closure.is_none();
         records.iter().filter(owing).map(|record| record.id).collect()
-    }
-
-    pub fn owner(&self, id: &ChannelId) -> usize {
-        self.state().channels[id].owner
-    }
-}
+    }}
 
 async fn all(world: &World) -> Vec<Arc<ChannelRecord>> {
     let query = ChannelQuery { selection: ChannelSelection::All, after: 0, limit: 10_000 };
