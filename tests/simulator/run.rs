@@ -59,7 +59,11 @@ pub fn sweep(seeds: RangeInclusive<u64>, planted: Option<Planted>, goes_on: impl
                     if record.wrong.is_none() {
                         record.tail = Vec::new();
                     }
-                    records.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(seed, record);
+                    let mut records = records.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    records.insert(seed, record);
+                    if records.len() % 500 == 0 {
+                        println!("{} seeds", records.len());
+                    }
                 }
             });
         }

@@ -249,7 +249,10 @@ impl Ledger {
         }
         match fact {
             ChannelFact::Committed(charge) => {
-                self.state().job(&key_of(id, charge.terms.identifier.as_str())).progress = Progress::Closed;
+                let key = key_of(id, charge.terms.identifier.as_str());
+                self.state().job(&key).progress = Progress::Closed;
+                // Charged: whoever still reads the rest of it keeps nobody away.
+                self.request_ended(&key);
             }
             ChannelFact::Reserved(stream) => self.state().job(&key_of(id, stream.terms.identifier.as_str())).answered = true,
             _ => {}
@@ -434,7 +437,8 @@ impl Ledger {
         let records = all(world).await;
         let owing = |record: &&Arc<ChannelRecord>| record.active() != shop::sompi(0) && record.closure.is_none();
         records.iter().filter(owing).map(|record| record.id).collect()
-    }}
+    }
+}
 
 async fn all(world: &World) -> Vec<Arc<ChannelRecord>> {
     let query = ChannelQuery { selection: ChannelSelection::All, after: 0, limit: 10_000 };
