@@ -255,6 +255,7 @@ impl Gateway {
         let mut reply = Some(reply);
         let started = Instant::now();
         tokio::select! {
+            biased;
             () = self.run(&admitted, &mut reply, started) => {}
             refusal = self.keep_hold(&admitted) => {
                 tracing::warn!(txid = %admitted.purchase.key().txid, code = %refusal.code, "hold lost");

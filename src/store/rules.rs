@@ -112,6 +112,7 @@ fn claim_of_another(known: Entry, named: Option<Entry>, claim: &Claim, next: Nex
     // What the chain and the submit said is about the transaction, whoever presents it.
     entry.record.submission = known.record.submission;
     entry.record.acceptance = known.record.acceptance;
+    entry.record.is_final = known.record.is_final;
     let held = entry.held();
     ClaimStep::Replace { old: known.boxed(), new: Box::new(entry), held }
 }

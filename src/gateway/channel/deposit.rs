@@ -203,7 +203,7 @@ impl Gateway {
             if let Some(transaction) = deposit.transaction().filter(|_| unheard) {
                 self.broadcast_deposit(sale, &record, deposit, transaction).await?;
             }
-            return Ok(record);
+            return self.seen_now(record).await;
         }
         let pending = record.moves.iter().find(|step| step.continuation == outpoint).map(|step| step.txid);
         let txid = match (pending, deposit.transaction()) {
@@ -415,6 +415,7 @@ impl Gateway {
             if *latest == *record {
                 let event = timeout_at(by, async {
                     tokio::select! {
+                        biased;
                         _ = tip.changed() => {}
                         () = async { match &mut stored {
                             Some(stored) => drop(stored.changed().await),

@@ -172,7 +172,16 @@ impl Gateway {
         let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
         let script = self.script_or_refuse(&record)?;
         let proven = prove(voucher, facts(&record, &script))?;
+        let record = self.seen_now(record).await?;
         Ok(Presented { record, script, proven, deposit: false })
+    }
+
+    /// What another gateway, or an earlier process, noted of the chain may be over: the chain is asked before it is believed.
+    pub(super) async fn seen_now(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
+        if self.looked_at(&record).await {
+            return Ok(record);
+        }
+        Err(Refusal::new(Code::NodeUnavailable, "the node has not told of this channel yet"))
     }
 
     pub(super) async fn lease_for(&self, sale: &ChannelSale, presented: &Presented) -> Result<Leased, Refusal> {
@@ -239,6 +248,7 @@ impl Gateway {
         self.metrics.waiting.inc();
         let mut reply = Some(reply);
         let after = tokio::select! {
+            biased;
             after = self.deliver_from_channel(&admission, &mut reply) => after,
             refusal = self.keep_lease(&admission) => {
                 tracing::warn!(channel = %admission.record.id, code = %refusal.code, "lease lost");

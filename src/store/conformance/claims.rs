@@ -197,12 +197,14 @@ pub(in crate::store) async fn an_unproven_claim_gives_way<S: Subject>() {
     let held = store.fresh(&thief, NOW).await;
     store.done(&held, [FOREIGN, Fact::Released], NOW).await;
     store.observe(1, ChainFact::Accepted(acceptance(9)), NOW).await;
+    store.observe(1, ChainFact::Final, NOW).await;
 
     let payer = Claim { identity: identity(2), identifier: identifier(2), ..claim(1) };
     let proving = store.resumed(&payer, NOW).await;
     let record = store.record(1).await;
     assert_eq!((record.identity, &record.transaction), (payer.identity, &payer.transaction));
-    assert_eq!((record.submission, record.acceptance), (Submission::Foreign, Some(acceptance(9))), "facts about the transaction stay");
+    let facts = (record.submission, record.acceptance, record.is_final);
+    assert_eq!(facts, (Submission::Foreign, Some(acceptance(9)), true), "facts about the transaction stay");
     assert_eq!(store.advance(&held, settled(), NOW).await, Advanced::Stale, "the thief's hold is void");
     store.done(&proving, [Fact::Proven, settled(), delivered(Some(response("the payer's")))], NOW).await;
     assert_eq!(store.claim(&thief, NOW).await.0.name(), "OtherRequest");

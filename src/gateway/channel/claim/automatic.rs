@@ -206,6 +206,7 @@ impl Gateway {
             }
             let pause = next.map_or(CLOCK, |millis| Duration::from_millis(millis).min(CLOCK));
             tokio::select! {
+                biased;
                 () = self.channels.claimer.woken.notified() => {}
                 changed = tip.changed() => if changed.is_err() {
                     return;

@@ -26,12 +26,15 @@ use std::{
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use view::View;
 
 /// How long a store that failed is left alone before a fact of the chain is offered again.
 const STORE_BACKOFF: Duration = Duration::from_secs(1);
+
+/// How long a request waits for the first look at its channel.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Transactions of channels that are sent at the same time: after a restart there may be many.
 const SUBMITS: usize = 32;
@@ -59,6 +62,8 @@ struct Watcher {
     pokes: watch::Sender<()>,
     /// The task stored a fact.
     stored: watch::Sender<()>,
+    /// The chain has told of every output since this process watches the channel, and the record says the same.
+    looked: watch::Sender<bool>,
 }
 
 /// What became of a claim or top-up that was built.
@@ -89,6 +94,25 @@ impl Gateway {
         self.begin_watching(record, true);
     }
 
+    /// A channel that this process may not watch yet: another gateway opened it, or the answer to its opening was lost. Ends when
+    /// the chain has told of it since; `false` when it does not in time: what the record says may be long over then.
+    pub(in crate::gateway) async fn looked_at(&self, record: &Arc<ChannelRecord>) -> bool {
+        let looked = self.channels.watchers.lock().get(&record.id).map(|watcher| *watcher.looked.borrow());
+        match looked {
+            Some(true) => return true,
+            // Nobody watches what is over for good.
+            None if record.closure.is_some_and(|closure| closure.is_final) => return true,
+            Some(false) => {}
+            None => self.begin_watching(record, true),
+        }
+        let watcher = self.channels.watchers.lock().get(&record.id).map(|watcher| watcher.looked.subscribe());
+        match watcher {
+            // The sender goes when there is nothing left to watch.
+            Some(mut looked) => timeout(FIRST_LOOK, looked.wait_for(|looked| *looked)).await.is_ok(),
+            None => true,
+        }
+    }
+
     fn begin_watching(&self, record: &Arc<ChannelRecord>, taken_up: bool) {
         // Before `recover` there is no traffic and nothing to watch.
         let Some(gateway) = self.arc() else { return };
@@ -98,7 +122,7 @@ impl Gateway {
             watcher.pokes.send_replace(());
             return;
         }
-        let watcher = Watcher { pokes: watch::Sender::new(()), stored: watch::Sender::new(()) };
+        let watcher = Watcher { pokes: watch::Sender::new(()), stored: watch::Sender::new(()), looked: watch::Sender::new(false) };
         let pokes = watcher.pokes.subscribe();
         watchers.insert(id, watcher);
         tokio::spawn(async move { gateway.follow_channel(id, pokes, taken_up).await });
@@ -138,6 +162,7 @@ impl Gateway {
             match Box::pin(self.attend(&id, &mut view)).await {
                 Some(next) if view.is_idle() && next.final_at.is_none() => {
                     tokio::select! {
+                        biased;
                         () = view.changed() => {}
                         _ = pokes.changed() => {}
                     }
@@ -169,6 +194,7 @@ impl Gateway {
             }
         };
         tokio::select! {
+            biased;
             () = view.changed() => {}
             _ = pokes.changed() => {}
             () = is_final => {}
@@ -192,6 +218,7 @@ impl Gateway {
             };
             view.adjust(self, &record, &script);
             let news = facts::news(&record, &view.seen(self.tip(), self.now(), self.limits.final_depth));
+            let knows = view.knows();
             let any = !news.facts.is_empty();
             if self.store_one_of(&record, news.facts).await {
                 continue;
@@ -203,6 +230,9 @@ impl Gateway {
                     self.channel_changed(&now);
                     continue;
                 }
+            }
+            if knows && let Some(watcher) = self.channels.watchers.lock().get(id) {
+                watcher.looked.send_if_modified(|looked| !std::mem::replace(looked, true));
             }
             let mut dropped = false;
             for (txid, transaction) in view.take_to_resend() {

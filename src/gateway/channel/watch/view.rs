@@ -5,7 +5,7 @@
 use super::facts::Seen;
 use crate::{
     binding::{escrow_v1::EscrowScript, exact_v1::decode},
-    chain::{Tip, TxStatus},
+    chain::{OutpointStatus, Tip, TxStatus},
     gateway::{
         Gateway,
         follow::{Follow, Watch},
@@ -104,6 +104,11 @@ impl View {
 
     pub fn resend_at(&self) -> Option<Instant> {
         self.sent.iter().filter(|sent| sent.is_unseen()).map(|sent| sent.resend_at).min()
+    }
+
+    /// The chain has told of every output.
+    pub fn knows(&self) -> bool {
+        self.outputs.iter().all(|(_, watch)| *watch.status.borrow() != OutpointStatus::Unknown)
     }
 
     pub fn is_idle(&self) -> bool {

@@ -3,7 +3,10 @@
 use super::buyer::{CEILING, Channel, DEPOSIT, Paying, amount_of, ask, new_identifier, parts};
 use crate::{
     chain::{SubmitOutcome, Utxo, sim::OnSubmit},
-    gateway::tests::world::{SETTLE_WAIT, World, sompi},
+    gateway::tests::{
+        fakes::{Fault, Verb},
+        world::{SETTLE_WAIT, World, sompi},
+    },
     protocol::{charge::ChargeRule, ids::TxId, policy::Exposure, refusal::Code},
     store::channels::ChannelStore as _,
 };
@@ -147,6 +150,30 @@ async fn a_deposit_taken_back_by_a_reorg_serves_nothing_until_it_returns() {
     world.chain.advance(100);
     world.until("funded", async || channel.record(&world).await.deposit.funded_daa.is_some()).await;
     world.buy(&mut channel, &ask()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_whose_answer_was_lost_is_watched_as_soon_as_its_deposit_comes_again() {
+    let world = world().await;
+    let mut channel = world.channel(&ask(), 1, DEPOSIT).await;
+    let paying = world.deposit(&channel, &ask()).await.ask();
+    world.store.fail(Verb::OpenChannel, Fault::After);
+    world.send(&paying).await.refused(Code::StoreUnavailable);
+    channel.served(&world.send(&paying).await);
+    assert_eq!(world.chain.watched(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_process_noted_of_a_deposit_is_not_believed_before_the_chain_was_asked() {
+    let mut world = world().await;
+    let channel = world.open(&ask(), 1).await;
+    world.die();
+    world.chain.take_back(channel.outpoint.txid);
+    world.chain.accept_at_once(false);
+    world.restart().await;
+    let paying = world.voucher(&channel, &ask()).await;
+    world.send(&paying.ask()).await.refused(Code::DepositReorganised);
+    assert_eq!(world.upstream.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,24 @@
+//! Seeds that found something, under the name of what they found. Each bug has a small test of its own where it was; a seed draws the
+//! same run only as long as the simulator draws the same.
+
+use crate::run::play;
+
+#[test]
+fn a_payment_stays_final_when_another_presents_it() {
+    passes(116);
+}
+
+#[test]
+fn an_opening_whose_answer_was_lost_does_not_lock_its_deposit_up() {
+    passes(134);
+}
+
+#[test]
+fn a_gateway_does_not_believe_what_a_dead_one_noted_of_a_deposit() {
+    passes(91);
+}
+
+#[track_caller]
+fn passes(seed: u64) {
+    assert_eq!(play(seed, None).wrong, None, "seed {seed}");
+}
