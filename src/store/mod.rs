@@ -6,9 +6,11 @@
 //! Called by `gateway` and the CLI; names neither the chain nor the wire.
 
 pub mod channels;
+mod codec;
 pub mod embedded;
 pub mod memory;
 mod records;
+pub mod redis;
 mod rules;
 
 #[cfg(test)]

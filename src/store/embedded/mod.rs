@@ -6,7 +6,6 @@
 //! It never decides about money (`store::rules` does) and never reads a clock. Opened by the runtime and the CLI.
 
 mod channels;
-mod codec;
 mod read;
 mod reader;
 mod schema;
@@ -19,7 +18,7 @@ mod tests;
 
 use super::{
     Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Held, Observed, PaymentKey, PaymentRecord, Query, Store, StoreError,
-    StoredPayment, Totals,
+    StoredPayment, Totals, codec,
 };
 use crate::protocol::{ids::StoreId, time::UnixMillis};
 use async_trait::async_trait;

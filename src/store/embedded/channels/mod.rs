@@ -5,7 +5,6 @@
 //! identifier and an offer that were never seen, touch neither disk nor thread; all other answers come from the disk.
 
 mod cache;
-mod codec;
 mod read;
 mod write;
 
@@ -23,6 +22,7 @@ use crate::{
     },
     store::{
         Observed, StoreError, StoredResponse,
+        codec::channels as codec,
         channels::{
             rules::{self, Advance, Change, Sighted},
             *,
