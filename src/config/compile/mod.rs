@@ -4,6 +4,7 @@ mod channels;
 mod charges;
 mod fit;
 mod prices;
+mod redis;
 mod routes;
 mod settings;
 mod upstreams;

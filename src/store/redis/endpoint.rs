@@ -96,7 +96,7 @@ fn login_of(login: &str) -> Result<Login, EndpointError> {
     let decoded = |text: &str| percent_decoded(text).ok_or(EndpointError::Login);
     let user = Some(decoded(user)?).filter(|user| !user.is_empty());
     let password = password.map(decoded).transpose()?.filter(|password| !password.is_empty()).map(Zeroizing::new);
-    if user.is_some() && password.is_none() { Err(EndpointError::Login) } else { Ok((user, password)) }
+    Ok((user, password))
 }
 
 fn percent_decoded(text: &str) -> Option<String> {
@@ -170,7 +170,7 @@ mod tests {
             ("rediss-cluster://u:p@10.0.0.1:7000,10.0.0.2", Ok("rediss-cluster://10.0.0.1:7000,10.0.0.2:6379")),
             ("localhost:6379", Err(EndpointError::Scheme)),
             ("http://localhost", Err(EndpointError::Scheme)),
-            ("redis://user@localhost", Err(EndpointError::Login)),
+            ("redis://user@localhost", Ok("redis://localhost:6379/0")),
             ("redis://user:%zz@localhost", Err(EndpointError::Login)),
             ("redis://", Err(EndpointError::Host)),
             ("redis://a:0", Err(EndpointError::Host)),

@@ -7,6 +7,7 @@
 //! Opened by the runtime and the CLI.
 
 mod channels;
+mod demands;
 mod durability;
 pub mod endpoint;
 mod keys;
@@ -23,7 +24,9 @@ mod write;
 #[allow(unused_must_use, reason = "many cases leave a hold to expire")]
 mod tests;
 
+pub use demands::Misfit;
 pub use keys::SHARDS;
+pub use start::OpenError;
 
 use super::*;
 use crate::protocol::{ids::StoreId, time::UnixMillis};
@@ -146,6 +149,10 @@ impl Shift {
 impl Store for RedisStore {
     fn id(&self) -> StoreId {
         self.id
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     async fn claim(&self, claim: &Claim, now: UnixMillis) -> Result<ClaimOutcome, StoreError> {

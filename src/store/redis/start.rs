@@ -1,6 +1,8 @@
 //! Opening the store: its id, its checkpoint, what the server promises.
 
 use super::{
+    demands::{Fit, Misfit},
+    durability::Replicas,
     keys::names,
     link::{Effect, Link},
     *,
@@ -15,20 +17,34 @@ const VERSION: &str = "1";
 const GONE_MILLIS: u64 = 120_000;
 const STAMP: usize = 16;
 
+/// Why a store was not opened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the server is not fit to keep money:{}", .0.iter().map(|misfit| format!("\n  {misfit}")).collect::<String>())]
+    Unfit(Vec<Misfit>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Checkpoints of gateways that are gone.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints(Mutex<Vec<Vec<u8>>>);
 
 impl RedisStore {
-    /// Opens the store, creating it when there is none under the prefix.
-    pub async fn open(options: &Options) -> Result<Self, StoreError> {
-        let link = Link::new(options)?;
+    /// Opens the store, creating it when there is none under the prefix, on a server that is fit for it.
+    pub async fn open(options: &Options) -> Result<Self, OpenError> {
+        let mut link = Link::new(options)?;
         let by = link.deadline();
+        let Fit { replicas, on_disk } = demands::examine(&link, options.durability, options.replicas, by).await?.map_err(OpenError::Unfit)?;
         let (id, shards) = identity(&link, options, by).await?;
+        let keys = Keys::new(&options.prefix, shards);
+        if replicas > 0 {
+            link.wait_for(Replicas::new(Link::new(options)?, keys.clone(), replicas, on_disk));
+        }
         Ok(Self {
             id,
             link,
-            keys: Keys::new(&options.prefix, shards),
+            keys,
             lease_clock: options.lease_clock,
             process: options.process,
             writes: AtomicU64::default(),

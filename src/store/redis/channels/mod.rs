@@ -62,7 +62,10 @@ impl ChannelStore for RedisStore {
                 Advance::Refused => return Ok(ChannelStep::Refused),
                 Advance::Done(hold) => match self.change_lease(&place, lease.fence, hold.as_ref(), &fact, by).await? {
                     Wrote::Done => Some(self.cache.put(&lease.channel, Known { hold, ..known })),
-                    _ => return Ok(ChannelStep::Stale),
+                    _ => {
+                        self.cache.forget(&lease.channel);
+                        return Ok(ChannelStep::Stale);
+                    }
                 },
                 Advance::Write(change) => {
                     if let Some(outpoint) = change.outpoint {

@@ -1,5 +1,9 @@
 //! The suite on real servers, and what only they can suffer.
 
+mod cluster;
+mod faults;
+mod fleet;
+mod proxy;
 mod server;
 
 use super::*;
@@ -9,6 +13,7 @@ use crate::{
         conformance::{ChannelPart, Damage, Subject, channel_conformance, conformance},
     },
 };
+use cluster::Cluster;
 use server::{SAFE, Server};
 use std::sync::Arc;
 
@@ -97,6 +102,53 @@ async fn spoil(store: &RedisStore, [get, set]: [&str; 2], key: &[u8], field: &[u
     }
     store.link.command(set, &[key, field, &record], Effect::Note, by).await.unwrap();
     true
+}
+
+/// A prefix of its own in a cluster that the tests of this process share.
+struct Clustered {
+    store: Arc<RedisStore>,
+    cluster: Arc<Cluster>,
+    options: Options,
+}
+
+impl Subject for Clustered {
+    type Store = RedisStore;
+    const RANDOM: (u64, usize) = (3, 120);
+    const LEASES_SURVIVE: bool = true;
+
+    async fn create() -> Self {
+        let (cluster, prefix) = Cluster::shared();
+        let options = Options { prefix, ..options(&cluster.url(), 0) };
+        let store = Arc::new(RedisStore::open(&options).await.unwrap());
+        Self { store, cluster, options }
+    }
+
+    fn store(&self) -> &Arc<RedisStore> {
+        &self.store
+    }
+
+    /// Of the gateway: the servers serve other tests too.
+    async fn restart(self) -> Self {
+        let Self { store, cluster, mut options } = self;
+        drop(Arc::into_inner(store).expect("nobody else uses the store"));
+        options.process[0] = options.process[0].wrapping_add(1);
+        let store = Arc::new(RedisStore::open(&options).await.unwrap());
+        Self { store, cluster, options }
+    }
+
+    async fn damage(&self, key: &PaymentKey, damage: Damage) -> bool {
+        damage_payment(&self.store, key, damage).await
+    }
+
+    async fn damage_channel(&self, id: &ChannelId, part: ChannelPart, damage: Damage) -> bool {
+        damage_channel(&self.store, id, part, damage).await
+    }
+}
+
+mod clustered {
+    use super::*;
+    conformance!(Clustered);
+    channel_conformance!(Clustered);
 }
 
 mod single {

@@ -2,7 +2,6 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -33,8 +32,9 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
     /// kill -9.
