@@ -33,7 +33,9 @@ pub async fn open(settings: &StoreSettings) -> Result<(Arc<dyn Store>, String), 
 fn options(redis: &RedisSettings) -> Result<Options, StartError> {
     let ca = redis.ca_file.as_ref();
     let ca_pem = ca
-        .map(|path| std::fs::read(path).map_err(|error| StartError::RedisCa { path: path.display().to_string(), reason: error.to_string() }))
+        .map(|path| {
+            std::fs::read(path).map_err(|error| StartError::RedisCa { path: path.display().to_string(), reason: error.to_string() })
+        })
         .transpose()?;
     Ok(Options {
         endpoint: redis.endpoint.clone(),

@@ -41,7 +41,11 @@ pub fn settings(raw: &raw::Store, at: Pos, cx: &mut Context<'_>) -> Option<Redis
     };
     if durability == Durability::Standard {
         let at = raw.durability.as_ref().map_or(at, |durability| durability.at);
-        cx.problem(Code::StoreStandard, at, "a crash or a failover of the server can lose payments of its last second; `strict` does not start then");
+        cx.problem(
+            Code::StoreStandard,
+            at,
+            "a crash or a failover of the server can lose payments of its last second; `strict` does not start then",
+        );
         if let Some(replicas) = &raw.replicas {
             cx.problem(Code::StoreSetting, replicas.at, "`replicas` has no meaning with `durability: standard`, which waits for none");
         }
@@ -100,7 +104,11 @@ fn endpoint(raw: &raw::Store, at: Pos, cx: &mut Context<'_>) -> Option<Endpoint>
         cx.problem(Code::StoreUrl, url.at, "the url names a user, and no password is given");
     }
     if !endpoint.tls && !endpoint.is_local() {
-        cx.problem(Code::StorePlain, url.at, "no TLS: whoever is on the way reads and writes money; use rediss:// unless the network is your own");
+        cx.problem(
+            Code::StorePlain,
+            url.at,
+            "no TLS: whoever is on the way reads and writes money; use rediss:// unless the network is your own",
+        );
     }
     Some(endpoint)
 }

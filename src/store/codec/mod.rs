@@ -215,7 +215,13 @@ pub(in crate::store) fn encode_progress(Entry { record, hold, .. }: &Entry) -> V
 }
 
 /// Puts a payment together from its row.
-pub(in crate::store) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[u8], response_kept: bool) -> Result<Entry, StoreError> {
+pub(in crate::store) fn decode_entry(
+    sequence: u64,
+    key: &[u8],
+    terms: &[u8],
+    progress: &[u8],
+    response_kept: bool,
+) -> Result<Entry, StoreError> {
     let name = || format!("payment {sequence}");
     let damaged = || StoreError::Corrupt(format!("{}: a field is out of range", name()));
     let parsed_key = key_from(key).ok_or_else(damaged)?;
@@ -312,7 +318,12 @@ pub(in crate::store) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], valu
     bytes
 }
 
-pub(in crate::store) fn decode<T: BorshDeserialize>(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
+pub(in crate::store) fn decode<T: BorshDeserialize>(
+    kind: Kind,
+    owner: &[u8],
+    bytes: &[u8],
+    name: impl Fn() -> String,
+) -> Result<T, StoreError> {
     let corrupt = |why: &str| StoreError::Corrupt(format!("{}: {why}", name()));
     match bytes.first() {
         Some(&VERSION) => {}

@@ -153,7 +153,13 @@ impl<'c> Step<'c> {
         self.execute("INSERT INTO claims (sequence, key, terms) VALUES (?1, ?2, ?3)", (sequence, key, codec::encode_terms(record)))?;
         self.execute(
             "INSERT INTO progress (sequence, active, code, open, record) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (sequence, rules::active(record), codec::state_code(record.state), rules::selects(Selection::Open, record), codec::encode_progress(entry)),
+            (
+                sequence,
+                rules::active(record),
+                codec::state_code(record.state),
+                rules::selects(Selection::Open, record),
+                codec::encode_progress(entry),
+            ),
         )?;
         if let Some(identifier) = &record.identifier {
             self.execute(
@@ -168,7 +174,13 @@ impl<'c> Step<'c> {
         let record = &entry.record;
         let changed = self.execute(
             "UPDATE progress SET active = ?2, code = ?3, open = ?4, record = ?5 WHERE sequence = ?1",
-            (record.sequence, rules::active(record), codec::state_code(record.state), rules::selects(Selection::Open, record), codec::encode_progress(entry)),
+            (
+                record.sequence,
+                rules::active(record),
+                codec::state_code(record.state),
+                rules::selects(Selection::Open, record),
+                codec::encode_progress(entry),
+            ),
         )?;
         if changed == 1 { Ok(()) } else { Err(StoreError::Corrupt(format!("payment {} has no progress row", record.sequence))) }
     }

@@ -5,8 +5,10 @@
 use super::{Durability, link::Link, reply};
 use crate::store::StoreError;
 use redis::Value;
-use std::collections::HashMap;
-use tokio::time::Instant;
+use std::{collections::HashMap, time::Duration};
+use tokio::time::{Instant, sleep_until};
+
+const LOADING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the server is not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,10 +92,23 @@ pub(super) async fn examine(
     replicas: Option<u64>,
     by: Instant,
 ) -> Result<Result<Fit, Vec<Misfit>>, StoreError> {
-    let mut servers = Vec::new();
-    for info in link.everywhere("INFO", &["all"], by).await? {
-        servers.push(Facts::of(&reply::text(info)?));
-    }
+    let mut servers = loop {
+        let mut servers = Vec::new();
+        let mut loading = false;
+        for info in link.everywhere("INFO", &["all"], by).await? {
+            let info = reply::text(info)?;
+            loading |= info.contains("\nloading:1");
+            servers.push(Facts::of(&info));
+        }
+        if !loading {
+            break servers;
+        }
+        let again = Instant::now() + LOADING_PAUSE;
+        if again >= by {
+            return Err(StoreError::Unavailable("the server is still reading its data: start again when it has".to_owned()));
+        }
+        sleep_until(again).await; // why: a server that reads its data answers this alone, and does not tell when it is done
+    };
     for (setting, set) in [
         (APPEND_FSYNC, (|facts, value| facts.append_fsync = Some(value)) as fn(&mut Facts, String)),
         (FSYNC_ON_REWRITE, |facts, value| facts.fsync_on_rewrite = Some(value != "yes")),
@@ -132,7 +147,8 @@ impl Facts {
         let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let of = |name: &str| fields.get(name).copied().unwrap_or_default();
         let online = fields.iter().filter(|(name, value)| {
-            name.strip_prefix("slave").is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit())) && value.contains("state=online")
+            name.strip_prefix("slave").is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+                && value.contains("state=online")
         });
         Self {
             version: of("redis_version").to_owned(),

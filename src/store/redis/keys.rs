@@ -178,7 +178,8 @@ mod tests {
             let place = keys.payment(&PaymentKey { network: Network::Simnet, txid: TxId([n; 32]) });
             assert_eq!(tag(&place.record), place.shard.to_string());
             let place = keys.channel(&ChannelId([n; 32]));
-            for key in [&place.record, &place.used, &place.charges, &place.moves, &place.move_numbers, &keys.of(place.shard, names::TOTALS)] {
+            for key in [&place.record, &place.used, &place.charges, &place.moves, &place.move_numbers, &keys.of(place.shard, names::TOTALS)]
+            {
                 assert_eq!(tag(key), place.shard.to_string());
             }
         }

@@ -80,6 +80,11 @@ impl Scripts {
         });
         &SCRIPTS
     }
+
+    fn all(&self) -> [&Script; 8] {
+        let Self { commit, payment, lease, renew, point, unpoint, prune, moves } = self;
+        [commit, payment, lease, renew, point, unpoint, prune, moves]
+    }
 }
 
 /// See the module.
@@ -118,7 +123,10 @@ enum Ask<'a> {
     /// To every master: a list of answers.
     Everywhere(&'a Cmd),
     /// A mark is written and, on the same connection, waited for.
-    Marked { mark: &'a [u8], wait: &'a Cmd },
+    Marked {
+        mark: &'a [u8],
+        wait: &'a Cmd,
+    },
 }
 
 /// Why one attempt brought no answer.
@@ -178,6 +186,16 @@ impl Link {
         self.call(Ask::One(&cmd), None, effect, by).await
     }
 
+    /// Tells every master the scripts, so that no request is the first to. One that does not know a script is told with its first use.
+    pub async fn load_scripts(&self, by: Instant) {
+        for script in Scripts::get().all() {
+            if let Err(error) = self.everywhere("SCRIPT", &["LOAD", script.body], by).await {
+                tracing::debug!(%error, "scripts are told with their first use");
+                return;
+            }
+        }
+    }
+
     /// Asks every master; the answers in no order.
     pub async fn everywhere(&self, name: &str, args: &[&str], by: Instant) -> Result<Vec<Value>, StoreError> {
         let mut cmd = redis::cmd(name);
@@ -185,6 +203,15 @@ impl Link {
             cmd.arg(*arg);
         }
         super::reply::list(self.call(Ask::Everywhere(&cmd), None, Effect::Read, by).await?)
+    }
+
+    /// Returns when what was read of this shard is as durable as an answer about it must be: another gateway may have written it a moment ago
+    /// and still be waiting.
+    pub async fn settled(&self, shard: u16, by: Instant) -> Result<(), StoreError> {
+        match &self.replicas {
+            Some(replicas) => Box::pin(replicas.wait(shard, by)).await,
+            None => Ok(()),
+        }
     }
 
     /// How many replicas have all that this shard's server wrote before this call.
@@ -204,7 +231,14 @@ impl Link {
     }
 
     /// `keys` are of one slot.
-    pub async fn script(&self, script: &Script, keys: &[Vec<u8>], args: &[Vec<u8>], effect: Effect, by: Instant) -> Result<Value, StoreError> {
+    pub async fn script(
+        &self,
+        script: &Script,
+        keys: &[Vec<u8>],
+        args: &[Vec<u8>],
+        effect: Effect,
+        by: Instant,
+    ) -> Result<Value, StoreError> {
         let built = |command: &str, body: &str| {
             let mut cmd = redis::cmd(command);
             cmd.arg(body).arg(keys.len());
@@ -254,10 +288,10 @@ impl Link {
             }
             sleep_until(again).await; // backoff
         };
-        match (&self.replicas, effect) {
-            (Some(replicas), Effect::Durable(shard)) => Box::pin(replicas.wait(shard, by)).await.map(|()| value),
-            _ => Ok(value),
+        if let Effect::Durable(shard) = effect {
+            self.settled(shard, by).await?;
         }
+        Ok(value)
     }
 
     async fn attempt(&self, place: &Place, ask: Ask<'_>) -> Result<Value, Failed> {
@@ -291,8 +325,9 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeouts.connect)).set_response_timeout(Some(self.timeouts.answer));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.answer));
         Ok(match &self.target {
             Target::Server(client) => Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?),
             Target::Sentinel(sentinels) => {
@@ -316,7 +351,12 @@ impl Connection {
                 Ok(match cluster.route_command(cmd.clone(), masters).await? {
                     Value::Map(answers) => Value::Array(answers.into_iter().map(|(_, answer)| answer).collect()),
                     // Pairs of address and answer.
-                    Value::Array(answers) => Value::Array(answers.into_iter().map(|pair| if let Value::Array(mut pair) = pair { pair.pop().unwrap_or(Value::Nil) } else { pair }).collect()),
+                    Value::Array(answers) => Value::Array(
+                        answers
+                            .into_iter()
+                            .map(|pair| if let Value::Array(mut pair) = pair { pair.pop().unwrap_or(Value::Nil) } else { pair })
+                            .collect(),
+                    ),
                     other => other,
                 })
             }

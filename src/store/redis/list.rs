@@ -1,11 +1,6 @@
 //! Listings and sums over all shards.
 
-use super::{
-    keys::names,
-    link::Effect,
-    sums::Sums,
-    *,
-};
+use super::{keys::names, link::Effect, sums::Sums, *};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use tokio::time::Instant;
 

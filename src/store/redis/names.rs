@@ -29,7 +29,9 @@ pub(super) struct Pointer {
 #[derive(Debug)]
 pub(super) enum Pointed {
     /// It points where it should; the record must be written by then.
-    Here { until: u64 },
+    Here {
+        until: u64,
+    },
     Elsewhere,
 }
 
@@ -69,7 +71,8 @@ impl RedisStore {
         let seen = seen.map(|seen| seen.raw.clone()).unwrap_or_default();
         let once = if for_ever { b"once".to_vec() } else { Vec::new() };
         let args = [place.name.clone(), seen, target.to_vec(), once];
-        let answer = self.link.script(&Scripts::get().point, std::slice::from_ref(&place.names), &args, Effect::Durable(place.shard), by).await?;
+        let answer =
+            self.link.script(&Scripts::get().point, std::slice::from_ref(&place.names), &args, Effect::Durable(place.shard), by).await?;
         let mut parts = reply::Parts::of(answer)?;
         let here = reply::number(parts.next())? == 1;
         let found = Pointer::parse(reply::bytes(parts.next())?)?;

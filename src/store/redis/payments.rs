@@ -56,9 +56,15 @@ impl RedisStore {
             // A fence is above every one that this payment ever had: the shard's last one never falls.
             let next = Next { sequence: 0, fence: known.fence.saturating_add(1) };
             let outcome = match rules::claim(known.entry.clone(), named.entry, claim, next, now) {
-                ClaimStep::Answer(outcome) => Some(outcome),
+                ClaimStep::Answer(outcome) => {
+                    self.link.settled(place.shard, by).await?;
+                    Some(outcome)
+                }
                 ClaimStep::Replay(_) => match self.stored_payment(&claim.key).await? {
-                    Some(stored) if stored.response.is_some() => Some(ClaimOutcome::Delivered(Box::new(stored))),
+                    Some(stored) if stored.response.is_some() => {
+                        self.link.settled(place.shard, by).await?;
+                        Some(ClaimOutcome::Delivered(Box::new(stored)))
+                    }
                     // Pruned in between.
                     _ => None,
                 },
@@ -126,14 +132,7 @@ impl RedisStore {
     }
 
     /// Writes the whole payment, with what follows from it, when the place is as it was read.
-    async fn save(
-        &self,
-        place: &PaymentPlace,
-        known: &Read,
-        entry: &Entry,
-        until: Option<u64>,
-        by: Instant,
-    ) -> Result<Wrote, StoreError> {
+    async fn save(&self, place: &PaymentPlace, known: &Read, entry: &Entry, until: Option<u64>, by: Instant) -> Result<Wrote, StoreError> {
         let mut commit = self.saving(place, known, entry);
         if let Some(until) = until {
             commit = commit.until(until);

@@ -35,7 +35,9 @@ impl RedisStore {
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
         let mut link = Link::new(options)?;
         let by = link.deadline();
-        let Fit { replicas, on_disk } = demands::examine(&link, options.durability, options.replicas, by).await?.map_err(OpenError::Unfit)?;
+        let Fit { replicas, on_disk } =
+            demands::examine(&link, options.durability, options.replicas, by).await?.map_err(OpenError::Unfit)?;
+        link.load_scripts(by).await;
         let (id, shards) = identity(&link, options, by).await?;
         let keys = Keys::new(&options.prefix, shards);
         if replicas > 0 {
@@ -63,7 +65,8 @@ impl RedisStore {
         let (mut lowest, mut gone): (Option<Checkpoint>, _) = (None, Vec::new());
         while let (Some(process), Some(value)) = (fields.next(), fields.next()) {
             let (process, value) = (reply::bytes(process)?, reply::bytes(value)?);
-            let (stamp, record) = value.split_at_checked(STAMP).ok_or_else(|| StoreError::Corrupt("a checkpoint is cut short".to_owned()))?;
+            let (stamp, record) =
+                value.split_at_checked(STAMP).ok_or_else(|| StoreError::Corrupt("a checkpoint is cut short".to_owned()))?;
             let checkpoint = codec::decode_checkpoint(record)?;
             if lowest.is_none_or(|lowest| checkpoint.blue_score < lowest.blue_score) {
                 lowest = Some(checkpoint);

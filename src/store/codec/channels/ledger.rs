@@ -67,11 +67,7 @@ pub(in crate::store) fn encode_charge(record: &ChargeRecord) -> Vec<u8> {
     encode(Kind::Charge, &row_owner(&record.channel, record.number), &row)
 }
 
-pub(in crate::store) fn decode_charge(
-    channel: ChannelId,
-    number: u64,
-    bytes: &[u8],
-) -> Result<ChargeRecord, StoreError> {
+pub(in crate::store) fn decode_charge(channel: ChannelId, number: u64, bytes: &[u8]) -> Result<ChargeRecord, StoreError> {
     let name = || format!("charge {number} of channel {channel}");
     let row: ChargeRow = decode(Kind::Charge, &row_owner(&channel, number), bytes, name)?;
     let read = |row: ChargeRow| -> Read<ChargeRecord> {
@@ -95,11 +91,7 @@ pub(in crate::store) fn encode_response(record: &ChargeRecord, response: &Stored
     encode(Kind::ChargeResponse, &row_owner(&record.channel, record.number), &Response::of(response))
 }
 
-pub(in crate::store) fn decode_response(
-    channel: ChannelId,
-    number: u64,
-    bytes: &[u8],
-) -> Result<StoredResponse, StoreError> {
+pub(in crate::store) fn decode_response(channel: ChannelId, number: u64, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
     let name = || format!("answer to charge {number} of channel {channel}");
     decode(Kind::ChargeResponse, &row_owner(&channel, number), bytes, name).map(Response::stored)
 }
@@ -122,11 +114,7 @@ pub(in crate::store) fn encode_settled(row: &SettledMove) -> Vec<u8> {
     encode(Kind::SettledMove, &row_owner(&row.channel, row.number), &settled)
 }
 
-pub(in crate::store) fn decode_settled(
-    channel: ChannelId,
-    number: u64,
-    bytes: &[u8],
-) -> Result<SettledMove, StoreError> {
+pub(in crate::store) fn decode_settled(channel: ChannelId, number: u64, bytes: &[u8]) -> Result<SettledMove, StoreError> {
     let name = || format!("claim {number} of channel {channel}");
     let settled: Settled = decode(Kind::SettledMove, &row_owner(&channel, number), bytes, name)?;
     let read = |settled: Settled| -> Read<SettledMove> {

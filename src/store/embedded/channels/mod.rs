@@ -22,11 +22,11 @@ use crate::{
     },
     store::{
         Observed, StoreError, StoredResponse,
-        codec::channels as codec,
         channels::{
             rules::{self, Advance, Change, Sighted},
             *,
         },
+        codec::channels as codec,
     },
 };
 use async_trait::async_trait;
@@ -271,6 +271,14 @@ impl ChannelStore for EmbeddedStore {
         }
         let taken = self.turn(id).await?;
         Ok(taken.and_then(|taken| taken.turn.cached.as_ref().map(|cached| cached.record.clone())))
+    }
+
+    /// In one step where it is in memory: every paid request asks.
+    async fn recent_channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        match self.channels.record(id) {
+            Some(record) => Ok(Some(record)),
+            None => self.channel(id).await,
+        }
     }
 
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {

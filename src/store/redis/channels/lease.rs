@@ -52,6 +52,7 @@ impl RedisStore {
             }
             "nonce" => return Ok(Leased::NonceReused),
             "charged" => {
+                self.link.settled(place.shard, by).await?;
                 let charge = stored_charge(id, reply::number(parts.next())?, parts.next(), parts.next())?;
                 let Purpose::Request { identifier, identity, .. } = &ask.purpose else { return Ok(Leased::IdentifierReused) };
                 // Two identifiers of one hash: a client that looked for them has used one of its own up.

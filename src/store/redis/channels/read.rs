@@ -5,8 +5,8 @@ use crate::store::{
     codec::channels::{self as codec, ChannelBytes},
     redis::keys::ChannelPlace,
 };
-use borsh::{BorshDeserialize, BorshSerialize};
 use ::redis::Value;
+use borsh::{BorshDeserialize, BorshSerialize};
 use tokio::time::Instant;
 
 /// Rows read at once.
@@ -64,9 +64,7 @@ impl RedisStore {
         let record = Arc::new(decoded(id, [parts.next(), parts.next(), parts.next(), parts.next()])?);
         let lease = (reply::maybe_bytes(parts.next())?, reply::maybe_bytes(parts.next())?, reply::maybe_bytes(parts.next())?);
         let hold = match lease {
-            (Some(fence), Some(until), Some(who)) => {
-                Some(Who::hold(id, &who, reply::parsed(&fence)?, UnixMillis(reply::parsed(&until)?))?)
-            }
+            (Some(fence), Some(until), Some(who)) => Some(Who::hold(id, &who, reply::parsed(&fence)?, UnixMillis(reply::parsed(&until)?))?),
             _ => None,
         };
         Ok(Some(Known { record, revision, hold }))

@@ -4,12 +4,12 @@ use super::*;
 use crate::{
     protocol::ids::TxId,
     store::{
+        channels::rules::Change,
         codec::channels as codec,
         redis::{
             keys::{ChannelPlace, NamePlace},
             write::Commit,
         },
-        channels::rules::Change,
     },
 };
 use tokio::time::Instant;

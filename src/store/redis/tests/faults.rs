@@ -103,6 +103,10 @@ async fn a_server_that_is_not_there_is_unavailable_and_one_that_is_silent_leaves
     assert!(matches!(step, ChannelStep::Done(_)), "{step:?}");
     // Stopped, not closed: the write may be done.
     let Leased::Held(lease, record) = store.lease(&ask(1, request(3)), NOW).await.unwrap() else { panic!("not held") };
+    for _ in 0..8 {
+        // Every connection is made again, so that the charge is sent.
+        store.channel(&id(1)).await.unwrap();
+    }
     server.signal("STOP");
     let error = store.advance_channel(&lease, committed(&record, 3, 10, 10), NOW).await.unwrap_err();
     server.signal("CONT");
@@ -236,6 +240,12 @@ async fn a_server_that_can_lose_money_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn the_shown_configuration_is_fit_for_strict() {
+    let server = Server::start(&["--include", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis.conf")]);
+    assert_eq!(unfit(&server, Durability::Strict, None).await, [""; 0]);
+}
+
 /// The rules of `docs/operating.md`, word for word.
 #[tokio::test]
 async fn the_documented_acl_user_is_enough_and_no_more() {
@@ -335,6 +345,61 @@ async fn strict_answers_when_the_replicas_have_it() {
     let other = Server::start(&[&SAFE[..], &["--replicaof", "127.0.0.1", &replica.port.to_string()]].concat());
     let refused = RedisStore::open(&options(&other.url(), 3)).await.map(drop).unwrap_err();
     assert!(matches!(&refused, OpenError::Unfit(misfits) if misfits[0].code() == "redis_role"), "{refused}");
+}
+
+/// A master, two replicas and a sentinel; the master is killed under load and one of them is promoted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_failover_loses_nothing_that_strict_acknowledged() {
+    let mut master = Server::start(&SAFE);
+    let of = ["--replicaof", "127.0.0.1", &master.port.to_string()];
+    let replicas = [(); 2].map(|()| Server::start(&[&SAFE[..], &of].concat()));
+    server::wait_until("both replicas are online", || cluster::cli(&master, &["INFO", "replication"]).matches("state=online").count() == 2);
+    let sentinel = Server::start_sentinel(&format!(
+        "sentinel monitor shop 127.0.0.1 {} 1\nsentinel down-after-milliseconds shop 300\nsentinel failover-timeout shop 2000\n",
+        master.port
+    ));
+    server::wait_until("the sentinel knows both", || cluster::cli(&sentinel, &["SENTINEL", "MASTER", "shop"]).contains("num-slaves\n2\n"));
+    let url = format!("redis-sentinel://127.0.0.1:{}/shop", sentinel.port);
+    let strict = Options { durability: Durability::Strict, replicas: Some(1), ..options(&url, 1) };
+    let store = Arc::new(RedisStore::open(&strict).await.unwrap());
+    const CHANNELS: u64 = 4;
+    for n in 0..CHANNELS {
+        store.open_channel(&opening(n), NOW).await.unwrap();
+    }
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let clients = (0..CHANNELS).map(|n| {
+        let (store, done) = (store.clone(), done.clone());
+        tokio::spawn(async move {
+            let (mut acknowledged, mut k) = (Vec::new(), 0);
+            while !done.load(Ordering::SeqCst) {
+                k += 1;
+                let now = NOW.plus_millis(k * HOLD_MILLIS);
+                let Ok(Leased::Held(lease, record)) = store.lease(&ask(n, request(k)), now).await else { continue };
+                if let Ok(ChannelStep::Done(_)) = store.advance_channel(&lease, committed(&record, k, 1, 1), now).await {
+                    acknowledged.push(k);
+                }
+            }
+            acknowledged
+        })
+    });
+    let clients = clients.collect::<Vec<_>>();
+    tokio::time::sleep(Duration::from_millis(300)).await; // why: the kill comes in the middle of the load
+    master.kill();
+    server::wait_until("one is promoted", || replicas.iter().any(|server| cluster::cli(server, &["ROLE"]).starts_with("master")));
+    tokio::time::sleep(Duration::from_secs(1)).await; // why: the load goes on at the promoted one
+    done.store(true, Ordering::SeqCst);
+    for (n, client) in (0..).zip(clients) {
+        let acknowledged = client.await.unwrap();
+        let rows = store.charges(&id(n), 0, u32::MAX).await.unwrap();
+        let stored: std::collections::BTreeSet<_> = rows.iter().map(|row| row.terms.identifier.clone()).collect();
+        assert_eq!(stored.len(), rows.len(), "each identifier once");
+        for k in &acknowledged {
+            assert!(stored.contains(&named(*k)), "charge {k} of channel {n} was acknowledged");
+        }
+        println!("channel {n}: {} acknowledged, {} stored", acknowledged.len(), rows.len());
+    }
+    let rows = store.channel_totals().await.unwrap();
+    assert_eq!(rows.charged_sompi, u128::from(rows.charges));
 }
 
 /// One node of a cluster is killed and comes back.

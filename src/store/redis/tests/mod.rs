@@ -4,14 +4,13 @@ mod cluster;
 mod faults;
 mod fleet;
 mod proxy;
+#[path = "../../../../tests/support/redis.rs"]
 mod server;
 
 use super::*;
 use crate::{
     protocol::ids::ChannelId,
-    store::{
-        conformance::{ChannelPart, Damage, Subject, channel_conformance, conformance},
-    },
+    store::conformance::{ChannelPart, Damage, Subject, channel_conformance, conformance},
 };
 use cluster::Cluster;
 use server::{SAFE, Server};

@@ -1,4 +1,5 @@
-//! Real Redis servers on free ports, each with a directory of its own, killed with the test.
+//! Real Redis servers on free ports, each with a directory of its own, killed with the test. The store's own tests use this file too.
+#![allow(dead_code)]
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -6,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) struct Server {
+pub struct Server {
     pub port: u16,
     directory: tempfile::TempDir,
     arguments: Vec<String>,
@@ -14,7 +15,7 @@ pub(super) struct Server {
 }
 
 /// Nothing is lost that was answered.
-pub(super) const SAFE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+pub const SAFE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 impl Server {
     pub fn start(arguments: &[&str]) -> Self {
@@ -26,6 +27,17 @@ impl Server {
         };
         server.run();
         server
+    }
+
+    /// A sentinel with these lines of configuration.
+    pub fn start_sentinel(configuration: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("sentinel.conf");
+        std::fs::write(&file, configuration).unwrap();
+        let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+        let mut sentinel = Self { port: free_port(), directory, arguments, child: None };
+        sentinel.run();
+        sentinel
     }
 
     pub fn url(&self) -> String {
@@ -47,12 +59,15 @@ impl Server {
 
     /// Over the same directory and port.
     pub fn run(&mut self) {
-        let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(self.directory.path())
-            .args(&self.arguments)
-            .stdout(Stdio::null())
-            .spawn();
+        let mut command = Command::new("redis-server");
+        // The file of a sentinel comes first, and it has no data.
+        if self.arguments.iter().any(|argument| argument == "--sentinel") {
+            command.arg(&self.arguments[0]).args(["--sentinel", "--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        } else {
+            command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
+            command.arg(self.directory.path()).args(&self.arguments);
+        }
+        let child = command.stdout(Stdio::null()).spawn();
         self.child = Some(child.expect("redis-server is installed (make installs it)"));
         wait_until("the server listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
@@ -65,11 +80,11 @@ impl Drop for Server {
 }
 
 /// A port that nobody has now.
-pub(super) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-pub(super) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < end, "{what}: not in time");
