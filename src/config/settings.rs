@@ -62,8 +62,8 @@ pub struct NodeSettings {
 pub struct StoreSettings {
     /// The file of the embedded store; other files lie beside it whatever the store is.
     pub path: PathBuf,
-    /// The store is there, not in the file.
-    pub redis: Option<RedisSettings>,
+    /// The store lies in a server, not in the file.
+    pub shared: Option<RedisSettings>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

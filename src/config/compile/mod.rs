@@ -4,9 +4,9 @@ mod channels;
 mod charges;
 mod fit;
 mod prices;
-mod redis;
 mod routes;
 mod settings;
+mod shared_store;
 mod upstreams;
 mod ways;
 

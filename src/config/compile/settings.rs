@@ -189,7 +189,7 @@ fn store(root: &Root, cx: &mut Context<'_>) -> StoreSettings {
         cx.problem(Code::StoreMemory, kind.at, "the memory store forgets who paid at every stop; use `embedded`");
     }
     let path = cx.path(&raw.path());
-    StoreSettings { path, redis: super::redis::settings(&raw, root.store.as_ref().map_or(root.at, |store| store.at), cx) }
+    StoreSettings { path, shared: super::shared_store::settings(&raw, root.store.as_ref().map_or(root.at, |store| store.at), cx) }
 }
 
 fn admin(root: &Root, store: &StoreSettings, cx: &mut Context<'_>) -> Option<AdminSettings> {
