@@ -14,6 +14,7 @@ mod keys;
 mod link;
 mod list;
 mod names;
+mod orphans;
 mod payments;
 mod reply;
 mod start;
@@ -100,6 +101,7 @@ pub struct RedisStore {
     process: [u8; 16],
     writes: AtomicU64,
     cache: channels::Cache,
+    orphans: orphans::Orphans,
     checkpoints: start::Checkpoints,
 }
 

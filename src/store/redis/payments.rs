@@ -69,7 +69,7 @@ impl RedisStore {
                     _ => None,
                 },
                 ClaimStep::Retake(entry, outcome) => {
-                    let wrote = self.save(&place, &known, &entry, None, by).await?;
+                    let wrote = self.hold(&place, &known, &entry, None, by).await?;
                     (wrote == Wrote::Done).then_some(outcome)
                 }
                 ClaimStep::Insert(entry, held) => {
@@ -127,23 +127,28 @@ impl RedisStore {
             None => None,
         };
         entry.record.sequence = self.count(names::PAYMENT_COUNT, by).await?;
-        let wrote = self.save(place, known, &entry, until, by).await?;
+        let wrote = self.hold(place, known, &entry, until, by).await?;
         Ok((wrote == Wrote::Done).then_some(entry.record))
     }
 
-    /// Writes the whole payment, with what follows from it, when the place is as it was read.
-    async fn save(&self, place: &PaymentPlace, known: &Read, entry: &Entry, until: Option<u64>, by: Instant) -> Result<Wrote, StoreError> {
-        let mut commit = self.saving(place, known, entry);
+    /// Writes a payment with a new hold.
+    async fn hold(&self, place: &PaymentPlace, known: &Read, entry: &Entry, until: Option<u64>, by: Instant) -> Result<Wrote, StoreError> {
+        let name = self.next_revision();
+        let mut commit = self.saving(place, known, entry, &name);
         if let Some(until) = until {
             commit = commit.until(until);
         }
-        commit.send(&self.link, place.shard, by).await
+        let attempt = self.orphans.attempt(&place.record, &name);
+        let wrote = commit.send(&self.link, place.shard, by).await?;
+        attempt.answered();
+        Ok(wrote)
     }
 
-    fn saving(&self, place: &PaymentPlace, known: &Read, entry: &Entry) -> Commit {
+    /// The whole payment, with what follows from it, for a place that is as it was read.
+    fn saving(&self, place: &PaymentPlace, known: &Read, entry: &Entry, name: &Revision) -> Commit {
         let of = |name| self.keys.of(place.shard, name);
         let (before, after) = (known.entry.as_ref().map(|entry| &entry.record), &entry.record);
-        let mut commit = Commit::new(place.record.clone(), known.revision.as_ref(), Some(&self.next_revision()));
+        let mut commit = Commit::new(place.record.clone(), known.revision.as_ref(), Some(name));
         let mut kept = entry.clone();
         kept.hold.until = kept.hold.until.map(|until| known.shift.to_server(until));
         let mut fields = vec![b"g".to_vec(), codec::encode_progress(&kept)];
@@ -180,7 +185,7 @@ impl RedisStore {
             let wrote = match due {
                 Due::Nothing => return Ok(outcome),
                 Due::Save => {
-                    let mut commit = self.saving(&place, &known, &entry);
+                    let mut commit = self.saving(&place, &known, &entry, &self.next_revision());
                     if let Fact::Delivered { response: Some(response), .. } = &fact {
                         let encoded = codec::encode_response(&hold.key, response);
                         self.keep_response(&mut commit, place.shard, place.response.clone(), encoded, now);
@@ -232,7 +237,11 @@ impl RedisStore {
             let known = self.read(key, &place, false, now, by).await?;
             let Some(mut entry) = known.entry.clone() else { return Ok(Observed::NotFound) };
             let outcome = rules::observe(&mut entry.record, fact);
-            if outcome != Observed::Done || self.save(&place, &known, &entry, None, by).await? == Wrote::Done {
+            if outcome != Observed::Done {
+                return Ok(outcome);
+            }
+            let commit = self.saving(&place, &known, &entry, &self.next_revision());
+            if commit.send(&self.link, place.shard, by).await? == Wrote::Done {
                 return Ok(outcome);
             }
             in_time(by)?;
@@ -267,9 +276,13 @@ impl RedisStore {
         let shift = Shift::between(self.lease_clock, now, server_now);
         let entry = match &revision {
             None => None,
-            Some(_) => {
+            Some(name) => {
                 let mut entry = decoded(key, record, response_kept)?;
                 entry.hold.until = entry.hold.until.map(|until| shift.to_caller(until));
+                if self.orphans.contain(&place.record, name) {
+                    // Nobody was ever given this hold.
+                    entry.hold.until = None;
+                }
                 Some(entry)
             }
         };

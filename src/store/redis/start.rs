@@ -51,6 +51,7 @@ impl RedisStore {
             process: options.process,
             writes: AtomicU64::default(),
             cache: channels::Cache::default(),
+            orphans: super::orphans::Orphans::default(),
             checkpoints: Checkpoints::default(),
         })
     }

@@ -66,9 +66,4 @@ impl Cache {
     pub fn forget(&self, id: &ChannelId) {
         self.kept().channels.remove(id);
     }
-
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.kept().channels.len()
-    }
 }

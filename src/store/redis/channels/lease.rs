@@ -31,9 +31,10 @@ impl RedisStore {
             Purpose::Upkeep => (Vec::new(), Vec::new()),
         };
         let keys = [place.record.clone(), place.used.clone(), place.charges.clone(), of(names::RESPONSES), of(names::FENCE)];
+        let name = self.next_revision();
         let args = [
             known.as_ref().map(|known| known.revision.clone()).unwrap_or_default(),
-            self.next_revision(),
+            name.clone(),
             Who::encoded(ask),
             ask.hold_millis.min(LONGEST_MILLIS).to_string().into_bytes(),
             asked_at,
@@ -41,9 +42,12 @@ impl RedisStore {
             by_identifier,
             by_nonce,
             place.responses().to_vec(),
+            self.orphans.of(&place.record),
         ];
+        let attempt = self.orphans.attempt(&place.record, &name);
         // Nothing that was acknowledged hangs on a lease: one that is lost leaves its holder's last step stale.
         let answer = self.link.script(&Scripts::get().lease, &keys, &args, Effect::Note, by).await?;
+        attempt.answered();
         let mut parts = reply::Parts::of(answer)?;
         let held = match reply::text(parts.next())?.as_str() {
             "unknown" => {

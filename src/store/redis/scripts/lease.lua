@@ -2,7 +2,8 @@
 -- KEYS: channel, its used identifiers and offers, its charges, responses of the shard, last fence of the shard.
 -- ARGV[1] revision of the record that the caller has ('' none), ARGV[2] what makes this attempt the same when it is sent again,
 -- ARGV[3] the holder and its purpose, ARGV[4] how long to hold, ms, ARGV[5] the caller's time and ARGV[6] the end by it, 20 digits
--- each ('' both: the server's), ARGV[7] identifier and ARGV[8] offer ('' both: upkeep), ARGV[9] what the places of its responses begin with.
+-- each ('' both: the server's), ARGV[7] identifier and ARGV[8] offer ('' both: upkeep), ARGV[9] what the places of its responses begin with,
+-- ARGV[10] names of attempts of this process whose answers were lost: nobody has those leases.
 local held = redis.call('HMGET', KEYS[1], 'r', 'lf', 'lu', 'lw', 'lo')
 if not held[1] then
     return { 'unknown' }
@@ -26,7 +27,7 @@ end
 local answer
 if held[2] and held[5] == ARGV[2] then
     answer = { 'held', held[2], held[3], now }
-elseif held[2] and now < held[3] then
+elseif held[2] and now < held[3] and not string.find(ARGV[10], held[5], 1, true) then
     answer = { 'busy', held[4], held[3], now }
 else
     local fence = redis.call('INCR', KEYS[5])

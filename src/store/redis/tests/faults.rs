@@ -67,6 +67,49 @@ async fn what_is_sent_again_after_its_answer_was_lost_is_done_once() {
     assert_eq!((totals.settled, totals.charged_sompi), (1, 25_000_001));
 }
 
+/// A lease or a hold that was given to somebody who waits no more is taken over by the same process, and by no other.
+#[tokio::test]
+async fn a_lease_whose_answer_never_came_blocks_nobody_here() {
+    let behind = behind().await;
+    let quick = Timeouts { connect: Duration::from_millis(300), answer: Duration::from_millis(300), verb: Duration::from_millis(300) };
+    let store = RedisStore::open(&Options { timeouts: quick, ..options(&behind.server.url(), 1) }).await.unwrap();
+    store.open_channel(&opening(1), NOW).await.unwrap();
+    for _ in 0..8 {
+        store.channel(&id(1)).await.unwrap();
+    }
+    behind.server.signal("STOP");
+    store.lease(&ask(1, request(1)), NOW).await.unwrap_err();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), store.lease(&ask(1, request(1)), NOW)).await;
+    assert!(given_up.is_err(), "the request went away");
+    behind.server.signal("CONT");
+    // The server gives the leases to nobody.
+    let leased =
+        "for _, key in ipairs(redis.call('KEYS', '*:c:*')) do if redis.call('HEXISTS', key, 'lf') == 1 then return 1 end end return 0";
+    server::wait_until("the lease was given", || cluster::cli(&behind.server, &["--raw", "EVAL", leased, "0"]).starts_with('1'));
+    assert!(matches!(behind.store.lease(&ask(1, request(1)), NOW).await.unwrap(), Leased::Busy { same: true, .. }));
+    assert!(matches!(store.lease(&ask(1, request(1)), NOW).await.unwrap(), Leased::Held(..)));
+    // A living one of this process is not taken over.
+    assert!(matches!(store.lease(&ask(1, request(1)), NOW).await.unwrap(), Leased::Busy { same: true, .. }));
+    // Holds of payments alike.
+    for n in 0..8 {
+        store.payment(&key(n)).await.unwrap();
+    }
+    let ClaimOutcome::Fresh(held) = store.claim(&claim(1), NOW).await.unwrap() else { panic!("not fresh") };
+    assert_eq!(store.advance(&held, Fact::Released, NOW).await.unwrap(), Advanced::Done);
+    let name = {
+        let attempt = store.orphans.attempt(&store.keys.payment(&key(2)).record, &b"somebody's name!".to_vec());
+        drop(attempt);
+        b"somebody's name!".to_vec()
+    };
+    let ClaimOutcome::Fresh(_held) = store.claim(&claim(2), NOW).await.unwrap() else { panic!("not fresh") };
+    assert_eq!(seen(store.claim(&claim(2), NOW).await.unwrap()).0.name(), "InFlight");
+    let by = store.link.deadline();
+    let place = store.keys.payment(&key(2));
+    store.link.command("HSET", &[&place.record, b"r", &name], Effect::Note, by).await.unwrap();
+    assert_eq!(seen(store.claim(&claim(2), NOW).await.unwrap()).0.name(), "Resumed");
+    assert_eq!(seen(behind.store.claim(&claim(2), NOW).await.unwrap()).0.name(), "InFlight", "by no other process");
+}
+
 #[tokio::test]
 async fn a_server_that_forgot_the_scripts_is_told_again() {
     let behind = behind().await;
