@@ -47,6 +47,9 @@ impl Gateway {
         }
         self.recover_channels().await?;
         tokio::spawn(self.clone().keep_checkpoint());
+        if self.store.is_shared() {
+            tokio::spawn(self.clone().keep_up());
+        }
         Ok(())
     }
 
@@ -55,7 +58,7 @@ impl Gateway {
         self.watched.me.get().and_then(std::sync::Weak::upgrade)
     }
 
-    fn take_up(&self, record: &PaymentRecord) {
+    pub(super) fn take_up(&self, record: &PaymentRecord) {
         match decode::read_stored(&record.transaction) {
             // What was perhaps never sent is not sent on the presenter's behalf: the client's
             // retry does that, and learns whether somebody else was first.

@@ -6,12 +6,14 @@
 //! Called by `gateway` and the CLI; names neither the chain nor the wire.
 
 pub mod channels;
+mod codec;
 mod compress;
 pub mod embedded;
 pub mod memory;
 pub mod moving;
 mod reading;
 mod records;
+pub mod redis;
 mod rules;
 
 #[cfg(test)]
@@ -43,11 +45,16 @@ pub enum StoreError {
     Moved(String),
 }
 
-/// The store. All times are the caller's clock; leases of the embedded store live in one process.
+/// The store. All times are the caller's clock; leases of the embedded store live in one process, those of Redis in the server, by its clock.
 #[async_trait]
 pub trait Store: channels::ChannelStore {
     /// Drawn once when the store was created.
     fn id(&self) -> StoreId;
+
+    /// Other gateways may be on it at the same time, and end before what they began.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Claims `(network, txid)` for one request, once and for ever (PROTOCOL section 4).
     /// Everything a crash needs to resume is durable when this returns [`ClaimOutcome::Fresh`].

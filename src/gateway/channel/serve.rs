@@ -169,10 +169,22 @@ impl Gateway {
     }
 
     async fn known_channel(&self, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
-        let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+        let recent = self.ask(self.store.recent_channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+        let Presented { record, script, proven, deposit } = match self.presented(voucher, recent) {
+            // Another gateway may have claimed since: the voucher is then for an outpoint that is not known here.
+            Err(_) if self.store.is_shared() => {
+                let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+                self.presented(voucher, record)?
+            }
+            presented => presented?,
+        };
+        let record = self.seen_now(record).await?;
+        Ok(Presented { record, script, proven, deposit })
+    }
+
+    fn presented(&self, voucher: &ChannelVoucher, record: Arc<ChannelRecord>) -> Result<Presented, Refusal> {
         let script = self.script_or_refuse(&record)?;
         let proven = prove(voucher, facts(&record, &script))?;
-        let record = self.seen_now(record).await?;
         Ok(Presented { record, script, proven, deposit: false })
     }
 

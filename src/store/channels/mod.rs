@@ -38,8 +38,14 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// What the chain says about a channel, whoever holds it. Idempotent.
     async fn observe_channel(&self, id: &ChannelId, fact: ChannelSighting, now: UnixMillis) -> Result<Observed, StoreError>;
 
-    /// One channel; open ones are answered from memory.
+    /// One channel.
     async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError>;
+
+    /// The same as this process last saw it, when it did: another gateway may have written since. Enough to check a signature by; what
+    /// fails against it is checked against [`ChannelStore::channel`] again.
+    async fn recent_channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        self.channel(id).await
+    }
 
     /// Channels in the order of their openings, `limit` at a time, after `query.after`.
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError>;

@@ -30,6 +30,9 @@ pub(in crate::store) trait Subject: Sized + Send + Sync + 'static {
     /// Random sequences that are affordable, and the length of each.
     const RANDOM: (u64, usize);
 
+    /// Leases of channels go on after a restart: they do not lie in the process.
+    const LEASES_SURVIVE: bool = false;
+
     async fn create() -> Self;
 
     fn store(&self) -> &Arc<Self::Store>;

@@ -4,12 +4,13 @@
 //! tree of pages, in a record's own checksum, in an index that lacks what a record says, or in the sums. Reads one snapshot,
 //! beside a running gateway if need be, and changes nothing. For `kas402 store check`, after a restore above all.
 
-use super::{EmbeddedReader, channels as rows, codec, read, schema::explain, verbs};
+use super::{EmbeddedReader, channels as rows, codec, read, schema::explain};
 use crate::{
     protocol::{amount::Amount, ids::ChannelId},
     store::{
         PaymentRecord, PaymentState, Query, Selection, StoreError, Totals,
         channels::{ChannelQuery, ChannelRecord, ChannelSelection, ChannelTotals, SettledState, StoredCharge, rules},
+        rules as payment_rules,
     },
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -64,7 +65,7 @@ fn payments(conn: &Connection, whole: &mut Whole) -> Result<Totals, StoreError> 
         let Some(last) = page.last() else { return Ok(totals) };
         after = last.sequence;
         for record in &page {
-            let summed = verbs::shifted(totals, None, Some(record));
+            let summed = payment_rules::shifted(totals, None, Some(record));
             totals = summed.ok_or_else(|| fault("the payments' sum is beyond every limit"))?;
             whole.payments += 1;
             payment(conn, record, whole)?;

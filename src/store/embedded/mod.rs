@@ -7,7 +7,6 @@
 
 mod channels;
 mod check;
-mod codec;
 mod lives;
 mod moving;
 mod read;
@@ -22,7 +21,7 @@ mod tests;
 
 use super::{
     Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Held, Observed, PaymentKey, PaymentRecord, Query, Store, StoreError,
-    StoredPayment, Totals,
+    StoredPayment, Totals, codec,
 };
 use crate::protocol::{ids::StoreId, time::UnixMillis};
 use async_trait::async_trait;

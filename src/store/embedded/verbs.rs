@@ -9,8 +9,7 @@ use super::{
     schema::explain,
 };
 use crate::store::{
-    Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Observed, PaymentKey, PaymentRecord, PaymentState, StoreError, Totals,
-    UnixMillis,
+    Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Observed, PaymentKey, PaymentRecord, Selection, StoreError, UnixMillis,
     rules::{self, Booking, ClaimStep, Effect, Entry, Next},
 };
 use rusqlite::Connection;
@@ -159,7 +158,13 @@ impl<'c> Step<'c> {
         self.execute("INSERT INTO claims (sequence, key, terms) VALUES (?1, ?2, ?3)", (sequence, key, codec::encode_terms(record)))?;
         self.execute(
             "INSERT INTO progress (sequence, active, code, open, record) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (sequence, active(record), codec::state_code(record.state), open(record), codec::encode_progress(entry)),
+            (
+                sequence,
+                rules::active(record),
+                codec::state_code(record.state),
+                rules::selects(Selection::Open, record),
+                codec::encode_progress(entry),
+            ),
         )?;
         if let Some(identifier) = &record.identifier {
             self.execute(
@@ -174,7 +179,13 @@ impl<'c> Step<'c> {
         let record = &entry.record;
         let changed = self.execute(
             "UPDATE progress SET active = ?2, code = ?3, open = ?4, record = ?5 WHERE sequence = ?1",
-            (record.sequence, active(record), codec::state_code(record.state), open(record), codec::encode_progress(entry)),
+            (
+                record.sequence,
+                rules::active(record),
+                codec::state_code(record.state),
+                rules::selects(Selection::Open, record),
+                codec::encode_progress(entry),
+            ),
         )?;
         if changed == 1 { Ok(()) } else { Err(StoreError::Corrupt(format!("payment {} has no progress row", record.sequence))) }
     }
@@ -212,7 +223,7 @@ impl<'c> Step<'c> {
     }
 
     fn shift(&mut self, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Result<(), StoreError> {
-        let totals = shifted(self.head.totals(), before, after);
+        let totals = rules::shifted(self.head.totals(), before, after);
         self.head.set_totals(totals.ok_or_else(|| StoreError::Corrupt("the store's sums do not cover its payments".to_owned()))?);
         Ok(())
     }
@@ -220,42 +231,6 @@ impl<'c> Step<'c> {
     pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
         self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(explain)
     }
-}
-
-/// The sums after one payment changed; `None` when they would fall below zero or overflow.
-pub(super) fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
-    let (old, new) = (before.map(contribution).unwrap_or_default(), after.map(contribution).unwrap_or_default());
-    Some(Totals {
-        pending: totals.pending.checked_sub(old.pending)?.checked_add(new.pending)?,
-        settled: totals.settled.checked_sub(old.settled)?.checked_add(new.settled)?,
-        delivered: totals.delivered.checked_sub(old.delivered)?.checked_add(new.delivered)?,
-        reversed: totals.reversed.checked_sub(old.reversed)?.checked_add(new.reversed)?,
-        charged_sompi: totals.charged_sompi.checked_sub(old.charged_sompi)?.checked_add(new.charged_sompi)?,
-        reversed_sompi: totals.reversed_sompi.checked_sub(old.reversed_sompi)?.checked_add(new.reversed_sompi)?,
-        owed_sompi: totals.owed_sompi.checked_sub(old.owed_sompi)?.checked_add(new.owed_sompi)?,
-    })
-}
-
-/// What one payment adds to the sums.
-fn contribution(record: &PaymentRecord) -> Totals {
-    let amount = u128::from(record.amount.sompi());
-    let charged_sompi = if record.charged { amount } else { 0 };
-    let base = Totals { charged_sompi, ..Totals::default() };
-    match record.state {
-        PaymentState::Pending => Totals { pending: 1, ..base },
-        PaymentState::Settled => Totals { settled: 1, owed_sompi: amount, ..base },
-        PaymentState::Delivered => Totals { delivered: 1, ..base },
-        PaymentState::Reversed => Totals { reversed: 1, reversed_sompi: charged_sompi, ..base },
-    }
-}
-
-/// Whether a listing other than "all" selects it.
-fn active(record: &PaymentRecord) -> bool {
-    open(record) || matches!(record.state, PaymentState::Pending | PaymentState::Settled)
-}
-
-fn open(record: &PaymentRecord) -> bool {
-    rules::selects(crate::store::Selection::Open, record)
 }
 
 /// A moment as a column to compare by: SQLite's integers are signed, and the end of time stays the end of time.

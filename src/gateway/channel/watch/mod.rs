@@ -90,7 +90,7 @@ impl Gateway {
     }
 
     /// Like [`Self::watch_channel`] after a restart: what is not accepted is sent.
-    pub(super) fn take_up_channel(&self, record: &Arc<ChannelRecord>) {
+    pub(in crate::gateway) fn take_up_channel(&self, record: &Arc<ChannelRecord>) {
         self.begin_watching(record, true);
     }
 

@@ -142,7 +142,8 @@ pub(in crate::store) fn take(
     Ok(Hold { fence, holder: ask.holder, until: now.plus_millis(ask.hold_millis), purpose: ask.purpose.clone() })
 }
 
-fn same_request(held: &Purpose, asked: &Purpose) -> bool {
+/// Whether a lease is held for the very request that asks.
+pub(in crate::store) fn same_request(held: &Purpose, asked: &Purpose) -> bool {
     match (held, asked) {
         (Purpose::Request { identifier: held, .. }, Purpose::Request { identifier: asked, .. }) => held == asked,
         _ => false,

@@ -5,7 +5,6 @@
 //! identifier and an offer that were never seen, touch neither disk nor thread; all other answers come from the disk.
 
 mod cache;
-mod codec;
 mod log;
 mod read;
 mod write;
@@ -31,6 +30,7 @@ use crate::{
             rules::{self, Advance, Change, Sighted},
             *,
         },
+        codec::channels as codec,
     },
 };
 use async_trait::async_trait;
@@ -283,6 +283,14 @@ impl ChannelStore for EmbeddedStore {
         }
         let taken = self.turn(id).await?;
         Ok(taken.and_then(|taken| taken.turn.cached.as_ref().map(|cached| cached.record.clone())))
+    }
+
+    /// In one step where it is in memory: every paid request asks.
+    async fn recent_channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        match self.channels.record(id) {
+            Some(record) => Ok(Some(record)),
+            None => self.channel(id).await,
+        }
     }
 
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {

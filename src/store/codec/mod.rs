@@ -1,8 +1,10 @@
-//! How records lie in the database: version byte, Borsh body, checksum.
+//! How records lie in a store: version byte, Borsh body, checksum.
 //!
 //! The checksum (8 bytes of SHA-256) covers what the bytes are, whose they are and the body, so that a flipped bit
 //! or a row under a wrong key is never read as money. A version this program does not know is refused, never
 //! guessed at. A changed shape gets a new version here and keeps reading the old one.
+
+pub(in crate::store) mod channels;
 
 use crate::{
     protocol::{
@@ -30,7 +32,7 @@ const CHECKSUM: usize = 8;
 
 /// What a record is; part of its checksum.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(in crate::store) enum Kind {
     Terms = 1,
     Progress = 2,
     Response = 3,
@@ -46,16 +48,16 @@ pub(super) enum Kind {
 }
 
 /// A payment's key as bytes: network, then txid.
-pub(super) type KeyBytes = [u8; 33];
+pub(in crate::store) type KeyBytes = [u8; 33];
 
-pub(super) fn key_bytes(key: &PaymentKey) -> KeyBytes {
+pub(in crate::store) fn key_bytes(key: &PaymentKey) -> KeyBytes {
     let mut bytes = [0; 33];
     bytes[0] = network_code(key.network);
     bytes[1..].copy_from_slice(&key.txid.0);
     bytes
 }
 
-pub(super) const fn network_code(network: Network) -> u8 {
+pub(in crate::store) const fn network_code(network: Network) -> u8 {
     match network {
         Network::Mainnet => 1,
         Network::Testnet10 => 2,
@@ -63,11 +65,11 @@ pub(super) const fn network_code(network: Network) -> u8 {
     }
 }
 
-pub(super) fn network_from(code: u8) -> Option<Network> {
+pub(in crate::store) fn network_from(code: u8) -> Option<Network> {
     Network::ALL.into_iter().find(|network| network_code(*network) == code)
 }
 
-fn key_from(bytes: &[u8]) -> Option<PaymentKey> {
+pub(in crate::store) fn key_from(bytes: &[u8]) -> Option<PaymentKey> {
     let bytes: &KeyBytes = bytes.try_into().ok()?;
     let (code, txid) = bytes.split_first_chunk::<1>()?;
     let network = network_from(code[0])?;
@@ -115,7 +117,7 @@ struct Progress {
 }
 
 #[derive(BorshSerialize, BorshDeserialize)]
-struct Response {
+pub(in crate::store) struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
@@ -133,7 +135,7 @@ struct Packed {
 
 /// The counters and sums of the store, kept in one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub(super) struct Head {
+pub(in crate::store) struct Head {
     /// Last ones given out.
     pub sequence: u64,
     pub fence: u64,
@@ -184,7 +186,7 @@ impl Head {
     }
 }
 
-pub(super) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
+pub(in crate::store) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
     let terms = Terms {
         transaction: record.transaction.clone(),
         output_index: record.output_index,
@@ -204,7 +206,7 @@ pub(super) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
     encode(Kind::Terms, &key_bytes(&record.key), &terms)
 }
 
-pub(super) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
+pub(in crate::store) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
     let progress = Progress {
         state: state_code(record.state),
         late: record.late,
@@ -227,7 +229,13 @@ pub(super) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
 }
 
 /// Puts a payment together from its row.
-pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[u8], response_kept: bool) -> Result<Entry, StoreError> {
+pub(in crate::store) fn decode_entry(
+    sequence: u64,
+    key: &[u8],
+    terms: &[u8],
+    progress: &[u8],
+    response_kept: bool,
+) -> Result<Entry, StoreError> {
     let name = || format!("payment {sequence}");
     let damaged = || StoreError::Corrupt(format!("{}: a field is out of range", name()));
     let parsed_key = key_from(key).ok_or_else(damaged)?;
@@ -267,11 +275,11 @@ pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[
     Ok(Entry { record, hold, response_kept })
 }
 
-pub(super) fn encode_response(key: &PaymentKey, response: &StoredResponse) -> Vec<u8> {
+pub(in crate::store) fn encode_response(key: &PaymentKey, response: &StoredResponse) -> Vec<u8> {
     encode_answer(Kind::Response, &key_bytes(key), response)
 }
 
-pub(super) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
+pub(in crate::store) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
     decode_answer(Kind::Response, &key_bytes(key), bytes, || format!("response of {}", key.txid))
 }
 
@@ -298,35 +306,35 @@ pub(super) fn decode_answer(kind: Kind, owner: &[u8], bytes: &[u8], name: impl F
     Ok(StoredResponse { status, headers, body: body.into() })
 }
 
-pub(super) fn encode_head(head: &Head) -> Vec<u8> {
+pub(in crate::store) fn encode_head(head: &Head) -> Vec<u8> {
     encode(Kind::Head, &[], head)
 }
 
-pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
+pub(in crate::store) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
     decode(Kind::Head, &[], bytes, || "sums of the store".to_owned())
 }
 
 /// Block, blue score, DAA score.
-pub(super) type AcceptanceFields = ([u8; 32], u64, u64);
+pub(in crate::store) type AcceptanceFields = ([u8; 32], u64, u64);
 
-pub(super) fn acceptance_fields(at: Acceptance) -> AcceptanceFields {
+pub(in crate::store) fn acceptance_fields(at: Acceptance) -> AcceptanceFields {
     (at.block.0, at.blue_score, at.daa_score)
 }
 
-pub(super) fn acceptance_from((block, blue_score, daa_score): AcceptanceFields) -> Acceptance {
+pub(in crate::store) fn acceptance_from((block, blue_score, daa_score): AcceptanceFields) -> Acceptance {
     Acceptance { block: BlockHash(block), blue_score, daa_score }
 }
 
-pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+pub(in crate::store) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
     encode(Kind::Checkpoint, &[], &(checkpoint.block.0, checkpoint.blue_score))
 }
 
-pub(super) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> {
+pub(in crate::store) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> {
     let (block, blue_score): ([u8; 32], u64) = decode(Kind::Checkpoint, &[], bytes, || "chain checkpoint".to_owned())?;
     Ok(Checkpoint { block: BlockHash(block), blue_score })
 }
 
-pub(super) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
+pub(in crate::store) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
     encode_as(VERSION, kind, owner, value)
 }
 
@@ -339,7 +347,12 @@ fn encode_as<T: BorshSerialize>(version: u8, kind: Kind, owner: &[u8], value: &T
     bytes
 }
 
-pub(super) fn decode<T: BorshDeserialize>(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
+pub(in crate::store) fn decode<T: BorshDeserialize>(
+    kind: Kind,
+    owner: &[u8],
+    bytes: &[u8],
+    name: impl Fn() -> String,
+) -> Result<T, StoreError> {
     let (_, record) = opened(kind, owner, bytes, &[VERSION], &name)?;
     borsh::from_slice(record).map_err(|error| StoreError::Corrupt(format!("{}: {error}", name())))
 }
@@ -374,7 +387,7 @@ fn checksum(kind: Kind, owner: &[u8], record: &[u8]) -> [u8; CHECKSUM] {
 const STATES: [PaymentState; 4] = [PaymentState::Pending, PaymentState::Settled, PaymentState::Delivered, PaymentState::Reversed];
 
 /// Also the column by which listings select.
-pub(super) const fn state_code(state: PaymentState) -> u8 {
+pub(in crate::store) const fn state_code(state: PaymentState) -> u8 {
     match state {
         PaymentState::Pending => 1,
         PaymentState::Settled => 2,
