@@ -4,6 +4,7 @@ mod cluster;
 mod faults;
 mod fleet;
 mod proxy;
+mod scripts;
 #[path = "../../../../tests/support/redis.rs"]
 mod server;
 
