@@ -26,8 +26,8 @@ mod vouchers;
 use options::{Options, Section};
 use report::Report;
 use servers::{Gateway, Nginx, Pingora, Upstream};
-use stores::Stores;
 use std::process::ExitCode;
+use stores::Stores;
 use vouchers::Fleet;
 
 /// What goes wrong here is for people to read.

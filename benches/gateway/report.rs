@@ -140,7 +140,9 @@ impl Report {
         for stores::PerPayment { name, round_trips, memory_bytes } in per_payment {
             push(
                 &mut self.text,
-                format_args!("{name}: {round_trips:.2} round trips to the store per paid request (aim 2), {memory_bytes:.0} bytes of its memory per payment\n"),
+                format_args!(
+                    "{name}: {round_trips:.2} round trips to the store per paid request (aim 2), {memory_bytes:.0} bytes of its memory per payment\n"
+                ),
             );
             self.json["stores"][name] = json!({ "round_trips": round_trips, "memory_bytes": memory_bytes });
             let aim = format_args!("at most 2 round trips per paid request, {name}");

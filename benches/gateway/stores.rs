@@ -71,7 +71,9 @@ impl Stores {
     /// Starts them and opens their channels; the node must mine.
     pub async fn open(folder: &Path, node: &Devnet, upstream: &Server) -> Fallible<Self> {
         let mut stores = Vec::new();
-        for (name, sync, durability) in [("embedded", None, ""), ("everysec", Some("everysec"), "standard"), ("always", Some("always"), "strict")] {
+        for (name, sync, durability) in
+            [("embedded", None, ""), ("everysec", Some("everysec"), "standard"), ("always", Some("always"), "strict")]
+        {
             let redis = sync.map(|sync| redis::Server::start(&["--appendonly", "yes", "--appendfsync", sync, "--save", ""]));
             let store = match &redis {
                 None => "{path: kas402.db}".to_owned(),
@@ -145,7 +147,10 @@ impl Stores {
                     scope.spawn(move || drive::run(server, feeds, seconds).map_err(|error| error.to_string()))
                 })
                 .collect();
-            running.into_iter().map(|one| one.join().map_err(|_| "the load generator panicked".to_owned())?).collect::<Result<Vec<_>, String>>()
+            running
+                .into_iter()
+                .map(|one| one.join().map_err(|_| "the load generator panicked".to_owned())?)
+                .collect::<Result<Vec<_>, String>>()
         })?;
         for drive::Driven { sample, left } in driven {
             samples.push(sample);
