@@ -163,7 +163,13 @@ pub(super) fn explain(error: rusqlite::Error) -> StoreError {
         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) => true,
         other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
     };
-    if corrupt { StoreError::Corrupt(error.to_string()) } else { StoreError::Unavailable(error.to_string()) }
+    match error.sqlite_error_code() {
+        _ if corrupt => StoreError::Corrupt(error.to_string()),
+        Some(ErrorCode::CannotOpen) => {
+            StoreError::Unavailable(format!("{error}: its folder must be there, writable, and not on a read-only disk"))
+        }
+        _ => StoreError::Unavailable(error.to_string()),
+    }
 }
 
 fn at(path: &Path, error: StoreError) -> StoreError {
