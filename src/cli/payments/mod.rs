@@ -214,7 +214,7 @@ fn rows(entries: &[Entry], now: UnixMillis, paint: Paint) -> String {
             state(entry.state),
             number(entry.amount.to_kas()),
             plain(visible(&entry.route, WORDS)),
-            plain(entry.payer.as_deref().map_or("-".into(), |payer| tail(payer))),
+            plain(entry.payer.as_deref().map_or("-".into(), tail)),
             plain(entry.id.to_string()[..SHORT].to_owned()),
             plain(visible(&entry.summary, WORDS)),
         ]

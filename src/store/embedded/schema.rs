@@ -206,8 +206,10 @@ pub(super) fn explain(error: rusqlite::Error) -> StoreError {
     };
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt) => damaged(&error.to_string()),
-        Some(ErrorCode::CannotOpen) => StoreError::Unavailable(format!("{error}: can the file be read, and its folder be written?")),
         _ if corrupt => StoreError::Corrupt(error.to_string()),
+        Some(ErrorCode::CannotOpen) => {
+            StoreError::Unavailable(format!("{error}: its folder must be there, writable, and not on a read-only disk"))
+        }
         _ => StoreError::Unavailable(error.to_string()),
     }
 }
