@@ -21,10 +21,11 @@ mod till;
 use buyer::{Buyer, DEPOSIT, KAS, Setup, TIMEOUT, cost};
 use kas402::client::{
     channel::{
-        ChannelError, Want,
+        ChannelError, Preview, Want,
         record::{FlightState, Phase},
     },
-    paid::Fetched,
+    error::{FetchError, Unpaid},
+    paid::{Fetched, Quote, Rail},
 };
 use shop::Fault;
 use std::{collections::HashSet, sync::Arc};
@@ -179,9 +180,9 @@ async fn one_channel_serves_many_tasks_and_processes_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_stream_is_charged_by_its_last_event_or_by_its_receipt_url() {
+async fn a_stream_is_charged_by_its_last_event_its_trailer_or_its_receipt_url() {
     let buyer = Buyer::over_http(Setup::default()).await;
-    for target in ["/stream/1000000/700/event", "/stream/1000000/800/url", "/stream/1000000/900/event"] {
+    for target in ["/stream/1000000/700/event", "/stream/1000000/800/url", "/stream/1000000/600/trailer", "/stream/1000000/900/event"] {
         let charge: u64 = target.split('/').nth(3).unwrap().parse().unwrap();
         assert_eq!(buyer.pay(target).await, charge);
         buyer.agrees().await;
@@ -222,6 +223,51 @@ async fn an_answer_without_a_receipt_is_kept_and_bounds_what_is_unknown() {
     assert_eq!(buyer.pay("/pay/1000000/3000").await, 3_000);
     assert_eq!(buyer.channel().account.charged.sompi(), 6_000, "the next receipt told");
     buyer.agrees().await;
+}
+
+#[tokio::test]
+async fn a_client_takes_the_rail_it_was_told_to() {
+    type Expect = fn(&Result<Fetched, FetchError>) -> bool;
+    let charged: Expect = |fetched| matches!(fetched, Ok(Fetched::Charged { .. }));
+    // Without room for a network fee, a payment by transaction ends where its fee is known.
+    let exact: Expect = |fetched| matches!(fetched, Err(FetchError::BeforePaying(Unpaid::Fee { .. })));
+    let no_offer: Expect = |fetched| matches!(fetched, Err(FetchError::BeforePaying(Unpaid::Challenge(_))));
+    let no_channel: Expect = |fetched| matches!(fetched, Err(FetchError::Channel(_)));
+    for (rail, offers_exact, opened, expect) in [
+        (Rail::Exact, true, true, exact),
+        (Rail::Exact, false, true, no_offer),
+        (Rail::Channel, true, true, charged),
+        (Rail::Channel, true, false, no_channel),
+        (Rail::Either, true, true, charged),
+        (Rail::Either, true, false, exact),
+        (Rail::Either, false, false, no_offer),
+    ] {
+        let buyer = Buyer::new(Setup::default());
+        if opened {
+            buyer.pay("/pay/1000000/1000").await;
+        }
+        buyer.counter.till.mood(|mood| mood.exact = offers_exact);
+        let fetched = buyer.paid_client(rail).fetch("/pay/5000000/2000").await;
+        assert!(expect(&fetched), "{rail:?} {offers_exact} {opened}: {fetched:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_quote_costs_nothing_and_says_where_the_money_would_come_from() {
+    let buyer = Buyer::new(Setup::default());
+    let quote = buyer.paid_client(Rail::Channel).quote("/pay/1000000/2000").await;
+    let Quote::Priced { channel: Some(channel), .. } = quote else { panic!("{quote:?}") };
+    assert!(matches!(*channel, Err(ChannelError::NoChannel { .. })), "{channel:?}");
+    buyer.pay("/pay/1000000/1000").await;
+    let quote = buyer.paid_client(Rail::Channel).quote("/pay/1000000/2000").await;
+    let Quote::Priced { channel: Some(channel), .. } = quote else { panic!("{quote:?}") };
+    let (offer, preview) = channel.unwrap();
+    assert_eq!((offer.ceiling.sompi(), preview), (1_000_000, Preview::From(buyer.id())));
+    buyer.counter.faults(&[Fault::AskAgain]);
+    buyer.fetch("/pay/1000000/2000").await.expect_err("asked again");
+    let quote = buyer.paid_client(Rail::Channel).quote("/pay/1000000/2000").await;
+    assert!(matches!(quote, Quote::InFlight(_)), "{quote:?}");
+    assert_eq!(buyer.counter.till.ledger().await.len(), 1);
 }
 
 #[tokio::test]

@@ -98,6 +98,29 @@ async fn the_network_takes_claims_by_the_rules_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_pays_more_takes_the_place_of_one_that_waits_in_the_mempool() {
+    let net = Devnet::start(1, 10.0).await;
+    let chain = connect(options(&net.wrpc)).await;
+    let channel = Channel::new(1, NEVER);
+    let held = channel.fund(&net, FUNDING, 1).await[0];
+    // Nobody mines: whatever is sent waits.
+    net.set_rate(0, 0.0).await;
+    let cheap = channel.claim(held, VOUCHER);
+    let fee = FUNDING - cheap.transaction.outputs.iter().map(|output| output.value).sum::<u64>();
+    let dear = channel.claim_paying(held, VOUCHER, 2 * fee);
+    taken(&chain, "the first", &cheap.transaction).await;
+    assert!(matches!(chain.submit(&dear.transaction).await, SubmitOutcome::Unknown(_)), "not without being asked to replace");
+    assert_eq!(chain.replace(&dear.transaction).await, SubmitOutcome::New);
+    assert_eq!(chain.replace(&dear.transaction).await, SubmitOutcome::Known);
+    for again in 0..2 {
+        assert!(matches!(chain.replace(&cheap.transaction).await, SubmitOutcome::Unknown(_)), "it pays less, {again}");
+    }
+    net.mine(0, 3).await;
+    let paid: u64 = chain.utxos(&channel.payout.address().to_string()).await.unwrap().iter().map(|utxo| utxo.amount.sompi()).sum();
+    assert_eq!(paid, VOUCHER - 2 * fee, "the dear one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_network_takes_a_refund_after_the_timeout_and_not_a_block_before() {
     let net = Devnet::start(1, 10.0).await;
     let chain = connect(options(&net.wrpc)).await;

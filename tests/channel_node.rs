@@ -95,6 +95,14 @@ impl Market {
         child.kill().await.unwrap();
     }
 
+    /// A command that aborts by itself when it comes to this point.
+    async fn aborts(&self, point: &str, words: &[&str], target: &str, more: &[&str]) {
+        let url = format!("{}{target}", self.base);
+        let args: Vec<&str> = words.iter().copied().chain([url.as_str()]).chain(more.iter().copied()).collect();
+        let output = timeout(PATIENCE, self.command(&args).env("KAS402_CRASH", point).output()).await.expect("ends").expect("runs");
+        assert_eq!(output.status.code(), None, "{point}: {output:?}");
+    }
+
     async fn status(&self) -> Value {
         let shown = self.does(&["channel", "status", "--json", "--all"], None, &[]).await;
         let status: Value = serde_json::from_str(&shown).unwrap();
@@ -222,4 +230,29 @@ async fn a_command_that_is_killed_is_resumed_by_the_same_command_and_charged_onc
     let payments = market.counter.sent();
     let headers: std::collections::HashSet<_> = payments.iter().map(|promise| &promise.header).collect();
     assert_eq!((payments.len(), headers.len()), (9, 5), "every header that was killed went again, byte for byte");
+}
+
+#[tokio::test]
+async fn a_command_that_dies_at_any_step_is_resumed_by_the_same_command_and_charged_once() {
+    let market = Market::open().await;
+    let open = [&MAX[..], &["--deposit", "10KAS"]].concat();
+    let top_up = [&MAX[..], &["--deposit", "5KAS"]].concat();
+    let pay = ["--max", "0.1KAS"];
+    let done = async |words: &[&str], target: &str, more: &[&str], rows: usize| {
+        market.does(words, Some(target), more).await;
+        market.agrees().await;
+        assert_eq!(market.counter.till.ledger().await.len(), rows, "{words:?}");
+    };
+    market.aborts("pay.opening", &["channel", "open"], "/pay/5000000/4000000", &open).await;
+    done(&["channel", "open"], "/pay/5000000/4000000", &open, 1).await;
+    market.aborts("pay.signed", &["pay", "--channel"], "/pay/5000000/1000000", &pay).await;
+    done(&["pay", "--channel"], "/pay/5000000/1000000", &pay, 2).await;
+    // The books were written before it was told: asking again is another purchase.
+    market.aborts("pay.charged", &["pay", "--channel"], "/pay/5000000/1000000", &pay).await;
+    market.agrees().await;
+    done(&["pay", "--channel"], "/pay/5000000/1000000", &pay, 4).await;
+    for point in ["pay.making_coin", "pay.topping_up"] {
+        market.aborts(point, &["channel", "topup"], "/pay/5000000/3900000", &top_up).await;
+    }
+    done(&["channel", "topup"], "/pay/5000000/3900000", &top_up, 5).await;
 }

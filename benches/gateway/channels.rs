@@ -7,6 +7,7 @@ use crate::{
     Fallible,
     drive::{self, Driven, Feed},
     load::Sample,
+    micro::{self, Steps},
     options::Options,
     process::{SERVER_CORE, pin_this_thread},
     rounds::{Standing, interleave},
@@ -58,6 +59,7 @@ pub struct Measured {
     pub request_bytes: usize,
     /// Microseconds of an fdatasync of 4 KiB where the store lies, median.
     pub sync_us: f64,
+    pub steps: Steps,
 }
 
 enum Figure {
@@ -69,7 +71,10 @@ enum Figure {
 pub async fn measure(options: &Options, mut fleet: Fleet, gateway: &Gateway, pingora: &Server, folder: &Path) -> Fallible<Measured> {
     let (charged, spent) = (gateway.counter("kas402_charged_sompi_total").await?, fleet.spent());
     fleet.prepare(FIRST).await?;
-    let request_bytes = fleet.request_bytes();
+    let (request, channel) = fleet.example().ok_or("requests were prepared")?;
+    let payment = request.strip_suffix(b"\r\n\r\n").and_then(|head| head.rsplit(|byte| *byte == b' ').next());
+    let steps = micro::paid(payment.ok_or("a request ends in its payment")?, channel)?;
+    let request_bytes = request.len();
     let mut pace = 0.0_f64;
     for (connections, who) in runs() {
         let sample = run_once(&mut fleet, gateway, pingora, connections, who, 1)?;
@@ -108,7 +113,7 @@ pub async fn measure(options: &Options, mut fleet: Fleet, gateway: &Gateway, pin
     let mut samples = samples.into_iter();
     let mut standing = |name| Standing::of(name, samples.next().unwrap_or_default());
     let blocks = CONNECTIONS.map(|connections| Block { connections, standings: NAMES.map(&mut standing) }).into();
-    Ok(Measured { channels: fleet.len(), blocks, verifications, request_bytes, sync_us: sync_us(folder)? })
+    Ok(Measured { channels: fleet.len(), blocks, verifications, request_bytes, sync_us: sync_us(folder)?, steps })
 }
 
 /// Connections, and whose turn it is by the index of [`NAMES`].

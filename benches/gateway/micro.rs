@@ -1,27 +1,36 @@
-//! Where the time of a 402 goes: its steps one by one, as plain loops over the library's functions.
+//! Where the time of a 402 and of a request paid by voucher goes: their steps one by one, as plain loops over the library's functions.
 //!
-//! The steps are those of `gateway::sell` and `gateway::quote`, on the very offer that the gateway made.
-//! They run in this process, warm; what a 402 costs beyond them is pingora, the kernel, and moving data.
+//! The steps are those of `gateway::sell`, `gateway::quote` and `gateway::channel`, on an offer and a payment that the gateway knows.
+//! They run in this process, warm; what an answer costs beyond them is pingora, the kernel, the store, and moving data.
 
-use crate::{Fallible, servers::FirstOffer};
+use crate::{
+    Fallible,
+    servers::{FirstOffer, VOUCHER_PATH},
+    support::channel::Channel,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use kas402::{
+    binding::escrow_v1::{
+        hashes::{BatchTerms, Commitment},
+        payload::{self, RoutePayload},
+    },
     protocol::{
+        amount::Amount,
         ids::StoreId,
         offer::{OfferContext, OfferKey, OfferKeys, OfferToken},
         path::NormalPath,
         policy::{PublicOrigin, RouteId},
-        price::PriceRule,
+        price::{PriceInputs, PriceRule},
         refusal::Code,
         request::{Request, RequestHead},
-        requirements::Requirements,
+        requirements::{ChannelState, Extra, Requirements},
         time::UnixMillis,
     },
     runtime::{clock, random},
     wire::{
-        canonical, header, identifier,
-        messages::{OfferExtensions, PaymentRequired, Resource, X402_VERSION},
+        canonical, envelope, fingerprint, header, identifier,
+        messages::{ChargeReceipt, OfferExtensions, PaymentRequired, Resource, SettlementResponse, X402_VERSION},
     },
 };
 use std::{hint::black_box, time::Instant};
@@ -30,9 +39,92 @@ const LOOPS: u32 = 20_000;
 /// The fastest of so many passes counts: the others were interrupted.
 const PASSES: usize = 5;
 
-/// A step and its microseconds per 402.
+/// A step and its microseconds.
 pub type Steps = Vec<(&'static str, f64)>;
 
+/// The steps of a request that a voucher pays; `payment` is the content of its header.
+pub fn paid(payment: &[u8], channel: &Channel) -> Fallible<Steps> {
+    let faulty = |fault: envelope::Fault| fault.detail;
+    let read = || envelope::decode(payment).map_err(faulty);
+    let envelope = read()?;
+    let accepted = envelope.accepted.clone();
+    let Extra::Escrow(extra) = &accepted.extra else { return Err("not an offer of channels".into()) };
+    let (origin, route) = (PublicOrigin("http://kas402.bench".into()), RouteId(VOUCHER_PATH.into()));
+    let context = OfferContext { origin: &origin, route: &route, rule_id: "1", inputs: &PriceInputs::default() };
+    let keys = OfferKeys::derive(&[OfferKey { kid: "bench".into(), key: vec![7; 32].into(), not_after: None }], StoreId([1; 16]));
+    let now = UnixMillis(1_700_000_000_000);
+    let unsigned = || {
+        let mut unsigned = accepted.clone();
+        unsigned.extra.offer_mut().clear();
+        canonical::sorted_to_vec(&unsigned)
+    };
+    let terms = unsigned();
+    let token = OfferToken::sign(&keys, &context, &terms, now, 300, 5, [9; 16]).ok_or("a key signs")?;
+    let text = token.to_string();
+    let recognise = || OfferToken::parse(&text).map(|token| token.authenticate(&keys, &context, &unsigned(), now));
+    let renew = || OfferToken::sign(&keys, &context, &unsigned(), now, 300, 5, [9; 16]).map(|token| token.to_string());
+    let url = format!("http://kas402.bench{VOUCHER_PATH}");
+    let batch = || payload::parse(envelope.payload.clone());
+    let voucher = match batch().and_then(|batch| batch.on_route()).map_err(faulty)? {
+        RoutePayload::Voucher(voucher) => voucher,
+        RoutePayload::Deposit(_) => return Err("not a plain voucher".into()),
+    };
+    let request_hash = fingerprint::request_hash_of_offer("GET", &url, b"", &accepted);
+    let (network, amount) = (accepted.network, accepted.amount);
+    let commit = || {
+        let terms = BatchTerms {
+            network,
+            amount,
+            pay_to: &accepted.pay_to,
+            max_timeout_seconds: accepted.max_timeout_seconds,
+            template: extra.template_id,
+            server_key: extra.server_public_key,
+            min_deposit: extra.min_deposit_sompi,
+            refund_timeout_daa: extra.refund_timeout_daa,
+        };
+        let commitment = Commitment {
+            channel: channel.id(),
+            request_hash,
+            requirements_hash: terms.hash(),
+            outpoint: voucher.funding_outpoint,
+            voucher: voucher.voucher,
+            charge: amount,
+            charged_before: Amount::ZERO,
+            charged_after: amount,
+            claimed: Amount::ZERO,
+        };
+        commitment.id()
+    };
+    let commitment_id = commit();
+    let receipt = || {
+        let channel_state = ChannelState {
+            active_outpoint: voucher.funding_outpoint,
+            active_script_public_key: channel.script.serialized(),
+            channel_id: voucher.channel_id,
+            charged_cumulative_amount: amount,
+            claimed_cumulative_amount: Amount::ZERO,
+            funding_amount: amount,
+            signed_max_claimable: amount,
+        };
+        let (charged_amount, offer) = (amount, Some(accepted.clone()));
+        let charge = ChargeReceipt { channel_state, charged_amount, commitment_id, funding_amount: None, funding_outpoint: None, offer };
+        header::encode_sorted(&SettlementResponse::charged(network, charge))
+    };
+
+    Ok(vec![
+        ("payment header: base64, JSON without duplicate keys, envelope", time(read)),
+        ("the offer recognised: token, canonical terms, HMAC", time(recognise)),
+        ("payload and payment identifier", time(|| (batch(), identifier::read(&envelope.extensions, true)))),
+        ("request hash", time(|| fingerprint::request_hash_of_offer("GET", &url, b"", &accepted))),
+        ("request identity", time(|| fingerprint::request_identity("GET", &url, b"", accepted.scheme, network, &accepted.pay_to, amount))),
+        ("voucher: digest and Schnorr", time(|| voucher.voucher.verify(&channel.script, voucher.funding_outpoint))),
+        ("requirements hash and commitment id", time(commit)),
+        ("the renewed offer: canonical terms, HMAC, text", time(renew)),
+        ("the receipt: canonical JSON and base64", time(receipt)),
+    ])
+}
+
+/// The steps of a 402.
 pub fn measure(offer: &FirstOffer) -> Fallible<Steps> {
     let sent: serde_json::Value = serde_json::from_slice(&offer.body)?;
     let accepted: Requirements = serde_json::from_value(sent["accepts"][0].clone())?;

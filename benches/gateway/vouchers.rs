@@ -68,9 +68,9 @@ impl Fleet {
         self.channels.iter().map(answered).sum::<u64>() * VOUCHER_SOMPI
     }
 
-    /// Of one request that waits.
-    pub fn request_bytes(&self) -> usize {
-        self.channels.iter().find_map(|paying| paying.waiting.front()).map_or(0, |request| request.len())
+    /// A request that waits, and its channel.
+    pub fn example(&self) -> Option<(&[u8], &Channel)> {
+        self.channels.iter().find_map(|paying| Some((&**paying.waiting.front()?, &paying.channel)))
     }
 
     /// A voucher of each channel, with what is needed to verify it.
@@ -148,7 +148,9 @@ async fn accepted_by_the_chain(ask: &Ask, url: &str, header: &str) -> Fallible<A
         if answer.status == 200 {
             return Ok(answer);
         }
-        if answer.status != 503 || Instant::now() > until {
+        // Accepted and not deep enough is a 402: what is offered then is another deposit.
+        let waits = answer.status == 503 || answer.text().contains("exposure_limit");
+        if !waits || Instant::now() > until {
             return Err(format!("a deposit is answered {}: {}", answer.status, answer.text()).into());
         }
         // why: Retry-After is all that the gateway tells

@@ -23,7 +23,7 @@ where
         if Instant::now() >= deadline {
             return Err(Error::Timeout(awaited));
         }
-        sleep(PERIOD).await;
+        sleep(PERIOD).await; // why: what is waited for here has no event
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ pub(super) async fn claim(State(shared): State<Shared>, Path(id): Path<String>, 
     answer(if outcome.claim.is_some() { StatusCode::OK } else { StatusCode::CONFLICT }, &outcome)
 }
 
-fn answer(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     (status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
@@ -62,6 +62,6 @@ fn unknown() -> Response {
     answer(StatusCode::NOT_FOUND, &json!({ "error": "there is no such channel" }))
 }
 
-fn unavailable(error: &StoreError) -> Response {
+pub(super) fn unavailable(error: &StoreError) -> Response {
     answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error.to_string() }))
 }

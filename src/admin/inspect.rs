@@ -5,14 +5,19 @@ use crate::{
     gateway::{
         Gateway,
         channel::report::{ChannelView, Outcome},
+        ledger::{Cursor, Detail, Filter, Granted, Page},
+        reconcile::{ReconcileError, Reconciled},
     },
-    protocol::{ids::ChannelId, network::Network},
+    protocol::{
+        ids::{ChannelId, TxId},
+        network::Network,
+    },
     store::{StoreError, Totals, channels::ChannelTotals},
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-/// The inspected gateway. Reads only, but for [`Inspect::claim`].
+/// The inspected gateway. Reads only, but for [`Inspect::claim`], [`Inspect::grant`] and [`Inspect::reconcile`].
 #[async_trait]
 pub trait Inspect: Send + Sync + 'static {
     /// Whether priced routes can be sold now, and why not; cheap, never waits.
@@ -30,6 +35,18 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Claims what a channel owes, for an operator.
     async fn claim(&self, id: &ChannelId, any_fee: bool) -> Outcome;
+
+    /// Payments and charges, at most `limit`, after a place in the list.
+    async fn payments(&self, filter: &Filter, after: Cursor, limit: usize) -> Result<Page, StoreError>;
+
+    /// The payment of this transaction, or the charge of this commitment.
+    async fn payment(&self, id: TxId) -> Result<Option<Detail>, StoreError>;
+
+    /// Makes a payment good for its request again.
+    async fn grant(&self, txid: TxId, seconds: u64) -> Result<Granted, StoreError>;
+
+    /// Compares some records with the chain, and books what the node proves when that is wanted.
+    async fn reconcile(&self, after: Cursor, repair: bool) -> Result<Reconciled, ReconcileError>;
 }
 
 /// What `/status` says.
@@ -116,5 +133,21 @@ impl Inspect for Gateway {
 
     async fn claim(&self, id: &ChannelId, any_fee: bool) -> Outcome {
         self.claim_by_hand(id, any_fee).await
+    }
+
+    async fn payments(&self, filter: &Filter, after: Cursor, limit: usize) -> Result<Page, StoreError> {
+        self.ledger(filter, after, limit).await
+    }
+
+    async fn payment(&self, id: TxId) -> Result<Option<Detail>, StoreError> {
+        self.ledger_entry(id).await
+    }
+
+    async fn grant(&self, txid: TxId, seconds: u64) -> Result<Granted, StoreError> {
+        Gateway::grant(self, txid, seconds).await
+    }
+
+    async fn reconcile(&self, after: Cursor, repair: bool) -> Result<Reconciled, ReconcileError> {
+        Gateway::reconcile(self, after, repair).await
     }
 }

@@ -1,13 +1,16 @@
-//! The operator's listener: health, readiness, metrics, status and channels.
+//! The operator's listener: health, readiness, metrics, status, channels and payments.
 //!
 //! Promises: `/healthz` and `/readyz` answer anybody, with nothing but yes or no; everything else needs
 //! the bearer token, or the unix socket, which only its owner can open. On TCP it listens on loopback
-//! only, and not at all without a token. It reads, asks the store for sums, and asks the gateway for the claims that an operator wants; it counts no money.
-//! Started by `runtime`; asked by `cli::health`, `cli::channels`, `cli::claim`, container health checks and Prometheus.
+//! only, and not at all without a token. It reads, asks the store for sums, and asks the gateway for the
+//! claims and grants that an operator wants; it counts no money.
+//! Started by `runtime`; asked by `cli::health`, `cli::channels`, `cli::claim`, `cli::payments`, `cli::reconcile`, container health checks and Prometheus.
 
 mod channels;
 mod inspect;
 mod listen;
+mod payments;
+mod reconcile;
 mod routes;
 mod token;
 

@@ -1,6 +1,6 @@
 //! The endpoints, and who may see them.
 
-use super::{channels, inspect::Inspect, token::Token};
+use super::{channels, inspect::Inspect, payments, reconcile, token::Token};
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -57,6 +57,10 @@ pub(super) fn router(inspected: Arc<dyn Inspect>, access: Access) -> Router {
         .route("/channels", get(channels::list))
         .route("/channels/{id}", get(channels::show))
         .route("/channels/{id}/claim", post(channels::claim))
+        .route("/payments", get(payments::list))
+        .route("/payments/{id}", get(payments::show))
+        .route("/payments/{id}/grant", post(payments::grant))
+        .route("/reconcile", post(reconcile::reconcile))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(middleware::from_fn_with_state(shared.clone(), guard));
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).merge(guarded).with_state(shared)

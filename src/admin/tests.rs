@@ -8,6 +8,8 @@ use crate::{
         claim::{Cause, ClaimReport},
         report::{ChannelView, Outcome, samples},
     },
+    gateway::ledger::{Cursor, Detail, EntryState, Filter, Granted, Page, samples::entry},
+    gateway::reconcile::{ReconcileError, Reconciled},
     protocol::{
         amount::Amount,
         ids::{ChannelId, Outpoint, TxId},
@@ -82,6 +84,31 @@ impl Inspect for Fake {
         } else {
             Outcome { channel: *id, claim: None, unclaimed: Some(why) }
         }
+    }
+    async fn payments(&self, filter: &Filter, after: Cursor, limit: usize) -> Result<Page, StoreError> {
+        self.totals.clone()?;
+        assert!(limit <= 512);
+        let Cursor::Payment(after) = after else { return Ok(Page::default()) };
+        let entries = (u8::try_from(after).unwrap() + 1..=3).take(limit).map(|n| entry(n, EntryState::Delivered));
+        let entries: Vec<_> = entries.filter(|entry| filter.route.as_ref().is_none_or(|route| *route == entry.route)).collect();
+        Ok(Page { next: entries.last().map(|entry| entry.cursor).filter(|_| entries.len() == limit), entries })
+    }
+    async fn payment(&self, id: TxId) -> Result<Option<Detail>, StoreError> {
+        self.totals.clone()?;
+        Ok((id == TxId([1; 32])).then(|| Detail { entry: entry(1, EntryState::Settled), response: None }))
+    }
+    async fn grant(&self, txid: TxId, seconds: u64) -> Result<Granted, StoreError> {
+        self.totals.clone()?;
+        Ok(match (txid == TxId([1; 32]), seconds) {
+            (false, _) => Granted::Unknown,
+            (true, 0) => Granted::Unchanged,
+            (true, _) => Granted::Done,
+        })
+    }
+    async fn reconcile(&self, after: Cursor, repair: bool) -> Result<Reconciled, ReconcileError> {
+        self.readiness.clone().map_err(ReconcileError::Node)?;
+        let next = (after == Cursor::default()).then_some(Cursor::Charge { channel: 0, number: 0 });
+        Ok(Reconciled { checked: if repair { 2 } else { 1 }, next, ..Reconciled::default() })
     }
 }
 
@@ -231,6 +258,64 @@ async fn channels_are_listed_shown_and_claimed_by_who_may_see_them() {
 
     let (broken, _stop) = start(loopback(), token(), not_ready()).await;
     assert_eq!(ask(&broken.address, "GET", "/channels", &head).await.0, 503);
+}
+
+#[tokio::test]
+async fn payments_are_listed_shown_and_granted_by_who_may_see_them() {
+    let (admin, _stop) = start(loopback(), token(), ready()).await;
+    let head = authorization(SECRET);
+    let id = |n: u8| TxId([n; 32]);
+    for (method, path) in [("GET", "/payments"), ("GET", "/payments/x"), ("POST", "/payments/x/grant?seconds=1")] {
+        assert_eq!(ask(&admin.address, method, path, "").await, (401, String::new()), "{path}");
+    }
+    let listed = async |query: &str| {
+        let (status, body) = ask(&admin.address, "GET", &format!("/payments{query}"), &head).await;
+        let page: Page = serde_json::from_str(&body).unwrap_or_default();
+        let ids: Vec<u8> = page.entries.iter().map(|entry| entry.id.0[0]).collect();
+        (status, ids, page.next.map(|next| next.to_string()))
+    };
+    assert_eq!(listed("").await, (200, vec![1, 2, 3], None));
+    assert_eq!(listed("?limit=2").await, (200, vec![1, 2], Some("p2".into())));
+    assert_eq!(listed("?after=p2&limit=9999999").await, (200, vec![3], None));
+    assert_eq!(listed("?route=no%20such%26route&state=delivered&scheme=exact&since=0&until=9").await, (200, vec![], None));
+    for wrong in ["?after=x", "?state=paid", "?scheme=upto", "?since=yesterday", "?limit=-1"] {
+        assert_eq!(listed(wrong).await.0, 400, "{wrong}");
+    }
+    let told = async |method: &str, path: &str| {
+        let (status, body) = ask(&admin.address, method, path, &head).await;
+        (status, serde_json::from_str::<Value>(&body).unwrap_or_default())
+    };
+    let (status, shown) = told("GET", &format!("/payments/{}", id(1))).await;
+    assert_eq!((status, &shown["state"], &shown["amount"], &shown["response"]), (200, &"settled".into(), &"25000000".into(), &Value::Null));
+    for unknown in [id(9).to_string(), "zz".into()] {
+        assert_eq!(told("GET", &format!("/payments/{unknown}")).await.0, 404);
+        assert_eq!(told("POST", &format!("/payments/{unknown}/grant?seconds=1")).await.0, 404);
+    }
+    let grant = format!("/payments/{}/grant", id(1));
+    assert_eq!(told("GET", &format!("{grant}?seconds=60")).await.0, 405);
+    assert_eq!(told("POST", &grant).await.0, 400, "for how long?");
+    for (seconds, expect) in [(0, "unchanged"), (60, "done")] {
+        let (status, granted) = told("POST", &format!("{grant}?seconds={seconds}")).await;
+        assert_eq!((status, &granted["granted"]), (200, &expect.into()));
+    }
+    let (broken, _stop) = start(loopback(), token(), not_ready()).await;
+    assert_eq!(ask(&broken.address, "GET", "/payments", &head).await.0, 503);
+}
+
+#[tokio::test]
+async fn the_store_is_compared_with_the_chain_for_who_may_ask() {
+    let (admin, _stop) = start(loopback(), token(), ready()).await;
+    let head = authorization(SECRET);
+    assert_eq!(ask(&admin.address, "POST", "/reconcile", "").await, (401, String::new()));
+    assert_eq!(ask(&admin.address, "GET", "/reconcile", &head).await.0, 405, "it may write");
+    for (query, checked, next) in [("", 1, Some("c0.0")), ("?after=c0.0&repair=true", 2, None)] {
+        let (status, body) = ask(&admin.address, "POST", &format!("/reconcile{query}"), &head).await;
+        let page: Reconciled = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, page.checked, page.next.map(|next| next.to_string()).as_deref()), (200, checked, next), "{query}");
+    }
+    let (broken, _stop) = start(loopback(), token(), not_ready()).await;
+    let (status, body) = ask(&broken.address, "POST", "/reconcile", &head).await;
+    assert!(status == 503 && body.contains("catching_up"), "{status} {body}");
 }
 
 #[tokio::test]

@@ -31,6 +31,12 @@ pub trait Chain: Send + Sync + 'static {
     /// Submits to every configured node, within the submit deadline. Follow the transaction first.
     async fn submit(&self, transaction: &Transaction) -> SubmitOutcome;
 
+    /// [`Chain::submit`] of what pays a greater fee rate than another spend of the same input in the nodes' mempools, which it takes the place
+    /// of. Where there is no other it is like any submit.
+    async fn replace(&self, transaction: &Transaction) -> SubmitOutcome {
+        self.submit(transaction).await
+    }
+
     /// Follows a transaction until [`Chain::unfollow`]: its status is pushed, survives reconnects,
     /// restarts of the node and reorgs, and while it is [`TxStatus::Unseen`] and `resubmit` is set it is
     /// sent again, byte for byte, on every reconnect and after being taken back. Following twice is harmless, and the latest bytes are the ones resubmitted (an id does not cover signatures);

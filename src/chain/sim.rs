@@ -43,6 +43,7 @@ struct State {
     places: HashMap<TxId, TxStatus>,
     mempool: BTreeSet<TxId>,
     submits: Vec<TxId>,
+    replacements: Vec<TxId>,
     faults: VecDeque<OnSubmit>,
     held: bool,
     accept_at_once: bool,
@@ -178,6 +179,11 @@ impl SimChain {
     }
 
     /// How many transactions are followed.
+    /// What was sent in place of another, in order; each is among the submits too.
+    pub fn replacements(&self) -> Vec<TxId> {
+        self.lock().replacements.clone()
+    }
+
     pub fn followed(&self) -> usize {
         self.lock().followed.len()
     }
@@ -355,6 +361,11 @@ impl Chain for SimChain {
             self.accept(txid);
         }
         outcome
+    }
+
+    async fn replace(&self, transaction: &Transaction) -> SubmitOutcome {
+        self.lock().replacements.push(transaction.id().into());
+        self.submit(transaction).await
     }
 
     fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus> {

@@ -17,10 +17,7 @@ use crate::{
     },
     protocol::{amount::Amount, ids::ChannelId, time::UnixMillis},
     runtime::clock,
-    store::{
-        channels::{ChannelQuery, ChannelSelection},
-        embedded::EmbeddedReader,
-    },
+    store::channels::{ChannelQuery, ChannelSelection},
 };
 use serde::Deserialize;
 use std::{fmt::Write as _, process::ExitCode};
@@ -84,10 +81,7 @@ pub async fn run(command: Command) -> ExitCode {
 /// What the gateway says, or, when none runs, what its store says.
 async fn or_stored(operator: &Operator, all: bool, asked: Result<Vec<ChannelView>, AskError>) -> Result<Vec<ChannelView>, AskError> {
     match (asked, &operator.configured) {
-        (Err(AskError::NotRunning(listen, _)), Some(compiled)) if compiled.settings.store.path.exists() => {
-            eprintln!("no gateway listens on {listen}: read from {}", compiled.settings.store.path.display());
-            stored(operator, all).await
-        }
+        (Err(AskError::NotRunning(..)), Some(compiled)) if compiled.settings.store.path.exists() => stored(operator, all).await,
         (asked, _) => asked,
     }
 }
@@ -95,14 +89,14 @@ async fn or_stored(operator: &Operator, all: bool, asked: Result<Vec<ChannelView
 async fn stored(operator: &Operator, all: bool) -> Result<Vec<ChannelView>, AskError> {
     let Some(compiled) = &operator.configured else { return Ok(Vec::new()) };
     let failed = |error: crate::store::StoreError| AskError::Refused(error.to_string());
-    let reader = EmbeddedReader::open(&compiled.settings.store.path).map_err(failed)?;
+    let reader = operator.stored()?;
     let policy = compiled.policy.channels.as_ref().map_or(BY_HAND, |channels| channels.claims);
     let beside = Beside { daa_score: None, now: clock::now(), policy, keys: None };
     let selection = if all { ChannelSelection::All } else { ChannelSelection::Open };
     let mut views: Vec<ChannelView> = Vec::new();
     loop {
         let after = views.last().map_or(0, |view| view.sequence);
-        let page = reader.channels(&ChannelQuery { selection, after, limit: PAGE }).await.map_err(failed)?;
+        let page = reader.read_channels(&ChannelQuery { selection, after, limit: PAGE }).await.map_err(failed)?;
         if page.is_empty() {
             return Ok(views);
         }
@@ -217,7 +211,7 @@ fn claim(claim: &ClaimView) -> Cell {
 }
 
 /// A length of time to two places.
-fn lasts(seconds: u64) -> String {
+pub(super) fn lasts(seconds: u64) -> String {
     match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60) {
         (0, 0, 0) => format!("{seconds} s"),
         (0, 0, minutes) => format!("{minutes} min"),

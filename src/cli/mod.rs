@@ -14,7 +14,10 @@ pub mod keys;
 mod operator;
 pub mod paint;
 pub mod pay;
+pub mod payments;
+pub mod reconcile;
 pub mod run;
+pub mod store;
 mod table;
 pub mod wallet;
 
@@ -45,6 +48,14 @@ enum Command {
     /// Show channels: deposits, charges, claims
     #[command(subcommand)]
     Channels(channels::Command),
+    /// List, show, export and grant payments and charges
+    #[command(subcommand)]
+    Payments(payments::Command),
+    /// Check a store, or move it
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Compare the store with the chain
+    Reconcile(reconcile::Args),
     /// Claim what clients owe on their channels
     Claim(claim::Args),
     /// Make a wallet, show its address, balance and payments
@@ -65,6 +76,9 @@ pub fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&command),
         Command::Health(args) => health::run(args),
         Command::Channels(command) => asynchronously(channels::run(command)),
+        Command::Payments(command) => asynchronously(payments::run(command)),
+        Command::Store(command) => asynchronously(store::run(command)),
+        Command::Reconcile(args) => reconcile::run(args),
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),

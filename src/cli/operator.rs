@@ -6,6 +6,7 @@ use super::health;
 use crate::{
     admin::Listen,
     config::{self, Compiled, Environment},
+    store::{Reading, embedded::EmbeddedReader},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER: u64 = 16 * 1024 * 1024;
 
 /// Which gateway.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct Which {
     /// The admin listener, unix:/path or IP:port; default: the configuration's
     #[arg(long, env = "KAS402_ADMIN", value_name = "LISTENER")]
@@ -65,6 +66,16 @@ impl Operator {
         let listen = listen.ok_or("no admin listener is known: give --admin, KAS402_ADMIN or a configuration")?;
         let token = admin.and_then(|admin| admin.token.as_ref()).map(|token| token.expose().to_owned());
         Ok(Self { listen, token, configured })
+    }
+
+    /// Its store, for reading, when it does not run. Says so on standard error.
+    pub fn stored(&self) -> Result<Box<dyn Reading>, AskError> {
+        let refused = |why: String| AskError::Refused(format!("no gateway listens on {}, and {why}", self.listen));
+        let compiled = self.configured.as_ref().ok_or_else(|| refused("no configuration names its store".to_owned()))?;
+        let path = &compiled.settings.store.path;
+        let reader = EmbeddedReader::open(path).map_err(|error| refused(format!("its store cannot be read: {error}")))?;
+        eprintln!("no gateway listens on {}: read from {}", self.listen, path.display());
+        Ok(Box::new(reader))
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {

@@ -289,8 +289,9 @@ const SELECT: &str = "SELECT txid, key, method, url, header, tx, network, amount
 fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     for _ in 0..SWITCHES {
         match connection.pragma_update(None, "journal_mode", "WAL") {
-            // why a pause: SQLite does not wait for another process that switches the same file
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => std::thread::sleep(SWITCH_PAUSE),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                std::thread::sleep(SWITCH_PAUSE) // why: SQLite does not wait for another process that switches the same file
+            }
             done => return done,
         }
     }

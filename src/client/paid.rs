@@ -16,7 +16,7 @@
 
 use super::{
     challenge::{Challenge, Offer},
-    channel::{ChannelPayer, Charge, Progress, Want},
+    channel::{ChannelError, ChannelPayer, Charge, Preview, Progress, Want, offer::ChannelOffer, record::Flight},
     coins::{CoinRules, Plan, PlanError, Purse, SignedPayment, Spend, plan},
     decide::{Next, Stop, decide},
     error::{FetchError, Unpaid, Why},
@@ -103,10 +103,13 @@ pub enum Quote {
     Free(Reply),
     /// The request has a payment under way; fetching resumes it.
     UnderWay(Box<Entry>),
-    /// `choice` is the offer that would be paid, or why none.
+    /// The same, from a channel.
+    InFlight(Box<Flight>),
+    /// `choice` is the offer that would be paid, or why none; `channel` the same of a client that pays from channels.
     Priced {
         challenge: Box<Challenge>,
         choice: Result<Offer, Unpaid>,
+        channel: Option<Box<Result<(ChannelOffer, Preview), ChannelError>>>,
     },
 }
 
@@ -137,6 +140,11 @@ impl PaidClient {
         Self { transport, wallet, journal, chain, policy, rules, patience, channels: None }
     }
 
+    /// Carries requests by other means.
+    pub fn over(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport, ..self }
+    }
+
     /// Pays from channels, too.
     pub fn with_channels(self, payer: ChannelPayer, rail: Rail) -> Self {
         Self { channels: Some((payer, rail)), ..self }
@@ -152,13 +160,20 @@ impl PaidClient {
         if let Some(entry) = self.journal.unresolved(&request.key())? {
             return Ok(Quote::UnderWay(Box::new(entry)));
         }
+        let channels = self.channels.as_ref().filter(|(_, rail)| *rail != Rail::Exact);
+        if channels.is_some()
+            && let Some(flight) = self.journal.open_flight(&request.key())?
+        {
+            return Ok(Quote::InFlight(Box::new(flight)));
+        }
         let reply = ask(self.transport.as_ref(), request).await?;
         if reply.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(Quote::Free(reply));
         }
         let challenge = Box::new(read_challenge(&reply)?);
         let choice = self.choose(request, &challenge).cloned();
-        Ok(Quote::Priced { challenge, choice })
+        let channel = channels.map(|(payer, _)| Box::new(payer.preview(&challenge)));
+        Ok(Quote::Priced { challenge, choice, channel })
     }
 
     /// Fetches, paying when asked. An unresolved payment of the same request is resumed instead of
@@ -350,8 +365,7 @@ impl PaidClient {
             let after = after.unwrap_or(pause);
             (edge.watch)(Step::Again { reason: &reason, after });
             course.last = reason;
-            // why a pause: an HTTP server has no way to say that it is ready for the next attempt
-            tokio::time::sleep(after).await;
+            tokio::time::sleep(after).await; // why: an HTTP server has no way to say that it is ready for the next attempt
             pause = (pause * 2).min(WAIT_LAST);
         }
     }

@@ -84,6 +84,10 @@ codes! {
         NodeInvalid = "node_invalid",
         /// The memory store forgets who paid.
         StoreMemory = "store_memory",
+        /// Not the URL of a Redis server, of sentinels or of a cluster, or one with a password in plain sight.
+        StoreUrl = "store_url",
+        /// A setting that this kind of store does not have.
+        StoreSetting = "store_setting",
         /// An environment variable or key file that is missing.
         SecretMissing = "secret_missing",
         /// A key file that others than its owner can read or write.
@@ -162,6 +166,10 @@ codes! {
         TrustPublicNodes = "trust_public_nodes",
         /// A remote node without TLS: anybody on the way decides what counts as paid.
         NodePlain = "node_plain",
+        /// A remote Redis server without TLS: whoever is on the way reads and writes money.
+        StorePlain = "store_plain",
+        /// `durability: standard`: a crash or a failover of the server can lose payments of its last second.
+        StoreStandard = "store_standard",
         /// Real money.
         MainnetEnabled = "mainnet_enabled",
         /// Clients reach the gateway without TLS: payments can be read and replayed on the way.

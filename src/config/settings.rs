@@ -1,6 +1,9 @@
 //! Everything of the configuration that is not policy: read once at start, by `runtime`.
 
-use crate::protocol::network::Network;
+use crate::{
+    protocol::network::Network,
+    store::redis::{Durability, endpoint::Endpoint},
+};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 #[derive(Clone, Debug)]
@@ -57,7 +60,22 @@ pub struct NodeSettings {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
+    /// The file of the embedded store; other files lie beside it whatever the store is.
     pub path: PathBuf,
+    /// The store lies in a server, not in the file.
+    pub shared: Option<RedisSettings>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisSettings {
+    pub endpoint: Endpoint,
+    /// PEM.
+    pub ca_file: Option<PathBuf>,
+    pub prefix: String,
+    pub durability: Durability,
+    pub replicas: Option<u64>,
+    pub connect: Duration,
+    pub timeout: Duration,
 }
 
 pub use crate::admin::Listen as AdminListen;

@@ -2,6 +2,7 @@
 
 use super::{
     channel::sse,
+    pieces::Pieces,
     upstream::{ReplyBody, UpstreamFailure, UpstreamRequest},
 };
 use crate::{
@@ -76,14 +77,14 @@ pub(super) async fn collect(headers: &HeaderMap, body: &mut dyn ReplyBody, limit
     if sse::is_event_stream(headers) {
         return Ok(Collected::Streaming(Bytes::new()));
     }
-    let mut collected = BytesMut::new();
+    let mut collected = Pieces::default();
     while let Some(chunk) = body.chunk().await? {
-        collected.extend_from_slice(&chunk);
+        collected.push(chunk);
         if collected.len() > limit {
-            return Ok(Collected::Streaming(collected.freeze()));
+            return Ok(Collected::Streaming(collected.whole()));
         }
     }
-    Ok(Collected::Whole(collected.freeze()))
+    Ok(Collected::Whole(collected.whole()))
 }
 
 /// The copy of a streamed response for replays.

@@ -7,14 +7,18 @@
 
 pub mod answer;
 pub mod channel;
-mod crash;
+pub(crate) mod crash;
 mod deliver;
 mod depth;
+mod fleet;
 mod flight;
 mod follow;
 mod forward;
+pub mod ledger;
+pub mod pieces;
 mod purchase;
 mod quote;
+pub mod reconcile;
 mod recover;
 mod respond;
 mod sell;
@@ -186,7 +190,7 @@ impl Gateway {
     async fn ask<T>(&self, verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let late = |_| Err(StoreError::Unknown("no answer in time".into()));
         let result = timeout(self.limits.hold, verb).await.unwrap_or_else(late);
-        let usable = !matches!(result, Err(StoreError::Unavailable(_) | StoreError::Unknown(_)));
+        let usable = !matches!(result, Err(StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Moved(_)));
         if let Err(error) = &result {
             tracing::error!(%error, "store");
         }

@@ -45,12 +45,12 @@ pub(super) struct Purchase {
     pub payer_proof: Option<PayerProof>,
     pub route: Arc<Route>,
     pub policy: Arc<Policy>,
-    pub request: Request,
+    pub request: Arc<Request>,
     pub reply: Reply,
 }
 
 impl Purchase {
-    pub fn new(verified: VerifiedSale, route: Arc<Route>, policy: Arc<Policy>, request: Request, reply: Reply) -> Self {
+    pub fn new(verified: VerifiedSale, route: Arc<Route>, policy: Arc<Policy>, request: Arc<Request>, reply: Reply) -> Self {
         let VerifiedSale { exact, claim } = verified;
         Self {
             transaction: exact.transaction().clone(),

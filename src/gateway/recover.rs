@@ -47,6 +47,9 @@ impl Gateway {
         }
         self.recover_channels().await?;
         tokio::spawn(self.clone().keep_checkpoint());
+        if self.store.is_shared() {
+            tokio::spawn(self.clone().keep_up());
+        }
         Ok(())
     }
 
@@ -55,7 +58,7 @@ impl Gateway {
         self.watched.me.get().and_then(std::sync::Weak::upgrade)
     }
 
-    fn take_up(&self, record: &PaymentRecord) {
+    pub(super) fn take_up(&self, record: &PaymentRecord) {
         match decode::read_stored(&record.transaction) {
             // What was perhaps never sent is not sent on the presenter's behalf: the client's
             // retry does that, and learns whether somebody else was first.
@@ -173,7 +176,7 @@ impl Gateway {
         loop {
             match self.ask(self.store.observe(key, fact.clone(), self.now())).await {
                 Ok(observed) => return observed,
-                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
             }
         }
     }
@@ -183,7 +186,7 @@ impl Gateway {
             match self.ask(self.store.payment(key)).await {
                 Ok(stored) => return stored.map(|stored| stored.record),
                 Err(StoreError::Corrupt(_)) => return None,
-                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
             }
         }
     }

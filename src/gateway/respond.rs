@@ -156,9 +156,12 @@ impl Reply {
 
     /// The head of a paid response: the upstream's, with the receipt.
     pub fn paid(&self, status: u16, upstream: HeaderMap, receipt: &SettlementResponse, body: Bytes) -> Answer {
-        let own = upstream.iter().filter(|(name, _)| !headers::reserved(name));
-        let mut headers: HeaderMap = own.map(|(name, value)| (name.clone(), value.clone())).collect();
-        headers.insert(headers::PAYMENT_RESPONSE, header::encode(receipt));
+        let mut headers = upstream;
+        let reserved: Vec<HeaderName> = headers.keys().filter(|name| headers::reserved(name)).cloned().collect();
+        for name in reserved {
+            headers.remove(name);
+        }
+        headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(receipt));
         let mut answer = Answer { status, headers, body, close: false };
         self.finish(&mut answer.headers);
         answer
@@ -171,7 +174,7 @@ impl Reply {
 
     /// The receipt of a charge that is over.
     pub fn receipt(&self, receipt: &SettlementResponse) -> Answer {
-        self.json(200, canonical::to_vec(receipt))
+        self.json(200, canonical::sorted_to_vec(receipt))
     }
 
     fn words(&self, refusal: &Refusal) -> Value {
@@ -195,7 +198,7 @@ impl Reply {
     /// The failure receipt where a settlement was asked for, and when to come back.
     fn mark(&self, answer: &mut Answer, refusal: &Refusal) {
         if let Some(receipt) = &refusal.receipt {
-            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(receipt));
+            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(&**receipt));
         } else if !refusal.code.error_reason().is_empty() {
             let mut kaspa = refusal.kaspa.clone();
             kaspa.insert("reason".into(), refusal.code.as_str().into());
@@ -204,7 +207,7 @@ impl Reply {
             }
             let (network, txid) = refusal.payment.unzip();
             let failed = SettlementResponse::failed(refusal.code.error_reason(), txid, network, Value::Object(kaspa));
-            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode(&failed));
+            answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(&failed));
         }
         if let Some(seconds) = refusal.retry_after_seconds {
             answer.headers.insert(RETRY_AFTER, seconds.into());

@@ -105,7 +105,7 @@ impl Paywall for Arc<Gateway> {
             }
             BodyRead::Incomplete => return self.closed(&reply, Refusal::new(Code::BodyIncomplete, "")),
         };
-        let request = Request { head, body };
+        let request = Arc::new(Request { head, body });
         let quotes = match quote::quotes(pricing, &request) {
             Ok(quotes) => quotes,
             Err(error) => {
@@ -119,24 +119,21 @@ impl Paywall for Arc<Gateway> {
                 self.purchase(purchase).await
             }
             Ok(Verified::Channel(parts)) => {
-                let sale = {
-                    let ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash } = *parts;
-                    let (route, policy, request, reply) = (route.clone(), policy.clone(), request.clone(), reply.clone());
-                    ChannelSale {
-                        payload,
-                        accepted,
-                        token,
-                        accept,
-                        price,
-                        identifier,
-                        identity,
-                        request_hash,
-                        route,
-                        policy,
-                        request,
-                        reply,
-                    }
-                };
+                let ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash } = *parts;
+                let sale = Box::new(ChannelSale {
+                    payload,
+                    accepted,
+                    token,
+                    accept,
+                    price,
+                    identifier,
+                    identity,
+                    request_hash,
+                    route: route.clone(),
+                    policy: policy.clone(),
+                    request: request.clone(),
+                    reply: reply.clone(),
+                });
                 match self.sell_from_channel(sale).await {
                     Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, &request, refusal).await),
                     sold => sold,
@@ -211,7 +208,7 @@ impl Gateway {
         let accepted = &envelope.accepted;
         let facts = Facts {
             accepted,
-            request_hash: fingerprint::request_hash(method, &url, &request.body, accepted),
+            request_hash: fingerprint::request_hash_of_offer(method, &url, &request.body, accepted),
             require_request_hash: pricing.require_request_hash,
             daa_score: self.chain.tip().borrow().daa_score,
         };
@@ -357,7 +354,7 @@ fn from_channel(
         .map_err(|code| Refusal::new(code, ""))?;
     let accepted = envelope.accepted;
     let (method, url) = (request.head.method.as_str(), fingerprint::url(&route.origin, request));
-    let request_hash = fingerprint::request_hash(method, &url, &request.body, &accepted);
+    let request_hash = fingerprint::request_hash_of_offer(method, &url, &request.body, &accepted);
     let identity =
         fingerprint::request_identity(method, &url, &request.body, accepted.scheme, accepted.network, &accepted.pay_to, accepted.amount);
     let accept = pricing.accepts.iter().position(|accept| accept.rule_id == authentic.quote.accept.rule_id);

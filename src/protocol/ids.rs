@@ -1,8 +1,8 @@
 //! Names of things: hashes and identifiers as closed types.
 
 use super::limits;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{fmt, str::FromStr};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
+use std::{fmt, marker::PhantomData, str::FromStr};
 
 /// The text is not hex of the fixed width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +15,18 @@ macro_rules! hex_bytes {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; $width]);
 
+        impl $name {
+            /// Lower-case hex, without the heap: messages are full of these.
+            fn hex<T>(&self, then: impl FnOnce(&str) -> T) -> T {
+                let mut text = [0; 2 * $width];
+                hex::encode_to_slice(self.0, &mut text).expect("two digits for each byte");
+                then(std::str::from_utf8(&text).expect("hex is ASCII"))
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
+                self.hex(|text| f.write_str(text))
             }
         }
 
@@ -40,16 +49,37 @@ macro_rules! hex_bytes {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                self.hex(|text| serializer.serialize_str(text))
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text::new())
             }
         }
     };
+}
+
+/// Reads a string without keeping it.
+struct Text<T>(PhantomData<T>);
+
+impl<T> Text<T> {
+    const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: FromStr<Err = HexError>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string of hex")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 hex_bytes!(

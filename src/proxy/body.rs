@@ -1,7 +1,7 @@
 //! Reads a priced request's body whole, within a limit of bytes and of time.
 
-use crate::gateway::answer::BodyRead;
-use bytes::{Bytes, BytesMut};
+use crate::gateway::{answer::BodyRead, pieces::Pieces};
+use bytes::Bytes;
 use http::{
     HeaderMap,
     header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING},
@@ -25,28 +25,18 @@ pub(super) async fn read(session: &mut ServerSession, limit: usize, time: Durati
 }
 
 async fn collect(session: &mut ServerSession, limit: usize) -> BodyRead {
-    // Most bodies arrive in one piece, which is kept without a copy.
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut body = Pieces::default();
     loop {
         let piece = match session.read_request_body().await {
             Ok(Some(piece)) => piece,
-            Ok(None) => break,
+            Ok(None) => return BodyRead::Whole(body.whole()),
             Err(_) => return BodyRead::Incomplete,
         };
-        if first.len() + rest.len() + piece.len() > limit {
+        if body.len() + piece.len() > limit {
             return BodyRead::TooLarge;
         }
-        match (first.is_empty(), rest.is_empty()) {
-            (true, true) => first = piece,
-            (false, _) => {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-                rest.extend_from_slice(&piece);
-            }
-            (true, false) => rest.extend_from_slice(&piece),
-        }
+        body.push(piece);
     }
-    BodyRead::Whole(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 /// Reads and forgets at most `limit` bytes; whether the body ended within that and within `time`.

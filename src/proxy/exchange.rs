@@ -44,7 +44,7 @@ impl PingoraUpstreams {
     async fn begin(
         &self,
         upstream: &Upstream,
-        head: &RequestHeader,
+        request: &UpstreamRequest,
         deadline: Instant,
     ) -> Result<(HttpSession, HttpPeer), UpstreamFailure> {
         let addresses = timeout_at(deadline, self.peers.addresses(upstream)).await.ok().and_then(Result::ok);
@@ -64,7 +64,9 @@ impl PingoraUpstreams {
                     }
                 };
                 session.write_timeout = Some(upstream.write_timeout);
-                match timeout_at(deadline, session.write_request_header(Box::new(head.clone()))).await {
+                // What cannot be written as a request was not sent.
+                let head = head(upstream, request).map_err(|_| UpstreamFailure::Connect)?;
+                match timeout_at(deadline, session.write_request_header(Box::new(head))).await {
                     Ok(Ok(_)) => return Ok((session, peer)),
                     // Each round takes one dead connection out of the pool.
                     Ok(Err(_)) if pooled => {}
@@ -81,9 +83,7 @@ impl PingoraUpstreams {
 impl Upstreams for PingoraUpstreams {
     async fn send(&self, upstream: &Upstream, request: UpstreamRequest) -> Result<UpstreamReply, UpstreamFailure> {
         let deadline = Instant::now() + request.timeout;
-        // What cannot be written as a request was not sent.
-        let head = head(upstream, &request).map_err(|_| UpstreamFailure::Connect)?;
-        let (mut session, peer) = self.begin(upstream, &head, deadline).await?;
+        let (mut session, peer) = self.begin(upstream, &request, deadline).await?;
         let sent = in_time(deadline, send_body(&mut session, &request.body)).await;
         if sent == Err(UpstreamFailure::Timeout) {
             return Err(UpstreamFailure::Timeout);
@@ -107,7 +107,7 @@ async fn in_time<T>(deadline: Instant, step: impl Future<Output = pingora::Resul
 fn head(upstream: &Upstream, request: &UpstreamRequest) -> pingora::Result<RequestHeader> {
     let target = format!("{}{}", upstream.base_path, request.path_and_query);
     let mut head = RequestHeader::build_no_case(request.method.clone(), target.as_bytes(), Some(request.headers.len() + 8))?;
-    for (name, value) in &forward::end_to_end(&request.headers) {
+    for (name, value) in forward::each_end_to_end(&request.headers) {
         // Whole bodies are framed by their length; nothing waits for 100 Continue.
         if !matches!(*name, HOST | CONTENT_LENGTH | EXPECT) {
             head.append_header(name.clone(), value.clone())?;

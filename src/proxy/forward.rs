@@ -125,6 +125,11 @@ pub(super) fn upstream_path(upstream: &Upstream, path: &str, query: Option<&str>
 
 /// The headers that concern the message, not the connection it came over.
 pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    each_end_to_end(headers).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// The same one by one.
+pub(super) fn each_end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     let nominated: Vec<&str> = headers
         .get_all(CONNECTION)
         .iter()
@@ -134,9 +139,7 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         .collect();
     headers
         .iter()
-        .filter(|(name, _)| !hop_by_hop(name) && !nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_str())))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+        .filter(move |(name, _)| !hop_by_hop(name) && !nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_str())))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use super::{
 use crate::gateway::answer::Paywall;
 use pingora::{
     apps::HttpServerOptions,
-    listeners::tls::TlsSettings,
+    listeners::{ListenerConfig, tls::TlsSettings},
+    protocols::l4::stream::L4BufferSettings,
     proxy::http_proxy_service_with_name,
     server::{Fds, ListenFds, configuration::ServerConf},
     services::Service as _,
@@ -28,6 +29,11 @@ use std::{
     time::Duration,
 };
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
+
+/// Kept by every client connection, idle ones too. Heads fit; bodies are read past it.
+const READ_BUFFER: usize = 16 * 1024;
+/// A head with an offer or a receipt and a small body leave in one piece; pingora's 1,460 bytes make two of them.
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// Makes the name of each request; never two equal ones, visible ASCII.
 pub type RequestIds = Arc<dyn Fn() -> String + Send + Sync>;
@@ -140,9 +146,10 @@ impl Bound {
         let mut taken = Fds::new();
         for (listener, (address, socket)) in settings.listeners.iter().zip(sockets) {
             let name = address.to_string();
+            let config = ListenerConfig::tcp(name.clone()).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER));
             match &listener.tls {
-                None => service.add_tcp(&name),
-                Some(tls) => service.add_tls_with_settings(&name, None, tls_settings(tls).ok_or_else(|| BindError::Tls(tls.clone()))?),
+                None => service.add_listener(config),
+                Some(tls) => service.add_listener(config.tls(tls_settings(tls).ok_or_else(|| BindError::Tls(tls.clone()))?)),
             }
             taken.add(name, socket.into_raw_fd());
         }

@@ -14,7 +14,7 @@ use crate::{
     gateway::{Environment, Gateway, Limits},
     protocol::{ids::StoreId, offer::OfferKeys},
     proxy::{Bound, EdgeSettings, ListenTls, Listener, PingoraUpstreams, RunningEdge, Stopped},
-    store::{Store, StoreError, embedded::EmbeddedStore},
+    store::{Store, StoreError, redis::OpenError},
     telemetry::Metrics,
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -28,6 +28,10 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 pub enum StartError {
     #[error("the store {path} cannot be opened: {error}")]
     Store { path: String, error: StoreError },
+    #[error("the store {server} cannot be opened: {error}")]
+    Redis { server: String, error: OpenError },
+    #[error("store.ca_file {path} cannot be read: {reason}")]
+    RedisCa { path: String, reason: String },
     #[error(transparent)]
     Bind(#[from] crate::proxy::BindError),
     #[error(transparent)]
@@ -53,10 +57,8 @@ pub struct Running {
 pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
     let Compiled { policy, settings, offer_keys, server_keys, .. } = compiled;
     let bound = Bound::bind(edge_settings(&settings))?;
-    let path = settings.store.path.clone();
-    let failed = |error| StartError::Store { path: path.display().to_string(), error };
-    let store = EmbeddedStore::open(&path, StoreId(random::bytes())).map_err(failed)?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let (store, path) = super::store::open(&settings.store).await?;
+    let failed = |error| StartError::Store { path: path.clone(), error };
     let checkpoint = store.checkpoint().await.map_err(failed)?;
     let store_id = store.id();
     server_keys::bind(store.as_ref(), &server_keys, settings.server_keys_file.as_deref()).await?;

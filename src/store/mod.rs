@@ -6,15 +6,23 @@
 //! Called by `gateway` and the CLI; names neither the chain nor the wire.
 
 pub mod channels;
+mod codec;
+mod compress;
 pub mod embedded;
 pub mod memory;
+pub mod moving;
+mod reading;
 mod records;
+pub mod redis;
 mod rules;
 
 #[cfg(test)]
 #[allow(unused_must_use, reason = "many cases leave a hold to expire")]
 mod conformance;
+#[cfg(test)]
+pub(crate) mod sample_books;
 
+pub use reading::Reading;
 pub use records::*;
 
 use crate::protocol::{ids::StoreId, time::UnixMillis};
@@ -32,13 +40,21 @@ pub enum StoreError {
     /// A record cannot be read: a newer version, or damaged.
     #[error("a stored record cannot be read: {0}")]
     Corrupt(String),
+    /// The store was moved elsewhere, or is the target of a move that is not complete: it takes no step any more. Nothing was changed.
+    #[error("store_moved: {0}")]
+    Moved(String),
 }
 
-/// The store. All times are the caller's clock; leases of the embedded store live in one process.
+/// The store. All times are the caller's clock; leases of the embedded store live in one process, those of Redis in the server, by its clock.
 #[async_trait]
 pub trait Store: channels::ChannelStore {
     /// Drawn once when the store was created.
     fn id(&self) -> StoreId;
+
+    /// Other gateways may be on it at the same time, and end before what they began.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Claims `(network, txid)` for one request, once and for ever (PROTOCOL section 4).
     /// Everything a crash needs to resume is durable when this returns [`ClaimOutcome::Fresh`].

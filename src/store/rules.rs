@@ -312,3 +312,35 @@ pub(in crate::store) fn selects(selection: Selection, record: &PaymentRecord) ->
         Selection::Owed => record.state == PaymentState::Settled,
     }
 }
+
+/// Whether a listing other than "all" selects it.
+pub(in crate::store) fn active(record: &PaymentRecord) -> bool {
+    selects(Selection::Open, record) || matches!(record.state, PaymentState::Pending | PaymentState::Settled)
+}
+
+/// The sums after one payment changed; `None` when they would fall below zero or overflow.
+pub(in crate::store) fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
+    let (old, new) = (before.map(contribution).unwrap_or_default(), after.map(contribution).unwrap_or_default());
+    Some(Totals {
+        pending: totals.pending.checked_sub(old.pending)?.checked_add(new.pending)?,
+        settled: totals.settled.checked_sub(old.settled)?.checked_add(new.settled)?,
+        delivered: totals.delivered.checked_sub(old.delivered)?.checked_add(new.delivered)?,
+        reversed: totals.reversed.checked_sub(old.reversed)?.checked_add(new.reversed)?,
+        charged_sompi: totals.charged_sompi.checked_sub(old.charged_sompi)?.checked_add(new.charged_sompi)?,
+        reversed_sompi: totals.reversed_sompi.checked_sub(old.reversed_sompi)?.checked_add(new.reversed_sompi)?,
+        owed_sompi: totals.owed_sompi.checked_sub(old.owed_sompi)?.checked_add(new.owed_sompi)?,
+    })
+}
+
+/// What one payment adds to the sums.
+pub(in crate::store) fn contribution(record: &PaymentRecord) -> Totals {
+    let amount = u128::from(record.amount.sompi());
+    let charged_sompi = if record.charged { amount } else { 0 };
+    let base = Totals { charged_sompi, ..Totals::default() };
+    match record.state {
+        PaymentState::Pending => Totals { pending: 1, ..base },
+        PaymentState::Settled => Totals { settled: 1, owed_sompi: amount, ..base },
+        PaymentState::Delivered => Totals { delivered: 1, ..base },
+        PaymentState::Reversed => Totals { reversed: 1, reversed_sompi: charged_sompi, ..base },
+    }
+}

@@ -27,7 +27,7 @@ static SORTED_MAPS: LazyLock<bool> = LazyLock::new(|| serde_json::json!({"b": 0,
 /// printing it is its canonical form. The test of `messages` holds each of them to that.
 pub trait Sorted: Serialize {}
 
-/// [`to_vec`] for every 402 and every offer, without a tree in between.
+/// [`to_vec`] for what every 402 and every receipt needs, without a tree in between.
 pub fn sorted_to_vec<T: Sorted>(message: &T) -> Vec<u8> {
     if !*SORTED_MAPS {
         return to_vec(message);
@@ -88,6 +88,11 @@ fn write(value: &Value, out: &mut Vec<u8>) -> bool {
 
 fn print<T: Serialize + ?Sized>(scalar: &T, out: &mut Vec<u8>) {
     serde_json::to_writer(out, scalar).expect("a scalar is written to memory");
+}
+
+/// SHA-256 of [`sorted_to_vec`].
+pub fn sorted_sha256<T: Sorted>(message: &T) -> [u8; 32] {
+    Sha256::digest(sorted_to_vec(message)).into()
 }
 
 /// SHA-256 of the canonical bytes.

@@ -1,26 +1,63 @@
 //! The two hashes of a request (PROTOCOL section 2).
 
-use super::canonical;
+use super::canonical::{self, Sorted};
 use crate::protocol::{
     amount::Amount,
     ids::{RequestHash, RequestIdentity},
     network::Network,
     policy::PublicOrigin,
     request::Request,
-    requirements::Scheme,
+    requirements::{Requirements, Scheme},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The canonical body: a string when it is non-empty UTF-8, `null` when empty, else its hash.
-fn body_value(body: &[u8]) -> Value {
-    match std::str::from_utf8(body) {
-        Ok("") => Value::Null,
-        Ok(text) => Value::String(text.to_owned()),
-        Err(_) => json!({ "sha256": hex::encode(Sha256::digest(body)) }),
+/// The canonical body.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    /// Non-empty UTF-8; `null` when empty.
+    Text(Option<&'a str>),
+    Other {
+        sha256: String,
+    },
+}
+
+impl<'a> Body<'a> {
+    fn of(body: &'a [u8]) -> Self {
+        match std::str::from_utf8(body) {
+            Ok(text) => Self::Text(Some(text).filter(|text| !text.is_empty())),
+            Err(_) => Self::Other { sha256: hex::encode(Sha256::digest(body)) },
+        }
     }
 }
+
+/// What `requestHash` is the hash of. Canonical order, as in [`Identified`].
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Hashed<'a> {
+    body: Body<'a>,
+    method: &'a str,
+    payment_requirements_hash: String,
+    url: &'a str,
+}
+
+impl Sorted for Hashed<'_> {}
+
+/// What the request identity is the hash of.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Identified<'a> {
+    amount: Amount,
+    body: Body<'a>,
+    method: &'a str,
+    network: Network,
+    pay_to: &'a str,
+    scheme: Scheme,
+    url: &'a str,
+}
+
+impl Sorted for Identified<'_> {}
 
 /// `url` of the hashes: the configured origin, then path and query exactly as received.
 pub fn url(origin: &PublicOrigin, request: &Request) -> String {
@@ -32,14 +69,18 @@ pub fn requirements_hash<T: Serialize>(accepted: &T) -> String {
     hex::encode(canonical::sha256(accepted))
 }
 
-/// `requestHash`, which contains the offer.
+/// `requestHash`, which contains the offer: of terms as somebody received them.
 pub fn request_hash<T: Serialize>(method: &str, url: &str, body: &[u8], accepted: &T) -> RequestHash {
-    RequestHash(canonical::sha256(&json!({
-        "method": method,
-        "url": url,
-        "body": body_value(body),
-        "paymentRequirementsHash": requirements_hash(accepted),
-    })))
+    hashed(method, url, body, requirements_hash(accepted))
+}
+
+/// The same of typed terms, without a tree in between.
+pub fn request_hash_of_offer(method: &str, url: &str, body: &[u8], accepted: &Requirements) -> RequestHash {
+    hashed(method, url, body, hex::encode(canonical::sorted_sha256(accepted)))
+}
+
+fn hashed(method: &str, url: &str, body: &[u8], payment_requirements_hash: String) -> RequestHash {
+    RequestHash(canonical::sorted_sha256(&Hashed { body: Body::of(body), method, payment_requirements_hash, url }))
 }
 
 /// The request identity, which does not contain the rolling offer.
@@ -52,21 +93,14 @@ pub fn request_identity(
     pay_to: &str,
     amount: Amount,
 ) -> RequestIdentity {
-    RequestIdentity(canonical::sha256(&json!({
-        "method": method,
-        "url": url,
-        "body": body_value(body),
-        "scheme": scheme,
-        "network": network,
-        "payTo": pay_to,
-        "amount": amount,
-    })))
+    RequestIdentity(canonical::sorted_sha256(&Identified { amount, body: Body::of(body), method, network, pay_to, scheme, url }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow, Requirements};
+    use crate::protocol::requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow};
+    use serde_json::{Value, json};
 
     fn accepted() -> Requirements {
         Requirements {
@@ -82,9 +116,10 @@ mod tests {
 
     #[test]
     fn the_body_is_text_null_or_a_hash() {
-        assert_eq!(body_value(b""), Value::Null);
-        assert_eq!(body_value("ü".as_bytes()), json!("ü"));
-        assert_eq!(body_value(&[0xff]), json!({"sha256": "a8100ae6aa1940d0b663bb31cd466142ebbdbd5187131b92d93818987832eb89"}));
+        let value = |body: &[u8]| serde_json::to_value(Body::of(body)).unwrap();
+        assert_eq!(value(b""), Value::Null);
+        assert_eq!(value("ü".as_bytes()), json!("ü"));
+        assert_eq!(value(&[0xff]), json!({"sha256": "a8100ae6aa1940d0b663bb31cd466142ebbdbd5187131b92d93818987832eb89"}));
     }
 
     #[test]
@@ -97,6 +132,20 @@ mod tests {
             requirements_hash(&accepted())
         );
         assert_eq!(request_hash("POST", "https://x/a?b", b"hi", &accepted()).0, <[u8; 32]>::from(Sha256::digest(request)));
+    }
+
+    #[test]
+    fn what_is_hashed_without_a_tree_is_canonical() {
+        for (method, url, body) in
+            [("POST", "https://x/a?b=\"\\", "hi \u{1f600}\n".as_bytes()), ("GET", "https://x/\u{e9}", b""), ("PUT", "u", &[0xff])]
+        {
+            assert_eq!(request_hash_of_offer(method, url, body, &accepted()), request_hash(method, url, body, &accepted()));
+            let hashed = Hashed { body: Body::of(body), method, payment_requirements_hash: "00".into(), url };
+            assert_eq!(canonical::sorted_to_vec(&hashed), canonical::to_vec(&hashed));
+            let (amount, network, scheme) = (accepted().amount, Network::Simnet, Scheme::BatchSettlement);
+            let identified = Identified { amount, body: Body::of(body), method, network, pay_to: "p", scheme, url };
+            assert_eq!(canonical::sorted_to_vec(&identified), canonical::to_vec(&identified));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A JSON message in an HTTP header: standard padded base64 of canonical JSON (PROTOCOL section 1).
 
-use super::canonical;
+use super::canonical::{self, Sorted};
 use crate::protocol::{json, limits};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderValue;
@@ -21,6 +21,11 @@ pub enum HeaderError {
 /// The header value of a message.
 pub fn encode<T: Serialize>(message: &T) -> HeaderValue {
     wrap(&canonical::to_vec(message))
+}
+
+/// The same for messages that are declared in canonical order, without a tree in between.
+pub fn encode_sorted<T: Sorted>(message: &T) -> HeaderValue {
+    wrap(&canonical::sorted_to_vec(message))
 }
 
 /// The header value of canonical bytes.

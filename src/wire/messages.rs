@@ -3,13 +3,13 @@
 use super::canonical::Sorted;
 use crate::protocol::{
     amount::Amount,
-    ids::{CommitmentId, TxId},
+    ids::{CommitmentId, Outpoint, TxId},
     network::Network,
     refusal::Code,
-    requirements::Requirements,
+    requirements::{ChannelState, Requirements},
 };
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::borrow::Cow;
 
 /// The only protocol version.
@@ -53,23 +53,58 @@ pub struct Resource {
 }
 
 /// The content of `PAYMENT-RESPONSE`.
+///
+/// Its members and those of its parts stand in canonical order ([`Sorted`]).
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SettlementResponse {
-    pub success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Amount>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_reason: Option<&'static str>,
-    /// The transaction id; empty when there is none.
-    pub transaction: String,
+    pub extensions: ReceiptExtensions,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     /// Named by the node, never by the payload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payer: Option<String>,
+    pub success: bool,
+    /// The transaction id; empty when there is none.
+    pub transaction: String,
+}
+
+impl Sorted for SettlementResponse {}
+
+/// The extensions of a receipt.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReceiptExtensions {
+    pub kaspa: KaspaReceipt,
+}
+
+/// `extensions.kaspa` of a receipt.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum KaspaReceipt {
+    /// Of a request that a channel paid: the most frequent one by far.
+    Charge(Box<ChargeReceipt>),
+    Other(Value),
+}
+
+/// What a charge of a channel says (PROTOCOL section 5).
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChargeReceipt {
+    pub channel_state: ChannelState,
+    pub charged_amount: Amount,
+    pub commitment_id: CommitmentId,
+    /// Of the deposit that came with the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub amount: Option<Amount>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub extensions: Map<String, Value>,
+    pub funding_amount: Option<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub funding_outpoint: Option<Outpoint>,
+    /// For the next request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Requirements>,
 }
 
 impl SettlementResponse {
@@ -86,9 +121,17 @@ impl SettlementResponse {
         }
     }
 
-    /// The receipt of a charge of a channel: `kaspa` becomes `extensions.kaspa`.
-    pub fn charged(commitment: CommitmentId, network: Network, amount: Amount, kaspa: Value) -> Self {
-        Self { transaction: commitment.to_string(), ..Self::provisional(network, amount, kaspa) }
+    /// The receipt of a charge of a channel.
+    pub fn charged(network: Network, charge: ChargeReceipt) -> Self {
+        Self {
+            success: true,
+            error_reason: None,
+            transaction: charge.commitment_id.to_string(),
+            network: Some(network),
+            payer: None,
+            amount: Some(charge.charged_amount),
+            extensions: ReceiptExtensions { kaspa: KaspaReceipt::Charge(Box::new(charge)) },
+        }
     }
 
     /// What a stream begins with: `amount` is reserved, and the charge is not known yet.
@@ -123,8 +166,8 @@ pub fn refusal(code: Code, request_id: &str) -> Value {
     json!({ "error": code.as_str(), "message": code.meaning(), "requestId": request_id })
 }
 
-fn kaspa_extension(value: Value) -> Map<String, Value> {
-    Map::from_iter([("kaspa".to_owned(), value)])
+fn kaspa_extension(value: Value) -> ReceiptExtensions {
+    ReceiptExtensions { kaspa: KaspaReceipt::Other(value) }
 }
 
 #[cfg(test)]
@@ -185,6 +228,25 @@ mod tests {
                 x402_version: X402_VERSION,
             };
             assert_eq!(canonical::sorted_to_vec(&message), canonical::to_vec(&message));
+        }
+        let Extra::Escrow(extra) = &escrow.extra else { panic!("made as such") };
+        let (state, outpoint) = (extra.channel_state.clone().unwrap(), Outpoint { txid: TxId([6; 32]), index: 1 });
+        let charge = |funding: Option<(Outpoint, Amount)>, offer: Option<Requirements>| {
+            let (funding_outpoint, funding_amount) = funding.unzip();
+            let (channel_state, charged_amount) = (state.clone(), escrow.amount);
+            let commitment_id = CommitmentId([7; 32]);
+            let charge = ChargeReceipt { channel_state, charged_amount, commitment_id, funding_amount, funding_outpoint, offer };
+            SettlementResponse::charged(Network::Simnet, charge)
+        };
+        let kaspa = json!({"reason": "x", "paymentOutputIndex": 1, "channelState": state});
+        for receipt in [
+            charge(None, None),
+            charge(Some((outpoint, escrow.amount)), Some(escrow.clone())),
+            SettlementResponse::settled(TxId([8; 32]), Network::Simnet, Some("kaspasim:\u{e9}".into()), escrow.amount, kaspa.clone()),
+            SettlementResponse::provisional(Network::Simnet, escrow.amount, kaspa.clone()),
+            SettlementResponse::failed("unexpected_settle_error", None, None, kaspa),
+        ] {
+            assert_eq!(canonical::sorted_to_vec(&receipt), canonical::to_vec(&receipt));
         }
     }
 }

@@ -10,9 +10,10 @@ use kas402::{
     client::{
         channel::{ChannelError, ChannelPayer, ChannelPolicy, Channels, Cost, Pauses, Want, record::Channel},
         coins::CoinRules,
+        error::FetchError,
         exchange::{PaidRequest, Transport},
         journal::Journal,
-        paid::{Edge, Fetched, Step},
+        paid::{Edge, Fetched, PaidClient, Quote, Rail, Step},
         policy::{Patience, SpendingPolicy},
         wallet::Wallet,
     },
@@ -280,6 +281,38 @@ impl Buyer {
     /// A header may go again, byte for byte, whatever was signed since.
     fn was_resent(&self, header: &str) -> bool {
         self.counter.sent().iter().filter(|promise| promise.header == header).count() > 1
+    }
+}
+
+/// The whole client over the same journal: both rails, and no room for a network fee.
+pub struct Whole<'b>(PaidClient, &'b Buyer);
+
+impl Buyer {
+    pub fn paid_client(&self, rail: Rail) -> Whole<'_> {
+        let setup = Setup { deposit: None, ..Setup::default() };
+        let policy = SpendingPolicy {
+            max_amount: Some(sompi(setup.max)),
+            max_fee: sompi(0),
+            network: Network::Simnet,
+            recipients: None,
+            other_origin: false,
+        };
+        let (wallet, journal, rules) = (Arc::new(wallet()), self.journal.clone(), CoinRules::of(Network::Simnet));
+        let client = PaidClient::new(wallet, journal, Some(self.chain.clone()), policy, rules, patience(&setup));
+        let payer = self.restarted(setup).payer;
+        Whole(client.over(Arc::new(self.counter.clone())).with_channels(payer, rail), self)
+    }
+}
+
+impl Whole<'_> {
+    pub async fn fetch(&self, target: &str) -> Result<Fetched, FetchError> {
+        let mut rng = StdRng::from_entropy();
+        let mut edge = Edge { now: &|| UnixMillis(1_000), rng: &mut rng, watch: &mut |_| {} };
+        self.0.fetch(&self.1.request(target), false, &mut edge).await
+    }
+
+    pub async fn quote(&self, target: &str) -> Quote {
+        self.0.quote(&self.1.request(target)).await.unwrap()
     }
 }
 

@@ -3,15 +3,19 @@
 use super::{
     buyer::{Buyer, KAS, Setup},
     shop::Fault,
+    till::Change,
 };
 use kas402::{
     client::{
-        channel::{ChannelError, record::Phase},
+        channel::{ChannelError, account::Lie, record::Phase},
         paid::Fetched,
     },
     protocol::refusal::Code,
 };
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    time::Duration,
+};
 
 fn short() -> Setup {
     Setup { total: Duration::from_millis(150), ..Setup::default() }
@@ -96,6 +100,46 @@ async fn claims_are_followed_one_by_one_and_a_reorganisation_does_not_turn_the_b
     assert_eq!(asleep.sync(&id).await.unwrap().account, now);
     asleep.pay("/pay/5000000/1000").await;
     asleep.same_books().await;
+}
+
+/// A correction without the latest signature, as a server gives it to a voucher for the outpoint before; `times`: so often.
+fn unsigned(times: usize) -> Change {
+    let left = AtomicUsize::new(times);
+    Box::new(move |said| {
+        let strips = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if strips {
+            said["voucherState"].as_object_mut().unwrap().remove("signature");
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_stale_outpoint_is_asked_about_again_where_the_chain_shows_the_channel_before_anything_is_believed() {
+    for (times, disputes) in [(1, false), (9, true)] {
+        let buyer = Buyer::new(Setup::default());
+        buyer.pay("/pay/5000000/4500000").await;
+        let copy = buyer.copied();
+        buyer.counter.till.claim(&buyer.id()).await;
+        buyer.pay("/pay/5000000/3500000").await;
+        let today = buyer.channel().account;
+        let old = buyer.restored(copy, Setup::default());
+        old.counter.till.mood(|mood| mood.correction = Some(unsigned(times)));
+        let sent = old.counter.sent().len();
+        let fetched = old.fetch("/pay/5000000/1000").await;
+        let vouchers: Vec<_> = old.counter.sent()[sent..].iter().map(|promise| promise.voucher.amount.sompi()).collect();
+        if disputes {
+            // The second time it has no excuse.
+            assert!(matches!(fetched, Err(ChannelError::Wrong { lie: Lie::Voucher, .. })));
+            assert_eq!((vouchers.len(), old.channel().phase), (2, Phase::Disputed));
+        } else {
+            fetched.unwrap();
+            assert_eq!(old.channel().account.charged.sompi(), today.charged.sompi() + 1_000);
+            old.same_books().await;
+            assert_eq!(vouchers.len(), 3);
+        }
+        // For the outpoint before by its old books; for the active one nothing that could be charged, before the server has proven itself.
+        assert_eq!(vouchers[..2], [9_500_000, 1]);
+    }
 }
 
 #[tokio::test]

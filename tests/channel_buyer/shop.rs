@@ -121,6 +121,14 @@ impl Counter {
             Reaction::Hang => return std::future::pending().await,
         };
         let fields: String = answer.fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        if !answer.trailers.is_empty() {
+            let trailers: String = answer.trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let head =
+                format!("HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n{fields}\r\n{:x}\r\n", answer.body.len());
+            let end = format!("\r\n0\r\n{trailers}\r\n");
+            let _ = socket.write_all(&[head.as_bytes(), &answer.body, end.as_bytes()].concat()).await;
+            return;
+        }
         let head = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\nconnection: close\r\n{fields}\r\n", answer.status, answer.body.len());
         let body = &answer.body[..if cut { answer.body.len() / 2 } else { answer.body.len() }];
         let _ = socket.write_all(&[head.as_bytes(), body].concat()).await;
@@ -143,9 +151,11 @@ impl Transport for Counter {
 }
 
 fn reply(answer: Answer) -> Reply {
-    let fields = answer.fields.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    let fields = |fields: Vec<(&'static str, String)>| {
+        fields.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    };
     let status = http::StatusCode::from_u16(answer.status).unwrap();
-    Reply { status, headers: fields.collect(), body: answer.body.into(), trailers: http::HeaderMap::new() }
+    Reply { status, headers: fields(answer.fields), body: answer.body.into(), trailers: fields(answer.trailers) }
 }
 
 async fn read_request(socket: &mut TcpStream) -> Option<(String, Vec<u8>)> {

@@ -1,7 +1,7 @@
 //! An honest gateway of channels for the buyer's tests: judges with the binding's own `verify`, counts with the binding's own
 //! `state`, moves money on whatever chain it is given. Tests make it lie by changing what it is about to say.
 //!
-//! `/pay/{ceiling}/{charge}` sells; `/stream/{ceiling}/{charge}/{event|url|silent}` tells the cost at the end; `/model` costs at most
+//! `/pay/{ceiling}/{charge}` sells; `/stream/{ceiling}/{charge}/{event|trailer|url|silent}` tells the cost at the end; `/model` costs at most
 //! the number in its body; `/free` is free.
 #![allow(dead_code)]
 
@@ -51,11 +51,12 @@ pub struct Answer {
     pub status: u16,
     pub fields: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
+    pub trailers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
     pub fn new(status: u16) -> Self {
-        Self { status, fields: Vec::new(), body: Vec::new() }
+        Self { status, fields: Vec::new(), body: Vec::new(), trailers: Vec::new() }
     }
 
     pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -112,6 +113,8 @@ pub struct Mood {
     pub correction: Option<Change>,
     /// Refuse every deposit for now.
     pub unconfirmed: bool,
+    /// Offer an exact payment beside.
+    pub exact: bool,
     /// No renewed offers.
     pub stingy: bool,
     /// Refuse the next so many paid requests as busy.
@@ -329,8 +332,14 @@ impl Till {
         if code.status() == 402 {
             let entry = self.requirements(inside, target, ceiling, about);
             let origin = self.origin.lock().unwrap().clone();
+            let exact = json!({
+                "scheme": "exact", "network": "kaspa:simnet", "amount": ceiling.to_string(), "asset": "KAS",
+                "payTo": self.seller.address().to_string(), "maxTimeoutSeconds": 300,
+                "extra": {"binding": "kaspa-exact-v1", "finality": "accepted", "paymentFlow": "upfront", "offer": "v1.exact"},
+            });
+            let accepts = if self.mood.lock().unwrap().exact { vec![exact, entry] } else { vec![entry] };
             let message = json!({
-                "x402Version": 2, "resource": {"url": format!("{origin}{target}")}, "accepts": [entry],
+                "x402Version": 2, "resource": {"url": format!("{origin}{target}")}, "accepts": accepts,
                 "extensions": {identifier::NAME: identifier::advertise(true), "kaspa": {"reason": code.as_str()}},
             });
             answer = answer.field("payment-required", encoded(&message));
@@ -449,9 +458,13 @@ impl Till {
             How::Event => {
                 provisional(&origin, channel_id, &id).body(format!("data: goods\n\nevent: payment-response\ndata: {receipt}\n\n"))
             }
+            How::Trailer => {
+                let answer = provisional(&origin, channel_id, &id).body("data: goods\n\n");
+                Answer { trailers: vec![("payment-response", encoded(&receipt))], ..answer }
+            }
             How::Url | How::Silent => provisional(&origin, channel_id, &id).body("data: goods\n\n"),
         };
-        let kept = if how == How::Silent || mood.mute { Value::Null } else { receipt };
+        let kept = if matches!(how, How::Silent | How::Trailer) || mood.mute { Value::Null } else { receipt };
         let served = Served { identity, answer: answer.clone(), receipt: kept };
         let channel = inside.channels.get_mut(&channel_id).unwrap();
         channel.served.insert(id.as_str().to_owned(), served);
@@ -574,6 +587,7 @@ fn requirements_hash(accepted: &Requirements) -> [u8; 32] {
 enum How {
     Header,
     Event,
+    Trailer,
     Url,
     Silent,
 }
@@ -591,6 +605,7 @@ fn cost(target: &str, ceiling: u64) -> (u64, How) {
     let parts: Vec<&str> = target.trim_start_matches('/').split('/').collect();
     let how = match parts[..] {
         ["stream", _, _, "event"] => How::Event,
+        ["stream", _, _, "trailer"] => How::Trailer,
         ["stream", _, _, "url"] => How::Url,
         ["stream", _, _, _] => How::Silent,
         _ => How::Header,

@@ -175,6 +175,7 @@ fn word<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> String {
         Err(StoreError::Unavailable(_)) => "unavailable".into(),
         Err(StoreError::Unknown(_)) => "unknown".into(),
         Err(StoreError::Corrupt(_)) => "CORRUPT".into(),
+        Err(StoreError::Moved(_)) => "MOVED".into(),
     }
 }
 

@@ -114,6 +114,12 @@ impl Channel {
         self.claim_with(held, takes, &self.voucher(held.outpoint, takes))
     }
 
+    /// The same with a fee of `fee`.
+    pub fn claim_paying(&self, held: Held, takes: u64, fee: u64) -> SignedClaim {
+        let plan = plan_claim(self.escrow(held), amount(takes), &rules().with_least_fee(amount(fee))).unwrap();
+        plan.sign(self.escrow(held), &self.voucher(held.outpoint, takes), sign(&self.server.keypair)).unwrap()
+    }
+
     pub fn refund(&self, held: Held) -> Transaction {
         plan_refund(self.escrow(held), &rules()).unwrap().sign(self.escrow(held), sign(&self.client.keypair)).1
     }

@@ -6,4 +6,5 @@ pub mod devnet;
 pub mod gateway;
 pub mod patience;
 pub mod pay;
+pub mod redis;
 pub mod upstream;

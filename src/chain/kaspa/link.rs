@@ -62,8 +62,7 @@ async fn run(options: Arc<Options>, url: Option<String>, state: watch::Sender<Li
         if state.is_closed() {
             return;
         }
-        // why: a dead port offers no event to wait for
-        sleep(backoff).await;
+        sleep(backoff).await; // why: a dead port offers no event to wait for
         backoff = (backoff * 2).min(BACKOFF_MOST);
     }
 }
@@ -107,8 +106,7 @@ async fn connect(options: &Options, url: Option<&str>) -> Result<(Node, Closed),
 async fn close(node: Node) {
     for _ in 0..5 {
         node.close().await;
-        // why: a reconnection that is under way cannot be cancelled, only seen afterwards
-        sleep(CONNECT / 2).await;
+        sleep(CONNECT / 2).await; // why: a reconnection that is under way cannot be cancelled, only seen afterwards
         if !node.is_connected() {
             return;
         }
@@ -149,8 +147,7 @@ async fn attend(options: &Options, node: &Node, session: u64, mut closed: Closed
         tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return "the node closed the connection".into(),
             () = state.closed() => return "no longer needed".into(),
-            // why: sync state and clock are not pushed
-            () = sleep(CHECK) => {}
+            () = sleep(CHECK) => {} // why: sync state and clock are not pushed
         }
     }
 }

@@ -126,6 +126,13 @@ impl Chain for KaspaChain {
         tokio::time::timeout(deadline, self.shared.submit(transaction)).await.unwrap_or_else(late)
     }
 
+    async fn replace(&self, transaction: &Transaction) -> SubmitOutcome {
+        // Two steps, each with a deadline of its own.
+        let deadline = self.shared.options.submit_deadline * 2;
+        let late = |_| SubmitOutcome::Unknown(format!("no answer in {} ms", deadline.as_millis()));
+        tokio::time::timeout(deadline, self.shared.replace(transaction)).await.unwrap_or_else(late)
+    }
+
     fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus> {
         let receiver = lock(&self.shared.tracker).follow(transaction, known, resubmit, std::time::Instant::now());
         self.shared.wake.notify_one();

@@ -278,6 +278,11 @@ impl Node {
         self.call(deadline, self.client.submit_transaction(RpcTransaction::from(transaction), false)).await.map(|_| ())
     }
 
+    /// `Ok` when it has taken the place of the one transaction in the mempool that spends one of its inputs.
+    pub async fn replace(&self, transaction: &Transaction, deadline: Duration) -> Result<(), CallError> {
+        self.call(deadline, self.client.submit_transaction_replacement(RpcTransaction::from(transaction))).await.map(|_| ())
+    }
+
     pub async fn in_mempool(&self, txid: TxId) -> Result<bool, CallError> {
         match self.call(CALL, self.client.get_mempool_entry(txid.into(), false, false)).await {
             Ok(_) => Ok(true),

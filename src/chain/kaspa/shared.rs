@@ -208,6 +208,19 @@ impl Shared {
             SubmitOutcome::Rejected(_) | SubmitOutcome::Unavailable(_) => outcome,
         }
     }
+
+    /// Each node has a mempool of its own: it takes the transaction as new, or in place of another.
+    pub async fn replace(self: &Arc<Self>, transaction: &Transaction) -> SubmitOutcome {
+        let outcome = self.submit(transaction).await;
+        if matches!(outcome, SubmitOutcome::New | SubmitOutcome::Rejected(_) | SubmitOutcome::Unavailable(_)) {
+            return outcome;
+        }
+        let deadline = self.options.submit_deadline / 2;
+        let nodes = self.nodes();
+        let asked = nodes.iter().map(|node| node.replace(transaction, deadline));
+        let answers = futures::future::join_all(asked).await;
+        if answers.iter().any(Result::is_ok) { SubmitOutcome::New } else { outcome }
+    }
 }
 
 /// The mempool is memory only: whenever a node comes (back), what is unseen is sent to it again.

@@ -3,11 +3,12 @@
 use super::Exit;
 use crate::{
     client::{
-        channel::{ChannelError, Charge, Cost, Progress},
+        channel::{ChannelError, Charge, Cost, Preview, Progress},
         error::{FetchError, Money, Unpaid},
         exchange::Reply,
         paid::{Quote, Step},
     },
+    gateway::crash,
     protocol::{amount::Amount, time::UnixMillis},
     runtime::clock,
 };
@@ -31,6 +32,7 @@ impl Summary {
         let now = clock::now();
         let took = now.millis_since(self.last);
         self.last = now;
+        crash::point(&format!("pay.{name}"));
         if self.json {
             self.steps.push(json!({ "step": name, "ms": took, "details": details }));
         } else {
@@ -183,7 +185,16 @@ impl Summary {
                 self.say("under_way", &words, json!({ "transaction": entry.txid, "amount": entry.amount }));
                 self.end(json!({ "paid": false, "underWay": entry.txid }));
             }
-            Quote::Priced { challenge, choice } => {
+            Quote::InFlight(flight) => {
+                let words = format!(
+                    "a request of at most {} on channel {} is under way; fetching resumes it",
+                    flight.attempt.ceiling.to_kas(),
+                    flight.channel
+                );
+                self.say("under_way", &words, json!({ "channel": flight.channel, "identifier": flight.identifier }));
+                self.end(json!({ "paid": false, "underWay": flight.identifier }));
+            }
+            Quote::Priced { challenge, choice, channel } => {
                 for offer in &challenge.offers {
                     self.step(&Step::Offered(offer));
                 }
@@ -193,12 +204,24 @@ impl Summary {
                 for skipped in &challenge.skipped {
                     self.say("skipped", &format!("another offer: {skipped}"), json!(skipped.to_string()));
                 }
-                let words = match choice {
-                    Ok(offer) => format!("it would pay {}", offer.amount.to_kas()),
-                    Err(why) => format!("it would not pay: {why}"),
+                let (words, amount) = match (channel.as_deref(), choice) {
+                    (Some(Ok((offer, Preview::From(id)))), _) => {
+                        (format!("it would be charged at most {} from channel {id}", offer.ceiling.to_kas()), Some(offer.ceiling))
+                    }
+                    (Some(Ok((offer, Preview::Opens(deposit)))), _) => {
+                        let words = format!(
+                            "it would lock {} in a new channel and be charged at most {}",
+                            deposit.to_kas(),
+                            offer.ceiling.to_kas()
+                        );
+                        (words, Some(offer.ceiling))
+                    }
+                    (Some(Err(why)), _) => (format!("it would not pay: {why}"), None),
+                    (None, Ok(offer)) => (format!("it would pay {}", offer.amount.to_kas()), Some(offer.amount)),
+                    (None, Err(why)) => (format!("it would not pay: {why}"), None),
                 };
                 self.say("choice", &words, json!(words));
-                self.end(json!({ "paid": false, "wouldPay": choice.as_ref().ok().map(|offer| offer.amount) }));
+                self.end(json!({ "paid": false, "wouldPay": amount }));
             }
         }
         Exit::Done

@@ -7,7 +7,7 @@ use super::{
     error::ChannelError,
     lock::Held,
     offer::{self, ChannelOffer, Correction, Quote},
-    payer::{ChannelPayer, Want, ends_channel},
+    payer::{ChannelPayer, Purchase, Want, ends_channel},
     progress::Progress,
     receipt::{ChannelReceipt, Told},
     receipt_url,
@@ -135,8 +135,7 @@ impl<'a> Course<'a> {
             let after = after.unwrap_or(pause).min(pauses.longest);
             (edge.watch)(Step::Again { reason: &reason, after });
             self.last = reason;
-            // why a pause: an HTTP server has no way to say that it is ready for the next attempt
-            tokio::time::sleep(after).await;
+            tokio::time::sleep(after).await; // why: an HTTP server has no way to say that it is ready for the next attempt
             pause = (pause * 2).min(pauses.last);
         }
     }
@@ -144,9 +143,9 @@ impl<'a> Course<'a> {
     /// The answer is here: the receipt decides what it cost.
     fn charged(&mut self, reply: Reply, receipt: Box<ChannelReceipt>, edge: &mut Edge<'_>) -> Result<Fetched, ChannelError> {
         let renewed = self.renewed(&receipt, (edge.now)());
-        // The answer is here: a journal that fails now must not take it away. The request then stays open, and a repetition
-        // is answered from the server's memory.
         let settled = self.payer.settle(&mut self.channel, &mut self.flight, &receipt, FlightState::Charged, renewed.as_ref(), edge);
+        // The answer is here: a journal that fails now must not take it away. The request then stays open, and a repetition is
+        // answered from the server's memory.
         if let Ok(Err(lie)) = settled {
             return self.disputed(reply, lie, edge);
         }
@@ -204,8 +203,7 @@ impl<'a> Course<'a> {
             if url.is_none() {
                 break;
             }
-            // why a pause: a receipt URL has no event
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause).await; // why: a receipt URL has no event
             pause *= 2;
         }
         if self.flight.state == FlightState::Undelivered {
@@ -278,6 +276,12 @@ impl<'a> Course<'a> {
         if told.channel.active_outpoint != self.channel.account.outpoint {
             self.payer.channels.follow(&mut self.channel, Some(told.channel.active_outpoint), Amount::ZERO, edge).await?;
         }
+        let unsigned = told.voucher.signature.is_none() && !told.voucher.amount.is_zero();
+        if unsigned && self.flight.attempt.outpoint != told.channel.active_outpoint {
+            // The signature is given to who has signed for the active outpoint. Nothing of this is believed but where to ask again, which
+            // the chain has shown; what is signed for that pays for nothing, and the answer to it has to be proven.
+            return self.sign_anew(&quote, true, edge).await;
+        }
         match self.channel.account.correct(self.channel.id, &self.channel.script(), &told, Amount::ZERO) {
             Ok(account) => self.channel.account = account,
             Err(lie) => return Err(self.payer.channels.dispute(&mut self.channel, lie, edge)),
@@ -292,7 +296,7 @@ impl<'a> Course<'a> {
         if expected.is_some_and(|expected| expected < signed) {
             return Err(ChannelError::Unacknowledged { channel: self.channel.id, signed, held });
         }
-        self.sign_anew(&quote, edge).await
+        self.sign_anew(&quote, false, edge).await
     }
 
     /// The cheapest fitting offer of a 402 to go on with.
@@ -317,17 +321,18 @@ impl<'a> Course<'a> {
         if self.channel.phase == Phase::Opening && anew {
             return self.open_anew(&quote, code, edge).await;
         }
-        self.sign_anew(&quote, edge).await
+        self.sign_anew(&quote, false, edge).await
     }
 
-    async fn sign_anew(&mut self, quote: &Quote, edge: &mut Edge<'_>) -> Result<(), ChannelError> {
+    /// `asks`: see [`Purchase`].
+    async fn sign_anew(&mut self, quote: &Quote, asks: bool, edge: &mut Edge<'_>) -> Result<(), ChannelError> {
         let want = match self.flight.attempt.kind {
             // Accepted meanwhile: an ordinary voucher follows.
             Kind::TopUp { from, .. } if from == self.channel.account.outpoint => Want::TopUp(self.added()?),
             _ => Want::Pay,
         };
         let identifier = self.flight.identifier.clone();
-        self.flight = self.payer.sign_request(&mut self.channel, self.request, quote, want, identifier, edge).await?;
+        self.flight = self.payer.sign_request(&mut self.channel, self.request, quote, Purchase { want, identifier, asks }, edge).await?;
         Ok(())
     }
 

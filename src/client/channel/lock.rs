@@ -43,8 +43,7 @@ impl Locks {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Held { _file: Some(file), _here: here }),
-                // why a pause: other processes give no event that an async task could wait for
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK).await,
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK).await, // why: other processes give no event that a task could await
                 Err(TryLockError::Error(error)) => return Err(self.error(error)),
             }
         }

@@ -29,6 +29,6 @@ mod top_up;
 pub use channels::{Channels, Standing};
 pub use course::{Charge, Cost};
 pub use error::ChannelError;
-pub use payer::{ChannelPayer, Pauses, Want};
+pub use payer::{ChannelPayer, Pauses, Preview, Want};
 pub use policy::ChannelPolicy;
 pub use progress::Progress;

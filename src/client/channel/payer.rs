@@ -45,6 +45,19 @@ use std::{sync::Arc, time::Duration};
 
 /// Beginnings of one request while other processes change the journal.
 const BEGINNINGS: u32 = 8;
+/// A voucher that pays for nothing.
+const LEAST: Amount = match Amount::from_sompi(1) {
+    Ok(least) => least,
+    Err(_) => Amount::ZERO,
+};
+
+/// What a voucher is signed for.
+pub(super) struct Purchase {
+    pub want: Want,
+    pub identifier: PaymentIdentifier,
+    /// Only to be told where the channel stands: the least is signed, whatever is due.
+    pub asks: bool,
+}
 
 /// Pays requests from the channels of one wallet. Cheap to share; requests of one channel wait for each other.
 pub struct ChannelPayer {
@@ -79,6 +92,14 @@ pub enum Want {
     Open { deposit: Amount, another: bool },
     /// Add at least so much to the channel that pays this server.
     TopUp(Amount),
+}
+
+/// Where a payment would come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preview {
+    From(ChannelId),
+    /// A new channel with this deposit.
+    Opens(Amount),
 }
 
 impl ChannelPayer {
@@ -119,6 +140,16 @@ impl ChannelPayer {
     pub fn can_pay(&self, challenge: &Challenge) -> Result<bool, ChannelError> {
         let Ok(offer) = choose(&self.policy, &challenge.channels) else { return Ok(false) };
         Ok(self.terms.deposit.is_some() || !self.candidates(offer)?.is_empty())
+    }
+
+    /// How this challenge would be paid, without paying it.
+    pub fn preview(&self, challenge: &Challenge) -> Result<(ChannelOffer, Preview), ChannelError> {
+        let quote = self.quote(challenge, |_| true)?;
+        let preview = match self.pick(&quote.offer, Want::Pay)? {
+            Pick::Use(id) => Preview::From(id),
+            Pick::Open(deposit) => Preview::Opens(deposit),
+        };
+        Ok((quote.offer, preview))
     }
 
     /// Takes up the open payment of this request, when nobody else is at it.
@@ -324,7 +355,7 @@ impl ChannelPayer {
     ) -> Result<Fetched, ChannelError> {
         self.leave_behind(&mut channel, edge).await?;
         let identifier = payload::draw_identifier(edge.rng);
-        let flight = self.sign_request(&mut channel, request, &quote, want, identifier, edge).await?;
+        let flight = self.sign_request(&mut channel, request, &quote, Purchase { want, identifier, asks: false }, edge).await?;
         Course::new(self, request, channel, flight, held).run(edge).await
     }
 
@@ -410,8 +441,7 @@ impl ChannelPayer {
         channel: &mut Channel,
         request: &PaidRequest,
         quote: &Quote,
-        want: Want,
-        identifier: PaymentIdentifier,
+        Purchase { want, identifier, asks }: Purchase,
         edge: &mut Edge<'_>,
     ) -> Result<Flight, ChannelError> {
         for _ in 0..BEGINNINGS {
@@ -429,7 +459,8 @@ impl ChannelPayer {
             }
             let due = next.account.due(quote.offer.ceiling, self.channels.reserve(&next, &script)?);
             let due = due.map_err(|due| ChannelError::Due { channel: channel.id, due })?;
-            let voucher = self.sign(channel, &script, next.account.outpoint, due, edge)?;
+            let amount = if asks { next.account.signed_amount().max(LEAST) } else { due };
+            let voucher = self.sign(channel, &script, next.account.outpoint, amount, edge)?;
             let funding = if channel.phase == Phase::Opening { Some(self.channels.funding(channel)?.1) } else { None };
             let kind = match (&top_up, &funding) {
                 (Some(top_up), _) => top_up.kind,

@@ -6,6 +6,7 @@ mod fit;
 mod prices;
 mod routes;
 mod settings;
+mod shared_store;
 mod upstreams;
 mod ways;
 

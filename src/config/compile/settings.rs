@@ -188,7 +188,8 @@ fn store(root: &Root, cx: &mut Context<'_>) -> StoreSettings {
     if let Some(kind) = raw.kind.as_ref().filter(|kind| kind.value == StoreKind::Memory) {
         cx.problem(Code::StoreMemory, kind.at, "the memory store forgets who paid at every stop; use `embedded`");
     }
-    StoreSettings { path: cx.path(&raw.path()) }
+    let path = cx.path(&raw.path());
+    StoreSettings { path, shared: super::shared_store::settings(&raw, root.store.as_ref().map_or(root.at, |store| store.at), cx) }
 }
 
 fn admin(root: &Root, store: &StoreSettings, cx: &mut Context<'_>) -> Option<AdminSettings> {

@@ -110,10 +110,26 @@ section! {
 section! {
     /// The store.
     Store {
-        /// `embedded` (SQLite). `memory` is for tests of the gateway itself and refused here.
+        /// `embedded` (SQLite, one gateway) or `redis` (one gateway or many). `memory` is for tests of the gateway itself and refused here.
         kind: StoreKind = StoreKind::Embedded,
-        /// The store's file, relative to this file.
+        /// `embedded`: the store's file, relative to this file.
         path: String = "kas402.db",
+        /// `redis`: `redis://host:6379/0`, `redis-sentinel://host,host/master-name` or `redis-cluster://host,host`, with `rediss` for TLS; `user@` before the hosts. `{env: NAME}` or `{file: PATH}` when a password stands in it.
+        url: StoreUrl,
+        /// `redis`: the password, when the URL has none.
+        password: Secret,
+        /// `redis`: PEM file with certificate authorities instead of the system's.
+        ca_file: String,
+        /// `redis`: begins every key. Stores with different prefixes are different stores.
+        prefix: String = "kas402",
+        /// `redis`: `strict` starts only when the server loses nothing it has acknowledged, and waits for its replicas; `standard` also starts when a crash or failover can lose the last second.
+        durability: StoreDurability = StoreDurability::Strict,
+        /// `redis` with `strict`: replicas of each master that must have a fact before it is answered. Default: those it has at start.
+        replicas: u64,
+        /// `redis`: longest time to connect.
+        connect_timeout_seconds: u64 = 2u64,
+        /// `redis`: longest time for one step, with everything that is tried again.
+        timeout_seconds: u64 = 5u64,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Values with more than one way to write them, and closed lists of words.
 
-use super::{FinalityField, ListenSection, PriceByField, PriceTable};
+use super::{FinalityField, ListenSection, PriceByField, PriceTable, Secret};
 use crate::config::{
     problem::{Code, Problems},
     shape::{At, Shape, words, wrong},
@@ -9,7 +9,10 @@ use crate::config::{
 use serde_json::{Value, json};
 
 words! {
-    StoreKind { Embedded = "embedded", Memory = "memory", }
+    StoreKind { Embedded = "embedded", Redis = "redis", Memory = "memory", }
+}
+words! {
+    StoreDurability { Strict = "strict", Standard = "standard", }
 }
 words! {
     LogFormat { Human = "human", Json = "json", }
@@ -48,6 +51,26 @@ impl Shape for Listen {
 
     fn schema() -> Value {
         json!({"oneOf": [{"type": "string"}, ListenSection::schema()]})
+    }
+}
+
+/// A URL without a secret, or a secret that is one.
+#[derive(Clone, Debug)]
+pub enum StoreUrl {
+    Plain(String),
+    Secret(Secret),
+}
+
+impl Shape for StoreUrl {
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => Secret::read(node, problems).map(Self::Secret),
+            _ => String::read(node, problems).map(Self::Plain),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({"oneOf": [{"type": "string"}, Secret::schema()]})
     }
 }
 

@@ -83,7 +83,8 @@ impl Gateway {
             Ok(Done { record, charge, status }) => {
                 self.metrics.requests.paid.inc();
                 self.metrics.charged_sompi.inc_by(charge.sompi());
-                tracing::info!(
+                // There may be thousands a second, and each is a row of the ledger.
+                tracing::debug!(
                     request_id = %sale.reply.request_id,
                     route = %sale.route.id,
                     channel = %record.id,
@@ -218,7 +219,7 @@ impl Delivery<'_> {
         let response = StoredResponse { status, headers: kept, body: body.clone() };
         let (record, facts) = self.charge(charge, status, Some(response), &self.admission.record).await?;
         crash::point("channel_charged");
-        let receipt = self.receipt(&facts);
+        let receipt = self.receipt(facts);
         let answer = self.admission.sale.reply.paid(status, headers, &receipt, body);
         say(reply, Ok(Served::Answer(Box::new(answer))));
         Ok(Done { record, charge, status })
@@ -265,13 +266,13 @@ impl Delivery<'_> {
             }
         };
         if ending == Ending::Complete {
-            let receipt = self.receipt(&facts);
+            let receipt = self.receipt(facts);
             if events {
                 let event = sse::final_event(&serde_json::to_string(&receipt).unwrap_or_default(), &tail);
                 let _ = sender.send(StreamChunk::Data(event)).await;
             }
             let mut trailers = HeaderMap::new();
-            trailers.insert(headers::PAYMENT_RESPONSE, header::encode(&receipt));
+            trailers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(&receipt));
             let _ = sender.send(StreamChunk::End { trailers: Some(Box::new(trailers)) }).await;
         }
         Ok(Done { record, charge, status })
@@ -413,7 +414,7 @@ impl Delivery<'_> {
         }
     }
 
-    fn receipt(&self, facts: &ChargeFacts) -> SettlementResponse {
+    fn receipt(&self, facts: ChargeFacts) -> SettlementResponse {
         facts.message(self.admission.sale.policy.network, self.gateway.renewed(&self.admission.sale))
     }
 

@@ -29,7 +29,7 @@ struct Sums {
     total: u128,
     /// Given out so far.
     tickets: u64,
-    /// Channels served before their money was deep enough, and the DAA score from which it is.
+    /// The DAA score from which the money of a channel is deep enough; not of all for which it is.
     shaky: HashMap<ChannelId, u64>,
 }
 
@@ -138,6 +138,11 @@ impl Tally {
         });
     }
 
+    /// What the chain says of a channel's money: deep enough from this DAA score on, `u64::MAX` while nobody knows.
+    pub fn confirmed_at(&self, id: &ChannelId, daa_score: u64) {
+        self.sums().shaky.insert(*id, daa_score);
+    }
+
     /// Sompi over all channels.
     pub fn total(&self) -> u128 {
         self.sums().total
@@ -158,7 +163,7 @@ impl Sums {
     }
 
     fn change(&mut self, record: &ChannelRecord, change: impl FnOnce(&mut Share)) {
-        let mut share = self.channels.remove(&record.id).unwrap_or_else(|| Share {
+        let share = self.channels.entry(record.id).or_insert_with(|| Share {
             active: 0,
             charges: 0,
             reserved: 0,
@@ -168,23 +173,31 @@ impl Sums {
             refund_address: record.config.refund_address.as_str().into(),
         });
         let less = u128::from(share.sompi());
-        change(&mut share);
+        change(share);
         let more = u128::from(share.sompi());
-        move_sum(&mut self.payers, share.payer, less, more);
-        move_sum(&mut self.refund_addresses, share.refund_address.clone(), less, more);
-        self.total = self.total.saturating_sub(less).saturating_add(more);
-        if more > 0 {
-            self.channels.insert(record.id, share);
+        if less != more {
+            move_sum(&mut self.payers, &share.payer, less, more);
+            move_sum(&mut self.refund_addresses, &share.refund_address, less, more);
+            self.total = self.total.saturating_sub(less).saturating_add(more);
+        }
+        if more == 0 {
+            self.channels.remove(&record.id);
         }
     }
 }
 
 /// Keys without a sum are forgotten: whoever pays once must not stay in memory for ever.
-fn move_sum<K: Eq + Hash>(sums: &mut HashMap<K, u128>, key: K, less: u128, more: u128) {
-    let sum = sums.get(&key).copied().unwrap_or(0).saturating_sub(less).saturating_add(more);
-    if sum == 0 {
-        sums.remove(&key);
-    } else {
-        sums.insert(key, sum);
+fn move_sum<K: Clone + Eq + Hash>(sums: &mut HashMap<K, u128>, key: &K, less: u128, more: u128) {
+    match sums.get_mut(key) {
+        Some(sum) => {
+            *sum = sum.saturating_sub(less).saturating_add(more);
+            if *sum == 0 {
+                sums.remove(key);
+            }
+        }
+        None if more > less => {
+            sums.insert(key.clone(), more - less);
+        }
+        None => {}
     }
 }

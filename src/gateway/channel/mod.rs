@@ -92,6 +92,7 @@ impl Gateway {
             for record in page {
                 self.take_up_channel(&record);
                 self.channel_changed(&record);
+                self.count_unconfirmed(&record);
                 if record.stream.is_some() {
                     let (gateway, id) = (self.clone(), record.id);
                     tokio::spawn(async move { gateway.post_stream_left_behind(&id).await });
@@ -111,7 +112,10 @@ impl Gateway {
             let page = self.ask(self.store.channels(&query)).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.sequence;
-            page.iter().for_each(|record| self.channel_changed(record));
+            for record in page {
+                self.channel_changed(&record);
+                self.count_unconfirmed(&record);
+            }
         }
     }
 
@@ -124,6 +128,13 @@ impl Gateway {
             let reserved = self.channels.exposure.total().saturating_sub(totals.active_sompi);
             self.metrics.reserved_sompi.set(i64::try_from(reserved).unwrap_or(i64::MAX));
         }
+    }
+
+    /// The chain said something of a channel's money, or this process begins: what it owes counts as unconfirmed until that is deep enough.
+    fn count_unconfirmed(&self, record: &ChannelRecord) {
+        let policy = self.policy.load();
+        let Some(rules) = policy.channels.as_ref().filter(|_| !record.exposure().is_zero()) else { return };
+        self.channels.exposure.confirmed_at(&record.id, self.confirmed_at(record, rules).ok().flatten().unwrap_or(u64::MAX));
     }
 
     /// Something of a channel was stored. Cheap: called after every charge.

@@ -18,7 +18,7 @@ use crate::{
         requirements::{ChannelState, Requirements},
     },
     store::channels::StoredCharge,
-    wire::messages::SettlementResponse,
+    wire::messages::{ChargeReceipt, SettlementResponse},
 };
 use serde_json::{Value, json};
 
@@ -41,20 +41,17 @@ impl ChargeFacts {
     }
 
     /// The receipt as it is sent, with an offer for the next request.
-    pub fn message(&self, network: Network, offer: Option<Requirements>) -> SettlementResponse {
-        let mut kaspa = json!({
-            "commitmentId": self.commitment,
-            "chargedAmount": self.charge,
-            "channelState": self.state,
-        });
-        if let Some((outpoint, amount)) = &self.deposit {
-            kaspa["fundingOutpoint"] = json!(outpoint);
-            kaspa["fundingAmount"] = json!(amount);
-        }
-        if let Some(offer) = offer {
-            kaspa["offer"] = json!(offer);
-        }
-        SettlementResponse::charged(self.commitment, network, self.charge, kaspa)
+    pub fn message(self, network: Network, offer: Option<Requirements>) -> SettlementResponse {
+        let (funding_outpoint, funding_amount) = self.deposit.unzip();
+        let charge = ChargeReceipt {
+            channel_state: self.state,
+            charged_amount: self.charge,
+            commitment_id: self.commitment,
+            funding_amount,
+            funding_outpoint,
+            offer,
+        };
+        SettlementResponse::charged(network, charge)
     }
 }
 

@@ -212,7 +212,7 @@ impl ChannelView {
 impl ClaimView {
     fn of(record: &ChannelRecord, beside: &Beside<'_>) -> Self {
         let (judgement, _) = judge(record, beside.daa_score.unwrap_or_default(), beside.now, &beside.policy);
-        let owed = record.active();
+        let owed = record.claimable();
         let no = |error: Unclaimed, stuck| Self {
             state: error.code().to_owned(),
             reason: Some(error.to_string()),
@@ -227,7 +227,7 @@ impl ClaimView {
             Judgement::Nothing => return no(Unclaimed::Nothing, false),
             Judgement::Unfunded => return no(Unclaimed::Unfunded, false),
             Judgement::Uncovered => return no(Unclaimed::Uncovered, false),
-            Judgement::Sent { txid, stuck } => return no(Unclaimed::Sent(txid), stuck),
+            Judgement::Sent { txid, stuck, .. } => return no(Unclaimed::Sent(txid), stuck),
             Judgement::NotYet => ("possible", None),
             Judgement::Due(cause) => ("due", Some(cause)),
         };

@@ -57,7 +57,7 @@ pub(in crate::gateway) struct ChannelSale {
     pub request_hash: RequestHash,
     pub route: Arc<Route>,
     pub policy: Arc<Policy>,
-    pub request: Request,
+    pub request: Arc<Request>,
     pub reply: Reply,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Admission {
     pub script: Arc<EscrowScript>,
     pub voucher: VerifiedVoucher,
     pub deposit: bool,
-    pub sale: ChannelSale,
+    pub sale: Box<ChannelSale>,
     /// The lease is being ended by its holder, so that its loss means nothing any more.
     pub over: AtomicBool,
     /// Its ceiling is reserved, durably: somebody has to post it.
@@ -108,7 +108,7 @@ pub(super) type ReplySlot = oneshot::Sender<Result<Served, Refusal>>;
 
 impl Gateway {
     /// Sells one request. Returns when there is something to say; the task goes on by itself.
-    pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: ChannelSale) -> Result<Served, Refusal> {
+    pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: Box<ChannelSale>) -> Result<Served, Refusal> {
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
             RoutePayload::Voucher(voucher) => self.known_channel(voucher).await?,
@@ -169,10 +169,22 @@ impl Gateway {
     }
 
     async fn known_channel(&self, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
-        let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+        let recent = self.ask(self.store.recent_channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+        let Presented { record, script, proven, deposit } = match self.presented(voucher, recent) {
+            // Another gateway may have claimed since: the voucher is then for an outpoint that is not known here.
+            Err(_) if self.store.is_shared() => {
+                let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+                self.presented(voucher, record)?
+            }
+            presented => presented?,
+        };
+        let record = self.seen_now(record).await?;
+        Ok(Presented { record, script, proven, deposit })
+    }
+
+    fn presented(&self, voucher: &ChannelVoucher, record: Arc<ChannelRecord>) -> Result<Presented, Refusal> {
         let script = self.script_or_refuse(&record)?;
         let proven = prove(voucher, facts(&record, &script))?;
-        let record = self.seen_now(record).await?;
         Ok(Presented { record, script, proven, deposit: false })
     }
 

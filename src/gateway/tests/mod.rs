@@ -12,6 +12,7 @@ mod headers;
 mod limits;
 mod offers;
 mod pay;
+mod reconcile;
 mod recovery;
 mod replay;
 mod shop;

@@ -111,7 +111,7 @@ async fn one_missed_renewal_loses_nothing() {
     let bell = world.upstream.wait();
     let asked = world.spawn(&payment.ask());
     world.until("forwarded", async || world.upstream.count() == 1).await;
-    tokio::time::sleep(HOLD / 2).await;
+    world.pass(HOLD / 2).await;
     bell.notify_one();
     asked.await.unwrap().served(payment.txid);
 }
@@ -137,6 +137,6 @@ async fn a_store_that_works_again_opens_the_routes_by_itself() {
     world.store.fail(Verb::Claim, Fault::Before);
     world.send(&payment.ask()).await.refused(Code::StoreUnavailable);
     world.send(&Ask::get("/paid")).await.refused(Code::StoreUnavailable);
-    tokio::time::sleep(HOLD).await;
+    world.pass(HOLD).await;
     world.send(&Ask::get("/paid")).await.refused(Code::PaymentRequired);
 }

@@ -45,7 +45,7 @@ async fn a_slow_reader_gets_the_whole_body() {
         events.send(Ok("12345678".into())).await.unwrap();
     }
     drop(events);
-    tokio::time::sleep(HOLD * 3).await;
+    world.pass(HOLD * 3).await;
     assert_eq!(got.drain().await, ("12345678".repeat(4), true));
 }
 

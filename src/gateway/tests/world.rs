@@ -107,6 +107,16 @@ impl World {
         self.gateway = start(&self.store, &self.chain, &self.upstream, &self.environment, (self.policy)(), &self.limits).await;
     }
 
+    /// What holds for all channels from the next reload or restart on.
+    pub fn configure_channels(&mut self, change: impl Fn(&mut Channels) + 'static) {
+        let before = self.policy.clone();
+        self.policy = Arc::new(move || {
+            let mut policy = before();
+            change(policy.channels.as_mut().unwrap());
+            policy
+        });
+    }
+
     /// Another configuration of what holds for all channels.
     pub fn reload_channels(&self, change: impl Fn(&mut Channels)) {
         let mut policy = (self.policy)();
@@ -122,6 +132,11 @@ impl World {
     /// The clock jumps; no timer runs.
     pub fn skip(&self, seconds: u64) {
         self.skipped.fetch_add(seconds * 1_000, Ordering::SeqCst);
+    }
+
+    /// Lets time pass, with every timer.
+    pub async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await; // why: the clock of these tests stands still; a sleep moves it
     }
 
     pub fn now(&self) -> UnixMillis {

@@ -19,13 +19,16 @@ use crate::protocol::{
 use async_trait::async_trait;
 use std::sync::Arc;
 
-/// The channels of a store. Times are the caller's clock; leases of the embedded store live in one process.
+/// The channels of a store. Times are the caller's clock; leases of the embedded store live in one process, but for those of streams.
 #[async_trait]
 pub trait ChannelStore: Send + Sync + 'static {
     /// Sets `(network, outpoint)` to this channel, once and for ever, then the record.
     async fn open_channel(&self, opening: &Opening, now: UnixMillis) -> Result<Opened, StoreError>;
 
-    /// Takes a channel for one request, or says why not. An identifier or an offer that was used before never takes it.
+    /// Takes a channel for one request, or says why not. An identifier or an offer that was used before never takes it. While a stream runs
+    /// (from [`ChannelFact::Reserved`] to its end, as long as its lease is renewed) the channel is busy to every process on the store, also
+    /// where other leases are known to one process alone, and after its holder died, unless a store knows that it did: whoever is given a
+    /// channel with a stream in it finds that stream's holder dead.
     async fn lease(&self, ask: &LeaseAsk, now: UnixMillis) -> Result<Leased, StoreError>;
 
     /// A step of whoever holds the channel. A lease that expired and was taken by another changes nothing and answers
@@ -35,8 +38,14 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// What the chain says about a channel, whoever holds it. Idempotent.
     async fn observe_channel(&self, id: &ChannelId, fact: ChannelSighting, now: UnixMillis) -> Result<Observed, StoreError>;
 
-    /// One channel; open ones are answered from memory.
+    /// One channel.
     async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError>;
+
+    /// The same as this process last saw it, when it did: another gateway may have written since. Enough to check a signature by; what
+    /// fails against it is checked against [`ChannelStore::channel`] again.
+    async fn recent_channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        self.channel(id).await
+    }
 
     /// Channels in the order of their openings, `limit` at a time, after `query.after`.
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError>;

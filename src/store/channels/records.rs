@@ -101,7 +101,7 @@ pub struct Move {
     pub voucher: SignedVoucher,
     /// The reserve of the outpoint it spends.
     pub spends_reserve: Amount,
-    /// What leaves the escrow, fee included: all that was active when it was built.
+    /// What leaves the escrow, fee included: all that was active when it was built, as far as the voucher covers it.
     pub takes: Amount,
     pub fee: Amount,
     /// What the client adds; zero for a plain claim.
@@ -248,6 +248,11 @@ impl ChannelRecord {
         self.parts.charged.checked_sub(self.parts.claimed).unwrap_or(Amount::ZERO)
     }
 
+    /// What a claim of the active outpoint takes: all that is owed, as far as its voucher covers it.
+    pub fn claimable(&self) -> Amount {
+        self.active().min(self.parts.signed)
+    }
+
     /// What the operator would lose if the outpoint were spent elsewhere now.
     pub fn exposure(&self) -> Amount {
         self.active().checked_add(self.parts.reserved).unwrap_or(self.parts.funding)
@@ -315,7 +320,7 @@ pub enum Leased {
 /// A step of the holder.
 #[derive(Clone, Debug)]
 pub enum ChannelFact {
-    /// The lease ends so long from now.
+    /// The lease ends so long from now; durable while a stream runs under it.
     Renewed { hold_millis: u64 },
     /// A request whose cost is known at its end only: M and its signature are kept, R is the ceiling. `reserve` is what a claim
     /// must leave.

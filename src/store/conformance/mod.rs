@@ -30,12 +30,20 @@ pub(in crate::store) trait Subject: Sized + Send + Sync + 'static {
     /// Random sequences that are affordable, and the length of each.
     const RANDOM: (u64, usize);
 
+    /// Leases of channels go on after a restart: they do not lie in the process.
+    const LEASES_SURVIVE: bool = false;
+
     async fn create() -> Self;
 
     fn store(&self) -> &Arc<Self::Store>;
 
     /// Ends the store and opens the same data again.
     async fn restart(self) -> Self;
+
+    /// Another process that uses the same data as long as this is kept.
+    fn beside(&self) -> Option<Box<dyn std::any::Any + Send>> {
+        None
+    }
 
     /// Spoils the stored record of a payment behind the store's back. `false` where there is no such record.
     async fn damage(&self, _key: &PaymentKey, _damage: Damage) -> bool {
@@ -139,6 +147,7 @@ macro_rules! channel_conformance {
             a_stream_begins_as_its_record_stands,
             a_stream_that_never_began_is_forgotten,
             a_stream_is_posted_whatever_the_chain_does,
+            a_running_stream_is_its_holders_alone,
             a_claim_runs_its_course,
             a_top_up_adds_to_the_escrow,
             a_move_takes_what_is_active_and_nothing_else,
@@ -149,6 +158,7 @@ macro_rules! channel_conformance {
             a_reorg_may_prefer_the_other_move,
             a_stream_over_the_move_that_lost_is_posted_uncovered,
             a_taken_back_move_can_be_gone_for_good,
+            what_a_lost_top_up_leaves_is_claimed_as_far_as_its_voucher_goes,
             a_refund_closes_at_once_and_a_reorg_reopens,
             a_refund_and_a_claim_exclude_each_other,
             one_of_64_channels_gets_an_outpoint,

@@ -6,7 +6,9 @@
 //! It never decides about money (`store::rules` does) and never reads a clock. Opened by the runtime and the CLI.
 
 mod channels;
-mod codec;
+mod check;
+mod lives;
+mod moving;
 mod read;
 mod reader;
 mod schema;
@@ -19,15 +21,17 @@ mod tests;
 
 use super::{
     Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Held, Observed, PaymentKey, PaymentRecord, Query, Store, StoreError,
-    StoredPayment, Totals,
+    StoredPayment, Totals, codec,
 };
 use crate::protocol::{ids::StoreId, time::UnixMillis};
 use async_trait::async_trait;
 use channels::Cache;
+use lives::Life;
 use std::path::Path;
 use verbs::Claimed;
 use writer::Writer;
 
+pub use check::Whole;
 pub use reader::EmbeddedReader;
 pub use writer::WriterStats;
 
@@ -37,10 +41,11 @@ const PRUNE_STEP: u64 = 256;
 /// See the module.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    // Before the reader: the last connection to close moves the log into the database.
-    writer: Writer,
+    // Before the writer: the last connection to close moves the log into the database, and only one that writes can.
     reader: EmbeddedReader,
+    writer: Writer,
     channels: Cache,
+    _life: Life,
 }
 
 impl EmbeddedStore {
@@ -48,8 +53,9 @@ impl EmbeddedStore {
     /// its directory must. Blocking: call it at start.
     pub fn open(path: &Path, new_store_id: StoreId) -> Result<Self, StoreError> {
         let (conn, id) = schema::open_writer(path, new_store_id)?;
+        let life = Life::begin(path, || channels::end_stream_leases(&conn))?;
         let reader = EmbeddedReader::open(path)?;
-        Ok(Self { writer: Writer::start(path.to_owned(), id, conn)?, reader, channels: Cache::default() })
+        Ok(Self { writer: Writer::start(path.to_owned(), id, conn)?, reader, channels: Cache::default(), _life: life })
     }
 
     /// Opens an existing store beside whoever writes it.

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     protocol::ids::{ChannelId, PaymentIdentifier, StoreId},
-    store::{Checkpoint, PaymentKey, PaymentRecord, Query, StoreError, StoredPayment, Totals, channels::*},
+    store::{
+        Checkpoint, PaymentKey, PaymentRecord, Query, StoreError, StoredPayment, Totals,
+        channels::{rules::StreamLease, *},
+    },
 };
 use rusqlite::Connection;
 use std::{path::Path, thread::JoinHandle};
@@ -112,6 +115,10 @@ impl EmbeddedReader {
 
     pub(super) async fn revision(&self, sequence: u64) -> Result<Option<u64>, StoreError> {
         self.read(move |conn| channels::revision(conn, sequence)).await
+    }
+
+    pub(super) async fn stream_lease(&self, sequence: u64) -> Result<Option<StreamLease>, StoreError> {
+        self.read(move |conn| channels::stream_lease(conn, sequence)).await
     }
 
     pub(super) async fn used_keys(&self, sequence: u64, limit: u32) -> Result<Vec<UsedKey>, StoreError> {

@@ -1,6 +1,9 @@
 //! Opening the file: creation, schema version, connection settings, and what SQLite's errors mean.
 
-use super::codec::{self, Head};
+use super::{
+    codec::{self, Head},
+    moving,
+};
 use crate::{protocol::ids::StoreId, store::StoreError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{
@@ -11,8 +14,10 @@ use std::{
     time::Duration,
 };
 
-/// The schema this program writes; newer ones are refused. The first upgrade will run in [`create_or_check`].
-const SCHEMA_VERSION: i64 = 1;
+/// The schema this program writes; newer ones are refused, older ones are upgraded by whoever opens the file for writing.
+const SCHEMA_VERSION: i64 = 4;
+/// What readers read: an upgrade only adds.
+const OLDEST: i64 = 1;
 /// "k402" in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6b34_3032;
 /// How long another process may hold the write lock before a verb answers unavailable.
@@ -23,6 +28,8 @@ const WAL_BACKSTOP_PAGES: i64 = 16_384;
 const WAL_SWITCH_TRIES: u32 = 250;
 const WAL_SWITCH_PAUSE: Duration = Duration::from_millis(20);
 const STATEMENTS: usize = 64;
+/// Largest file whose pages are looked at on every start.
+const QUICK_CHECK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// `claims` and `identifiers` are written once; `progress` is small so that a step touches few pages, and is
 /// indexed only while somebody still has to look at the payment. `code` and `open` repeat what the record says,
@@ -61,7 +68,7 @@ CREATE TABLE ledger (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// A charge touches one small row of `channel_accounts` and appends to the last three tables. `channels` is written once; what the
+/// A charge touches one small row of `channel_accounts` and appends to the last three tables, by way of [`LOG_SCHEMA`]. `channels` is written once; what the
 /// chain changes, with transactions in it, lies in `channel_chain`. `outpoints` is never deleted from. The charges of a channel lie together,
 /// their answers in the order of time, so that a group of charges shares pages; a number in `charges.response` is never used twice.
 const CHANNEL_SCHEMA: &str = "
@@ -102,26 +109,92 @@ CREATE TABLE charge_responses (sequence INTEGER PRIMARY KEY, at_millis INTEGER N
 CREATE INDEX charge_responses_age ON charge_responses (at_millis);
 ";
 
-/// Opens the file for writing, creating it with mode 0600 when it is not there.
+/// From version 1 to 2: who runs the stream of a channel. A row counts as long as its channel has a stream, and is replaced by the next one's.
+const STREAM_SCHEMA: &str = "
+CREATE TABLE stream_leases (sequence INTEGER PRIMARY KEY, holder BLOB NOT NULL, until_millis INTEGER NOT NULL) STRICT;
+";
+
+/// From version 2 to 3: charges that were not yet moved to their tables. The index keeps the rows of a channel together, in their order.
+const LOG_SCHEMA: &str = "
+CREATE TABLE charge_log (
+    sequence INTEGER PRIMARY KEY,
+    channel INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    identifier_key BLOB NOT NULL,
+    nonce_key BLOB NOT NULL,
+    response INTEGER,
+    accounts BLOB NOT NULL,
+    charge BLOB NOT NULL
+) STRICT;
+CREATE INDEX charge_log_channel ON charge_log (channel);
+";
+
+/// From version 3 to 4: the mark of a store that left for another place, or is on its way.
+const MARK_SCHEMA: &str = "
+ALTER TABLE store ADD COLUMN moved BLOB;
+";
+
+/// Each with the version it leads to.
+const UPGRADES: [(i64, &str); 3] = [(2, STREAM_SCHEMA), (3, LOG_SCHEMA), (4, MARK_SCHEMA)];
+
+/// Opens the file for writing, creating it with mode 0600 when it is not there, and upgrading what an older program wrote.
 pub(super) fn open_writer(path: &Path, new_store_id: StoreId) -> Result<(Connection, StoreId), StoreError> {
     create_file(path)?;
     let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let id = configure_writer(&mut conn, new_store_id).map_err(|error| at(path, error))?;
+    let id = configure_writer(&mut conn, new_store_id, None).map_err(|error| at(path, error))?;
+    moving::refuse_marked(&conn).and_then(|()| quick_check(&conn, path)).map_err(|error| at(path, error))?;
     Ok((conn, id))
+}
+
+/// The tree of pages, where reading it takes no time to speak of; `kas402 store check` reads all of any file.
+fn quick_check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    if std::fs::metadata(path).map_or(0, |file| file.len()) > QUICK_CHECK_BYTES {
+        return Ok(());
+    }
+    let told: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(explain)?;
+    if told == "ok" { Ok(()) } else { Err(damaged(&told)) }
+}
+
+/// Opens an existing store whatever its mark says.
+pub(super) fn open_moving(path: &Path) -> Result<(Connection, StoreId), StoreError> {
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let id = configure_existing(&mut conn).map_err(|error| at(path, error))?;
+    Ok((conn, id))
+}
+
+/// Makes a store that is marked in the transaction that makes it.
+pub(super) fn create_marked(path: &Path, id: StoreId, mark: &[u8]) -> Result<(), StoreError> {
+    create_file(path)?;
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    configure_writer(&mut conn, id, Some(mark)).map(drop).map_err(|error| at(path, error))
 }
 
 /// Opens an existing store again after a failure; never creates one and never takes another store's file for it.
 pub(super) fn reopen_writer(path: &Path, id: StoreId) -> Result<Connection, StoreError> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let found = check_version(&conn).and_then(|()| tune_writer(&conn)).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    let found = check_version(&conn, SCHEMA_VERSION)
+        .and_then(|()| tune_writer(&conn))
+        .and_then(|()| store_id(&conn))
+        .map_err(|error| at(path, error))?;
     if found == id { Ok(conn) } else { Err(StoreError::Unavailable(format!("{}: another store's file lies there now", path.display()))) }
 }
 
 /// Opens an existing store for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<(Connection, StoreId), StoreError> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let id = check_version(&conn).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    let id = check_version(&conn, OLDEST).and_then(|()| store_id(&conn)).map_err(|error| at(path, error))?;
+    stand_in(&conn).map_err(|error| at(path, error))?;
     Ok((conn, id))
+}
+
+/// Readers upgrade nothing: what an older file lacks is empty for them, in memory.
+fn stand_in(conn: &Connection) -> Result<(), StoreError> {
+    if pragma(conn, "user_version")? < 3 {
+        let schema = LOG_SCHEMA.replace("CREATE TABLE", "CREATE TEMP TABLE").replace("CREATE INDEX ", "CREATE INDEX temp.");
+        conn.execute_batch(&schema).map_err(explain)?;
+    }
+    Ok(())
 }
 
 /// What an error of SQLite means when the step it belongs to was rolled back.
@@ -131,7 +204,18 @@ pub(super) fn explain(error: rusqlite::Error) -> StoreError {
         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) => true,
         other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
     };
-    if corrupt { StoreError::Corrupt(error.to_string()) } else { StoreError::Unavailable(error.to_string()) }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt) => damaged(&error.to_string()),
+        _ if corrupt => StoreError::Corrupt(error.to_string()),
+        Some(ErrorCode::CannotOpen) => {
+            StoreError::Unavailable(format!("{error}: its folder must be there, writable, and not on a read-only disk"))
+        }
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("the file is damaged ({what}): keep it, and restore a backup"))
 }
 
 fn at(path: &Path, error: StoreError) -> StoreError {
@@ -140,6 +224,7 @@ fn at(path: &Path, error: StoreError) -> StoreError {
         StoreError::Unavailable(why) => StoreError::Unavailable(named(why)),
         StoreError::Unknown(why) => StoreError::Unknown(named(why)),
         StoreError::Corrupt(why) => StoreError::Corrupt(named(why)),
+        StoreError::Moved(why) => StoreError::Moved(named(why)),
     }
 }
 
@@ -169,14 +254,23 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-fn configure_writer(conn: &mut Connection, new_store_id: StoreId) -> Result<StoreId, StoreError> {
+fn configure_writer(conn: &mut Connection, new_store_id: StoreId, mark: Option<&[u8]>) -> Result<StoreId, StoreError> {
     // First the check, so that a foreign or newer file is refused before anything is written to it.
-    create_or_check(conn, new_store_id)?;
+    create_or_check(conn, new_store_id, mark)?;
     tune_writer(conn)?;
     store_id(conn)
 }
 
-fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), StoreError> {
+fn configure_existing(conn: &mut Connection) -> Result<StoreId, StoreError> {
+    check_version(conn, OLDEST)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    upgrade(&tx)?;
+    tx.commit().map_err(explain)?;
+    tune_writer(conn)?;
+    store_id(conn)
+}
+
+fn create_or_check(conn: &mut Connection, new_store_id: StoreId, mark: Option<&[u8]>) -> Result<(), StoreError> {
     // IMMEDIATE: of two processes that create at once, the second waits and then finds the first one's store.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     if is_empty(&tx)? {
@@ -184,13 +278,32 @@ fn create_or_check(conn: &mut Connection, new_store_id: StoreId) -> Result<(), S
         let head = codec::encode_head(&Head::default());
         tx.execute("INSERT INTO store (one, store_id, head) VALUES (1, ?1, ?2)", (new_store_id.0, head)).map_err(explain)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;
-        tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
+        tx.pragma_update(None, "user_version", OLDEST).map_err(explain)?;
+        upgrade(&tx)?;
+        tx.execute("UPDATE store SET moved = ?1 WHERE one = 1", [mark]).map_err(explain)?;
     }
-    check_version(&tx)?;
+    check_version(&tx, OLDEST)?;
+    upgrade(&tx)?;
     tx.commit().map_err(explain)
 }
 
+/// Brings an older schema to [`SCHEMA_VERSION`], inside the caller's transaction.
+fn upgrade(conn: &Connection) -> Result<(), StoreError> {
+    let version = pragma(conn, "user_version")?;
+    for (_, schema) in UPGRADES.iter().filter(|(to, _)| *to > version) {
+        conn.execute_batch(schema).map_err(explain)?;
+    }
+    if version < SCHEMA_VERSION {
+        conn.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(explain)?;
+    }
+    Ok(())
+}
+
 fn tune_writer(conn: &Connection) -> Result<(), StoreError> {
+    // SQLite falls back to reading without a word.
+    if conn.is_readonly(rusqlite::MAIN_DB).map_err(explain)? {
+        return Err(StoreError::Unavailable("the file is readonly, or its disk is".to_owned()));
+    }
     let mode = write_ahead_log(conn).map_err(explain)?;
     if mode != "wal" {
         return Err(StoreError::Unavailable(format!("the file system does not support a write-ahead log (journal mode {mode})")));
@@ -207,8 +320,7 @@ fn write_ahead_log(conn: &Connection) -> rusqlite::Result<String> {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries < WAL_SWITCH_TRIES => tries += 1,
             answer => return answer,
         }
-        // why: while another process switches too, SQLite answers busy at once, without its own waiting.
-        std::thread::sleep(WAL_SWITCH_PAUSE);
+        std::thread::sleep(WAL_SWITCH_PAUSE); // why: while another process switches too, SQLite answers busy at once, without its own waiting
     }
 }
 
@@ -218,7 +330,7 @@ fn is_empty(conn: &Connection) -> Result<bool, StoreError> {
     Ok(tables == 0 && pragma(conn, "user_version")? == 0 && pragma(conn, "application_id")? == 0)
 }
 
-fn check_version(conn: &Connection) -> Result<(), StoreError> {
+fn check_version(conn: &Connection, oldest: i64) -> Result<(), StoreError> {
     let (application, version) = (pragma(conn, "application_id")?, pragma(conn, "user_version")?);
     if application != APPLICATION_ID {
         Err(StoreError::Corrupt("not a kas402 store".to_owned()))
@@ -226,8 +338,8 @@ fn check_version(conn: &Connection) -> Result<(), StoreError> {
         Err(StoreError::Corrupt(format!(
             "written by a newer kas402 (schema version {version}, this program knows {SCHEMA_VERSION}): run the newer program"
         )))
-    } else if version != SCHEMA_VERSION {
-        Err(StoreError::Corrupt(format!("schema version {version} was never released")))
+    } else if version < oldest {
+        Err(StoreError::Corrupt(format!("schema version {version} is not one this program can use here (it writes {SCHEMA_VERSION})")))
     } else {
         Ok(())
     }

@@ -5,6 +5,8 @@ mod crash;
 mod faults;
 mod files;
 mod group;
+mod moving;
+mod torn;
 
 use super::*;
 use crate::{
@@ -55,6 +57,10 @@ impl Subject for Embedded {
         Self { store, directory }
     }
 
+    fn beside(&self) -> Option<Box<dyn std::any::Any + Send>> {
+        Some(Box::new(open(&self.path())))
+    }
+
     async fn damage(&self, key: &PaymentKey, damage: Damage) -> bool {
         let conn = self.tamper();
         let find = "SELECT sequence FROM claims WHERE key = ?1";
@@ -65,9 +71,19 @@ impl Subject for Embedded {
     async fn damage_channel(&self, id: &ChannelId, part: ChannelPart, damage: Damage) -> bool {
         let conn = self.tamper();
         let sequence: u64 = conn.query_row("SELECT sequence FROM channels WHERE id = ?1", [id.0], |row| row.get(0)).unwrap();
-        let response = format!("sequence = (SELECT max(response) FROM charges WHERE channel = {sequence})");
+        let response = format!(
+            "sequence = (SELECT max(response) FROM (SELECT channel, response FROM charges UNION ALL SELECT channel, response FROM charge_log)
+             WHERE channel = {sequence})"
+        );
         let (of, last) = (format!("sequence = {sequence}"), format!("channel = {sequence} AND number = 1"));
+        let latest = format!("sequence = (SELECT max(sequence) FROM charge_log WHERE channel = {sequence})");
+        let logged = |row: &str| {
+            let sql = format!("SELECT count(*) FROM charge_log WHERE {row}");
+            conn.query_row(&sql, [], |row| row.get::<_, u64>(0)).unwrap() > 0
+        };
         match part {
+            ChannelPart::Accounts if logged(&latest) => spoil(&conn, "charge_log", "accounts", &latest, damage),
+            ChannelPart::Charge if logged(&last) => spoil(&conn, "charge_log", "charge", &last, damage),
             ChannelPart::Terms => spoil(&conn, "channels", "terms", &of, damage),
             ChannelPart::Accounts => spoil(&conn, "channel_accounts", "record", &of, damage),
             ChannelPart::Chain => spoil(&conn, "channel_chain", "record", &of, damage),

@@ -5,12 +5,11 @@
 
 use super::{
     codec::{self, Head},
-    read,
+    moving, read,
     schema::explain,
 };
 use crate::store::{
-    Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Observed, PaymentKey, PaymentRecord, PaymentState, StoreError, Totals,
-    UnixMillis,
+    Advanced, ChainFact, Checkpoint, Claim, ClaimOutcome, Fact, Observed, PaymentKey, PaymentRecord, Selection, StoreError, UnixMillis,
     rules::{self, Booking, ClaimStep, Effect, Entry, Next},
 };
 use rusqlite::Connection;
@@ -30,8 +29,11 @@ pub(super) enum Claimed {
 }
 
 impl<'c> Step<'c> {
-    /// Reads the counters anew: another process may have written since.
-    pub fn begin(conn: &'c Connection) -> Result<Self, StoreError> {
+    /// Reads the counters anew: another process may have written since, or moved the store away.
+    pub fn begin(conn: &'c Connection, moving: bool) -> Result<Self, StoreError> {
+        if !moving {
+            moving::refuse_marked(conn)?;
+        }
         let stored = read::head(conn)?;
         Ok(Self { conn, head: stored, stored })
     }
@@ -112,10 +114,7 @@ impl<'c> Step<'c> {
                 self.update(&entry)?;
                 self.book(&before, &entry.record, None, now)?;
                 if let Some(response) = response {
-                    self.execute(
-                        "INSERT OR REPLACE INTO responses (sequence, delivered_at, record) VALUES (?1, ?2, ?3)",
-                        (before.sequence, column(now.0), response),
-                    )?;
+                    self.keep_response(before.sequence, now, response)?;
                 }
             }
             Effect::Free => self.free(&before)?,
@@ -148,13 +147,24 @@ impl<'c> Step<'c> {
         Ok((drop(payments)?, drop(charges)?))
     }
 
-    fn insert(&mut self, entry: &Entry) -> Result<(), StoreError> {
+    pub(super) fn keep_response(&self, sequence: u64, at: UnixMillis, response: &[u8]) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO responses (sequence, delivered_at, record) VALUES (?1, ?2, ?3)";
+        self.execute(sql, (sequence, column(at.0), response)).map(drop)
+    }
+
+    pub(super) fn insert(&mut self, entry: &Entry) -> Result<(), StoreError> {
         let record = &entry.record;
         let (sequence, key) = (record.sequence, codec::key_bytes(&record.key));
         self.execute("INSERT INTO claims (sequence, key, terms) VALUES (?1, ?2, ?3)", (sequence, key, codec::encode_terms(record)))?;
         self.execute(
             "INSERT INTO progress (sequence, active, code, open, record) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (sequence, active(record), codec::state_code(record.state), open(record), codec::encode_progress(entry)),
+            (
+                sequence,
+                rules::active(record),
+                codec::state_code(record.state),
+                rules::selects(Selection::Open, record),
+                codec::encode_progress(entry),
+            ),
         )?;
         if let Some(identifier) = &record.identifier {
             self.execute(
@@ -169,7 +179,13 @@ impl<'c> Step<'c> {
         let record = &entry.record;
         let changed = self.execute(
             "UPDATE progress SET active = ?2, code = ?3, open = ?4, record = ?5 WHERE sequence = ?1",
-            (record.sequence, active(record), codec::state_code(record.state), open(record), codec::encode_progress(entry)),
+            (
+                record.sequence,
+                rules::active(record),
+                codec::state_code(record.state),
+                rules::selects(Selection::Open, record),
+                codec::encode_progress(entry),
+            ),
         )?;
         if changed == 1 { Ok(()) } else { Err(StoreError::Corrupt(format!("payment {} has no progress row", record.sequence))) }
     }
@@ -182,10 +198,14 @@ impl<'c> Step<'c> {
             Some(Booking::Charge) => "charge",
             Some(Booking::Reversal) => "reversed",
         };
-        // The primary key refuses a second row of a kind, whatever went wrong before.
+        self.book_row(after, kind, now, by)
+    }
+
+    /// The primary key refuses a second row of a kind, whatever went wrong before.
+    pub(super) fn book_row(&self, record: &PaymentRecord, kind: &str, at: UnixMillis, by: Option<[u8; 32]>) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO ledger (sequence, kind, amount_sompi, at_millis, reversed_by) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (after.sequence, kind, after.amount.sompi(), column(now.0), by),
+            (record.sequence, kind, record.amount.sompi(), column(at.0), by),
         )
         .map(drop)
     }
@@ -203,7 +223,7 @@ impl<'c> Step<'c> {
     }
 
     fn shift(&mut self, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Result<(), StoreError> {
-        let totals = shifted(self.head.totals(), before, after);
+        let totals = rules::shifted(self.head.totals(), before, after);
         self.head.set_totals(totals.ok_or_else(|| StoreError::Corrupt("the store's sums do not cover its payments".to_owned()))?);
         Ok(())
     }
@@ -211,42 +231,6 @@ impl<'c> Step<'c> {
     pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
         self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(explain)
     }
-}
-
-/// The sums after one payment changed; `None` when they would fall below zero or overflow.
-fn shifted(totals: Totals, before: Option<&PaymentRecord>, after: Option<&PaymentRecord>) -> Option<Totals> {
-    let (old, new) = (before.map(contribution).unwrap_or_default(), after.map(contribution).unwrap_or_default());
-    Some(Totals {
-        pending: totals.pending.checked_sub(old.pending)?.checked_add(new.pending)?,
-        settled: totals.settled.checked_sub(old.settled)?.checked_add(new.settled)?,
-        delivered: totals.delivered.checked_sub(old.delivered)?.checked_add(new.delivered)?,
-        reversed: totals.reversed.checked_sub(old.reversed)?.checked_add(new.reversed)?,
-        charged_sompi: totals.charged_sompi.checked_sub(old.charged_sompi)?.checked_add(new.charged_sompi)?,
-        reversed_sompi: totals.reversed_sompi.checked_sub(old.reversed_sompi)?.checked_add(new.reversed_sompi)?,
-        owed_sompi: totals.owed_sompi.checked_sub(old.owed_sompi)?.checked_add(new.owed_sompi)?,
-    })
-}
-
-/// What one payment adds to the sums.
-fn contribution(record: &PaymentRecord) -> Totals {
-    let amount = u128::from(record.amount.sompi());
-    let charged_sompi = if record.charged { amount } else { 0 };
-    let base = Totals { charged_sompi, ..Totals::default() };
-    match record.state {
-        PaymentState::Pending => Totals { pending: 1, ..base },
-        PaymentState::Settled => Totals { settled: 1, owed_sompi: amount, ..base },
-        PaymentState::Delivered => Totals { delivered: 1, ..base },
-        PaymentState::Reversed => Totals { reversed: 1, reversed_sompi: charged_sompi, ..base },
-    }
-}
-
-/// Whether a listing other than "all" selects it.
-fn active(record: &PaymentRecord) -> bool {
-    open(record) || matches!(record.state, PaymentState::Pending | PaymentState::Settled)
-}
-
-fn open(record: &PaymentRecord) -> bool {
-    rules::selects(crate::store::Selection::Open, record)
 }
 
 /// A moment as a column to compare by: SQLite's integers are signed, and the end of time stays the end of time.

@@ -27,7 +27,10 @@ const GROUP: usize = 1_024;
 const QUEUE: usize = 4_096;
 /// Written groups after which the log is moved into the database when nobody waits, and when somebody does.
 const CHECKPOINT_IDLE: u32 = 128;
-const CHECKPOINT_BUSY: u32 = 1_024;
+const CHECKPOINT_BUSY: u32 = 256;
+
+/// Verbs after which the log of charges is moved to its tables: the more, the fewer pages each costs, and the longer one group waits for it.
+const FOLD: u64 = if cfg!(test) { 7 } else { 1_024 };
 
 /// How the writer has worked since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,12 +110,24 @@ where
 
 impl Writer {
     pub fn start(path: PathBuf, id: StoreId, conn: Connection) -> Result<Self, StoreError> {
+        Self::begin(path, id, conn, false)
+    }
+
+    /// A writer that a mark does not stop.
+    pub fn start_moving(path: PathBuf, id: StoreId, conn: Connection) -> Result<Self, StoreError> {
+        Self::begin(path, id, conn, true)
+    }
+
+    fn begin(path: PathBuf, id: StoreId, conn: Connection, moving: bool) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let counters = Arc::new(Counters::default());
-        let mut state = Thread { path, id, conn: Some(conn), counters: counters.clone(), since_checkpoint: 0 };
+        let mut state = Thread { path, id, conn: Some(conn), moving, counters: counters.clone(), since_checkpoint: 0, since_fold: 0 };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || state.serve(jobs))
+            .spawn(move || {
+                share_the_core();
+                state.serve(jobs);
+            })
             .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
         Ok(Self { queue: Some(queue), counters, thread: Some(thread) })
     }
@@ -163,28 +178,51 @@ impl Drop for Writer {
     }
 }
 
+/// Where all cores are busy, a verb that arrives does not interrupt the requests that are about to bring the next ones: they share
+/// its commit. Costs nothing while a core is idle, and less than one time slice otherwise. Refused by some systems, which then commit more often.
+fn share_the_core() {
+    #[cfg(target_os = "linux")]
+    {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: reads the parameters, which outlive the call, and changes nothing but how this thread is scheduled.
+        if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) } != 0 {
+            tracing::debug!(error = %std::io::Error::last_os_error(), "the store's thread is scheduled like any other");
+        }
+    }
+}
+
 struct Thread {
     path: PathBuf,
     id: StoreId,
     /// `None` after an outcome in doubt, until it could be opened again.
     conn: Option<Connection>,
+    /// Serves nobody, and so writes whatever the store's mark says.
+    moving: bool,
     counters: Arc<Counters>,
     since_checkpoint: u32,
+    /// Verbs since the log of charges was moved.
+    since_fold: u64,
 }
 
 impl Thread {
     fn serve(&mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         let mut group = Vec::with_capacity(GROUP);
+        // What the last process left.
+        self.fold();
         while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
             self.commit(&mut group);
+            if self.since_fold >= FOLD {
+                self.fold();
+            }
             self.checkpoint(jobs.is_empty());
         }
+        self.fold();
     }
 
     fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
         let outcome = match self.conn.take().map_or_else(|| reopen_writer(&self.path, self.id), Ok) {
             Ok(conn) => {
-                let outcome = transact(&conn, group);
+                let outcome = transact(&conn, group, self.moving);
                 // In doubt: a new connection finds out from the file what is there.
                 if !matches!(outcome, Err(StoreError::Unknown(_))) && conn.is_autocommit() {
                     self.conn = Some(conn);
@@ -196,10 +234,33 @@ impl Thread {
         if outcome.is_ok() {
             self.since_checkpoint += 1;
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
-            self.counters.verbs.fetch_add(u64::try_from(group.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let verbs = u64::try_from(group.len()).unwrap_or(u64::MAX);
+            self.since_fold = self.since_fold.saturating_add(verbs);
+            self.counters.verbs.fetch_add(verbs, Ordering::Relaxed);
         }
         for job in group.drain(..) {
             job.answer(outcome.clone());
+        }
+    }
+
+    /// Moves the log of charges to its tables. A failure leaves it where it is, which costs nothing but time.
+    fn fold(&mut self) {
+        self.since_fold = 0;
+        let Some(conn) = &self.conn else { return };
+        let folded = begin(conn).and_then(|()| {
+            let staged = Step::begin(conn, true).and_then(|mut step| step.fold_charges());
+            let committed = staged.and_then(|()| execute(conn, "COMMIT").map_err(explain));
+            if committed.is_err() {
+                roll_back(conn);
+            }
+            committed
+        });
+        if let Err(error) = folded {
+            tracing::warn!(%error, "the store's log of charges could not be moved to its tables");
+        }
+        if !conn.is_autocommit() {
+            // Still inside: a new connection finds out what is there.
+            self.conn = None;
         }
     }
 
@@ -215,12 +276,19 @@ impl Thread {
     }
 }
 
+fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<usize> {
+    conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]))
+}
+
+/// IMMEDIATE: whoever else writes this file is waited for here, never in the middle.
+fn begin(conn: &Connection) -> Result<(), StoreError> {
+    execute(conn, "BEGIN IMMEDIATE").map(drop).map_err(explain)
+}
+
 /// Runs the group in one transaction; jobs that fail leave it. `Ok` only when the rest is durable.
-fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>) -> Result<(), StoreError> {
-    let execute = |sql| conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
-    // IMMEDIATE: whoever else writes this file is waited for here, never in the middle.
-    execute("BEGIN IMMEDIATE").map_err(explain)?;
-    let staged = Step::begin(conn).and_then(|mut step| {
+fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>, moving: bool) -> Result<(), StoreError> {
+    begin(conn)?;
+    let staged = Step::begin(conn, moving).and_then(|mut step| {
         group.retain_mut(|job| {
             // Once SQLite has rolled back, nothing may run outside a transaction.
             conn.is_autocommit() || job.run(&mut step)
@@ -234,7 +302,7 @@ fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>) -> Result<(), Stor
         roll_back(conn);
         return Err(error);
     }
-    match execute("COMMIT") {
+    match execute(conn, "COMMIT") {
         Ok(_) => Ok(()),
         Err(error) => {
             roll_back(conn);

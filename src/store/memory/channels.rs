@@ -9,7 +9,7 @@ use crate::{
     store::{
         Observed, StoreError, StoredResponse,
         channels::{
-            rules::{self, Advance, Change, Found, Hold, Open, Sighted},
+            rules::{self, Advance, Change, Found, Hold, Open, Sighted, StreamLease},
             *,
         },
     },
@@ -36,6 +36,7 @@ pub(super) struct Channels {
 struct Kept {
     record: Arc<ChannelRecord>,
     hold: Option<Hold>,
+    stream: Option<StreamLease>,
     charges: Vec<StoredCharge>,
     moves: Vec<SettledMove>,
 }
@@ -80,7 +81,7 @@ impl Channels {
                 self.outpoints.insert(key, record.id);
                 self.scripts.insert(script, record.id);
                 self.ids.insert(record.id, record.sequence);
-                let kept = Kept { record: record.clone(), hold: None, charges: Vec::new(), moves: Vec::new() };
+                let kept = Kept { record: record.clone(), hold: None, stream: None, charges: Vec::new(), moves: Vec::new() };
                 self.channels.insert(record.sequence, kept);
                 Opened::New(record)
             }
@@ -101,7 +102,7 @@ impl Channels {
                 return Leased::NonceReused;
             }
         }
-        match rules::take(&kept.record, kept.hold.as_ref(), ask, fence, now) {
+        match rules::take(&kept.record, kept.hold.as_ref(), kept.stream, ask, fence, now) {
             Err(answer) => answer,
             Ok(hold) => {
                 kept.hold = Some(hold);
@@ -126,7 +127,7 @@ impl Channels {
     }
 
     fn write(&mut self, change: Change, response: Option<StoredResponse>) -> ChannelStep {
-        let Change { record, charge, outpoint, hold } = change;
+        let Change { record, charge, outpoint, stream, hold } = change;
         if let Some(outpoint) = outpoint
             && *self.outpoints.entry((record.config.network, outpoint)).or_insert(record.id) != record.id
         {
@@ -135,6 +136,7 @@ impl Channels {
         let Some(kept) = self.find_mut(&record.id) else { return ChannelStep::Stale };
         kept.charges.extend(charge.map(|charge| StoredCharge { record: *charge, response }));
         kept.record = Arc::new(record);
+        kept.stream = stream.or(kept.stream);
         kept.hold = hold;
         ChannelStep::Done(kept.record.clone())
     }

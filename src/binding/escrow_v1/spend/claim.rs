@@ -59,10 +59,19 @@ pub fn plan_claim(escrow: Escrow<'_>, takes: Amount, rules: &SpendRules) -> Resu
 /// The smallest continuation whose claim the network takes, when all the rest of `funding` is claimed at once;
 /// `None` when no claim of this escrow is possible at all. Computed from the storage mass limit, to a few sompi.
 pub fn reserve(script: &EscrowScript, funding: Amount, rules: &SpendRules) -> Option<Amount> {
-    let outpoint = Outpoint { txid: TxId([0; 32]), index: 0 };
+    let escrow = Escrow { script, outpoint: Outpoint { txid: TxId([0; 32]), index: 0 }, funding };
+    // Anybody may ask for this with a deposit that is not there: all but the amounts is weighed once.
+    let entry = [escrow.entry()];
+    let relay = rules.relay_mass(&transaction(escrow, Amount::ZERO, Amount::ZERO))?;
     let fits = |rest: u64| {
-        let takes = Amount::from_sompi(rest).ok().and_then(|rest| funding.checked_sub(rest))?;
-        plan_claim(Escrow { script, outpoint, funding }, takes, rules).ok()
+        let continuation = Amount::from_sompi(rest).ok()?;
+        let takes = funding.checked_sub(continuation)?;
+        let priced = settle_fee(|fee| {
+            let payout = takes.checked_sub(fee).filter(|payout| !payout.is_zero())?;
+            let storage_mass = rules.storage_mass(&entry, &outputs(script, payout, continuation))?;
+            Some((rules.fee_of(relay, storage_mass)?, ()))
+        });
+        priced.ok()
     };
     // Up to half of what is held, a larger continuation only weighs less.
     let (mut too_small, mut enough) = (0, funding.sompi() / 2);

@@ -18,6 +18,7 @@ pub struct SpendRules {
     limits: BlockMassLimits,
     storage_mass_parameter: u64,
     priority_sompi_per_gram: u64,
+    least_fee: Amount,
 }
 
 impl SpendRules {
@@ -29,12 +30,18 @@ impl SpendRules {
             limits: params.block_mass_limits,
             storage_mass_parameter: params.storage_mass_parameter,
             priority_sompi_per_gram: 0,
+            least_fee: Amount::ZERO,
         }
     }
 
     /// Offers this rate over the greatest of all masses, storage included, where it is more than the least.
     pub fn with_priority(self, sompi_per_gram: u64) -> Self {
         Self { priority_sompi_per_gram: sompi_per_gram, ..self }
+    }
+
+    /// Offers this fee where it is more than the least that is relayed.
+    pub fn with_least_fee(self, least_fee: Amount) -> Self {
+        Self { least_fee, ..self }
     }
 
     /// Storage mass (KIP-9); `None` when it cannot be computed or no block may hold it.
@@ -49,15 +56,22 @@ impl SpendRules {
     /// The fee of a transaction with signature scripts of full length and this storage mass; `None` when
     /// it is too heavy for a block.
     pub(super) fn fee(&self, transaction: &Transaction, storage_mass: u64) -> Option<Amount> {
+        self.fee_of(self.relay_mass(transaction)?, storage_mass)
+    }
+
+    /// The mass that is paid for to be relayed; no amount in the transaction changes it. `None` when it is too heavy for a block.
+    pub(super) fn relay_mass(&self, transaction: &Transaction) -> Option<u64> {
         let masses = self.calculator.calc_non_contextual_masses(transaction);
         let relay = masses.compute_mass.max(scale_up(masses.transient_mass, self.limits.compute, self.limits.transient));
-        if relay > self.limits.compute {
-            return None;
-        }
+        (relay <= self.limits.compute).then_some(relay)
+    }
+
+    /// The fee for a relay mass and a storage mass.
+    pub(super) fn fee_of(&self, relay: u64, storage_mass: u64) -> Option<Amount> {
         let greatest = relay.max(scale_up(storage_mass, self.limits.compute, self.limits.storage));
         let floor = relay.checked_mul(RELAY_SOMPI_PER_GRAM)?;
         let offered = greatest.checked_mul(self.priority_sompi_per_gram)?;
-        Amount::from_sompi(floor.max(offered)).ok()
+        Amount::from_sompi(floor.max(offered)).ok().map(|fee| fee.max(self.least_fee))
     }
 }
 

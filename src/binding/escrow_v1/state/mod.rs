@@ -159,6 +159,14 @@ impl Claiming {
 }
 
 impl SettledClaim {
+    /// The claim of what is owed, as far as the voucher covers it. More is owed only where a reorganisation took a top-up for good, and what
+    /// was charged over its continuation stays.
+    pub fn covered(parts: Parts) -> Result<Self, StateError> {
+        let active = parts.charged.checked_sub(parts.claimed).ok_or(StateError::Inconsistent)?;
+        let takes = active.min(parts.signed);
+        if takes.is_zero() { Err(StateError::NothingToClaim) } else { Ok(Self { takes, added: Amount::ZERO, signed: parts.signed }) }
+    }
+
     /// The amounts once the chain has it, whatever is reserved or owed; `signed` is M of the continuation.
     pub fn done(self, parts: Parts, signed: Amount) -> Result<Parts, StateError> {
         let rest = parts.funding.checked_sub(self.takes).ok_or(StateError::Inconsistent)?;

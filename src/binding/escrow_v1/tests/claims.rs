@@ -4,7 +4,9 @@ use super::world::*;
 use crate::{
     binding::escrow_v1::{
         EscrowScript,
-        spend::{Continuation, ContinuationError, Escrow, SpendError, check_continuation, claimed_voucher, plan_claim, reserve},
+        spend::{
+            Continuation, ContinuationError, Escrow, SpendError, SpendRules, check_continuation, claimed_voucher, plan_claim, reserve,
+        },
     },
     protocol::amount::Amount,
 };
@@ -221,6 +223,49 @@ fn the_reserve_is_the_smallest_continuation_that_can_be_claimed() {
     for funding in [1, 100_000, 2_000_000, 5_000_000] {
         assert_eq!(reserve(&script, amount(funding), &rules()), None, "{funding}");
     }
+}
+
+/// The reserve by planning, and so building, every claim that is tried.
+fn reserve_by_plans(script: &EscrowScript, funding: u64, rules: &SpendRules) -> Option<Amount> {
+    let fits = |rest: u64| plan_claim(escrow(script, funding), amount(funding - rest), rules).is_ok();
+    let (mut too_small, mut enough) = (0, funding / 2);
+    if !fits(enough) {
+        return None;
+    }
+    while enough - too_small > 1 {
+        let middle = too_small + (enough - too_small) / 2;
+        *(if fits(middle) { &mut enough } else { &mut too_small }) = middle;
+    }
+    Some(amount(enough))
+}
+
+#[test]
+fn the_reserve_is_that_of_planned_claims() {
+    let script = script();
+    for rate in [0, 7, 300, 20_000] {
+        let rules = rules().with_priority(rate);
+        for funding in [1, 2, 3, 5_000_000, KAS / 10, KAS / 9 + 1, KAS / 7, KAS, 12 * KAS + 345, 9_999 * KAS + 1] {
+            assert_eq!(reserve(&script, amount(funding), &rules), reserve_by_plans(&script, funding, &rules), "{funding} {rate}");
+        }
+    }
+}
+
+/// `cargo test --workspace --lib reserves_per_second -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn reserves_per_second() {
+    const TIMES: u32 = 2_000;
+    let (script, rules) = (script(), rules());
+    let measure = |what: &str, does: &dyn Fn()| {
+        let began = std::time::Instant::now();
+        (0..TIMES).for_each(|_| does());
+        println!("{what}: {:?} each", began.elapsed() / TIMES);
+    };
+    measure("a reserve", &|| assert!(std::hint::black_box(reserve(&script, amount(FUNDING), &rules)).is_some()));
+    measure("by plans", &|| assert!(std::hint::black_box(reserve_by_plans(&script, FUNDING, &rules)).is_some()));
+    let outpoint = escrow(&script, FUNDING).outpoint;
+    let signed = voucher(&script, outpoint, VOUCHER);
+    measure("a signature", &|| assert!(signed.verify(&script, outpoint)));
 }
 
 #[test]

@@ -166,14 +166,16 @@ impl Gateway {
             agenda.hesitates.remove(&record.id);
             self.count_uneconomic(&agenda);
         }
-        let sent = if let Judgement::Sent { txid, stuck: true } = judgement { Some(txid) } else { None };
+        let sent = if let Judgement::Sent { txid, stuck: true, .. } = judgement { Some(txid) } else { None };
         self.count_stuck(&mut agenda, record.id, sent);
         let entry = match judgement {
             // Whoever has the turn looks again.
-            Judgement::Due(_) if !policy.automatic || agenda.hesitates.contains_key(&record.id) || agenda.turns.contains(&record.id) => {
+            Judgement::Due(_) | Judgement::Sent { raise: Some(_), .. }
+                if !policy.automatic || agenda.hesitates.contains_key(&record.id) || agenda.turns.contains(&record.id) =>
+            {
                 Entry::default()
             }
-            Judgement::Due(_) => Entry { at: Some(now), daa_score: None },
+            Judgement::Due(_) | Judgement::Sent { raise: Some(_), .. } => Entry { at: Some(now), daa_score: None },
             _ => Entry { at: look.at, daa_score: look.daa_score },
         };
         if agenda.set(record.id, entry) {
@@ -221,7 +223,7 @@ impl Gateway {
                 Ok(_) => {}
                 Err(Unclaimed::Sent(_) | Unclaimed::Unknown | Unclaimed::Closed | Unclaimed::Nothing) => {}
                 Err(Unclaimed::Unfunded | Unclaimed::Uncovered | Unclaimed::NotYet) => {}
-                Err(error @ (Unclaimed::Uneconomic(_) | Unclaimed::NoKey(_) | Unclaimed::Rejected(_))) => {
+                Err(error @ (Unclaimed::Uneconomic(_) | Unclaimed::Stuck(..) | Unclaimed::NoKey(_) | Unclaimed::Rejected(_))) => {
                     self.give_up_for_now(id, &error).await
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ mod stream;
 
 pub(super) use automatic::Claimer;
 pub use plan::{Cause, Uneconomic};
-pub(super) use plan::{Judgement, judge, plan};
+pub(super) use plan::{Judgement, judge, plan, raised};
 
 use super::super::{Gateway, crash};
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     },
     store::{
         StoreError,
-        channels::{Aside, ChannelFact, ChannelRecord, ChannelStep, Lease, LeaseAsk, Leased, Move, MoveState, Phase, Purpose},
+        channels::{Aside, ChannelFact, ChannelRecord, ChannelStep, Lease, LeaseAsk, Leased, Move, MoveState, Purpose},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -79,12 +79,14 @@ pub enum Unclaimed {
     Nothing,
     #[error("the deposit is not accepted by the chain")]
     Unfunded,
-    #[error("charges hang on a claim that a reorg took, and another spend of its outpoint is accepted")]
+    #[error("no voucher covers what is still owed: it hangs on a claim or top-up that a reorg took for good")]
     Uncovered,
     #[error("not due by the claim policy")]
     NotYet,
     #[error("claim {0} is on its way")]
     Sent(TxId),
+    #[error("claim {0} is not accepted, and a greater fee is not worth it: {1}")]
+    Stuck(TxId, Uneconomic),
     #[error("the channel serves a request; try again")]
     Busy,
     #[error("uneconomic: {0}")]
@@ -112,6 +114,7 @@ impl Unclaimed {
             Self::Uncovered => "charges_uncovered",
             Self::NotYet => "not_due",
             Self::Sent(_) => "claim_sent",
+            Self::Stuck(..) => "claim_stuck",
             Self::Busy => "channel_busy",
             Self::Uneconomic(_) => "uneconomic",
             Self::NoKey(_) => "server_key_missing",
@@ -200,12 +203,17 @@ impl Gateway {
 
     /// The signed claim, or why there is none.
     fn build(&self, record: &ChannelRecord, wanted: Wanted) -> Result<(Cause, Move), Unclaimed> {
-        let policy = self.claim_policy();
-        let cause = match judge(record, self.tip().daa_score, self.now(), &policy).0 {
+        let (policy, daa_score) = (self.claim_policy(), self.tip().daa_score);
+        let mut over = None;
+        let cause = match judge(record, daa_score, self.now(), &policy).0 {
             Judgement::Closed => return Err(Unclaimed::Closed),
             Judgement::Nothing => return Err(Unclaimed::Nothing),
             Judgement::Unfunded => return Err(Unclaimed::Unfunded),
             Judgement::Uncovered => return Err(Unclaimed::Uncovered),
+            Judgement::Sent { txid, raise: Some(fee), .. } => {
+                over = Some((txid, fee));
+                if wanted == Wanted::Due { Cause::FeeTooLow } else { Cause::Asked }
+            }
             // Beside a top-up an operator may claim at any time.
             Judgement::Sent { txid, .. } if wanted == Wanted::Due || !only_topped_up(record) => return Err(Unclaimed::Sent(txid)),
             Judgement::NotYet if wanted == Wanted::Due => return Err(Unclaimed::NotYet),
@@ -215,7 +223,15 @@ impl Gateway {
         };
         let script = self.script(record)?;
         let network = record.config.network;
-        let planned = plan(record, &script, network, &policy, wanted == Wanted::AnyFee)?;
+        let any_fee = wanted == Wanted::AnyFee;
+        let planned = match over {
+            None => plan(record, &script, network, &policy, any_fee)?,
+            Some((txid, fee)) => {
+                // What is not claimed before the refund is lost.
+                let any_fee = any_fee || daa_score >= record.config.refund_timeout_daa.saturating_sub(policy.before_refund_daa);
+                raised(record, &script, network, &policy, fee, any_fee).map_err(|why| Unclaimed::Stuck(txid, why))?
+            }
+        };
         let keys = self.server_keys.load();
         let key = keys.find(&record.config.server_public_key).ok_or(Unclaimed::NoKey(record.config.server_public_key))?;
         let voucher = record.voucher.ok_or(Unclaimed::Refused)?;
@@ -285,7 +301,7 @@ impl Gateway {
     }
 }
 
-/// Top-ups of the active outpoint are built, and no claim; nothing was taken back.
+/// Top-ups of the active outpoint are built, or were taken back, and no claim.
 fn only_topped_up(record: &ChannelRecord) -> bool {
-    record.phase() == Phase::Claiming && record.next_moves().all(|step| !step.added.is_zero())
+    !record.claimable().is_zero() && record.next_moves().all(|step| !step.added.is_zero())
 }

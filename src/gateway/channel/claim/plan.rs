@@ -11,7 +11,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// After so long a claim that is not accepted is reported as stuck.
+/// After so long a claim that is not accepted is reported as stuck, and after as long again and again it is built with a greater fee.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(300);
 /// After so long a top-up that is not accepted blocks its channel no longer: a claim is built beside it.
 pub(super) const TOP_UP_PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +28,8 @@ pub enum Cause {
     RefundNear,
     /// A top-up was built and is not accepted.
     TopUpStuck,
+    /// A claim was built and is not accepted: the network asks for more.
+    FeeTooLow,
     /// An operator asks for it.
     Asked,
 }
@@ -41,7 +43,7 @@ pub(in crate::gateway::channel) enum Judgement {
     Nothing,
     /// The chain does not have the deposit: there is nothing to spend, for the client neither.
     Unfunded,
-    /// Charges hang on a claim that a reorg took, and another spend of its outpoint is accepted: no voucher covers them.
+    /// Charges hang on a claim or top-up that a reorg took for good: no voucher covers what is left of them.
     Uncovered,
     /// There is something to claim, and no reason yet.
     NotYet,
@@ -50,6 +52,8 @@ pub(in crate::gateway::channel) enum Judgement {
     Sent {
         txid: TxId,
         stuck: bool,
+        /// The latest one had its time: a claim that pays more than this may be built in its place.
+        raise: Option<Amount>,
     },
 }
 
@@ -71,19 +75,16 @@ pub(in crate::gateway::channel) fn judge(
     let near = daa_score >= window;
     match record.phase() {
         Phase::Closed => (Judgement::Closed, Look::default()),
-        Phase::TakenBack => match record.next_moves().next() {
-            Some(step) => sent(step, now),
-            None => (Judgement::Uncovered, Look::default()),
-        },
+        Phase::TakenBack => taken_back(record, now, near, window, policy),
         Phase::Claiming => claiming(record, now, near, window),
         Phase::Idle | Phase::Streaming => waiting(record, now, near, window, policy),
     }
 }
 
 fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, policy: &ClaimPolicy) -> (Judgement, Look) {
-    let active = record.active();
-    if active.is_zero() {
-        return (Judgement::Nothing, Look::default());
+    let owed = record.claimable();
+    if owed.is_zero() {
+        return (if record.active().is_zero() { Judgement::Nothing } else { Judgement::Uncovered }, Look::default());
     }
     if record.outpoint == record.deposit.outpoint && record.deposit.funded_daa.is_none() {
         return (Judgement::Unfunded, Look::default());
@@ -91,7 +92,7 @@ fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, pol
     let old_at = record.unclaimed_since.unwrap_or(record.opened_at).plus_millis(millis(policy.after));
     let cause = if near {
         Cause::RefundNear
-    } else if active >= policy.above {
+    } else if owed >= policy.above {
         Cause::Amount
     } else if now >= old_at {
         Cause::Age
@@ -101,10 +102,25 @@ fn waiting(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, pol
     (Judgement::Due(cause), Look::default())
 }
 
+/// What was taken back is sent again and mostly returns: nothing is claimed beside a top-up before the refund is near. When nothing can
+/// return, what the voucher covers is claimed like anything else.
+fn taken_back(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64, policy: &ClaimPolicy) -> (Judgement, Look) {
+    let first = |plain: bool| record.next_moves().filter(|step| step.added.is_zero() == plain).min_by_key(|step| step.built_at);
+    match (first(true), first(false)) {
+        (Some(_), _) => claimed(record, now, near, window),
+        (None, Some(_)) if near && !record.claimable().is_zero() => (Judgement::Due(Cause::RefundNear), Look::default()),
+        (None, Some(top_up)) => {
+            let (judgement, look) = sent(top_up, now);
+            (judgement, Look { daa_score: (!near).then_some(window), ..look })
+        }
+        (None, None) => waiting(record, now, near, window, policy),
+    }
+}
+
 /// One plain claim is enough; a top-up is the client's to spoil.
 fn claiming(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64) -> (Judgement, Look) {
-    if let Some(claim) = record.next_moves().find(|step| step.added.is_zero()) {
-        return sent(claim, now);
+    if record.next_moves().any(|step| step.added.is_zero()) {
+        return claimed(record, now, near, window);
     }
     let Some(top_up) = record.next_moves().min_by_key(|step| step.built_at) else { return (Judgement::Nothing, Look::default()) };
     let patient_until = top_up.built_at.plus_millis(millis(TOP_UP_PATIENCE));
@@ -113,7 +129,7 @@ fn claiming(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64) ->
     } else if now >= patient_until {
         (Judgement::Due(Cause::TopUpStuck), Look::default())
     } else {
-        (Judgement::Sent { txid: top_up.txid, stuck: false }, Look { at: Some(patient_until), daa_score: Some(window) })
+        (Judgement::Sent { txid: top_up.txid, stuck: false, raise: None }, Look { at: Some(patient_until), daa_score: Some(window) })
     }
 }
 
@@ -121,7 +137,25 @@ fn sent(step: &Move, now: UnixMillis) -> (Judgement, Look) {
     debug_assert!(!matches!(step.state, MoveState::Accepted(_)), "what is accepted spends no active outpoint");
     let stuck_at = step.built_at.plus_millis(millis(STUCK_AFTER));
     let stuck = now >= stuck_at;
-    (Judgement::Sent { txid: step.txid, stuck }, Look { at: (!stuck).then_some(stuck_at), daa_score: None })
+    (Judgement::Sent { txid: step.txid, stuck, raise: None }, Look { at: (!stuck).then_some(stuck_at), daa_score: None })
+}
+
+/// Plain claims are on their way: each was built because the one before it was not accepted.
+fn claimed(record: &ChannelRecord, now: UnixMillis, near: bool, window: u64) -> (Judgement, Look) {
+    let claims = || record.next_moves().filter(|step| step.added.is_zero());
+    let (Some(first), Some(last)) = (claims().next(), claims().max_by_key(|step| step.fee)) else {
+        return (Judgement::Nothing, Look::default());
+    };
+    let (judgement, look) = sent(first, now);
+    let Judgement::Sent { stuck, .. } = judgement else { return (judgement, look) };
+    // One that was accepted once pays enough.
+    let raisable = last.state == MoveState::Built;
+    let raise_at = last.built_at.plus_millis(millis(STUCK_AFTER));
+    let raise = (raisable && now >= raise_at).then_some(last.fee);
+    let at = look.at.into_iter().chain((raisable && raise.is_none()).then_some(raise_at)).min();
+    // Near the refund more may be paid.
+    let daa_score = (raisable && !near).then_some(window);
+    (Judgement::Sent { txid: last.txid, stuck, raise }, Look { at, daa_score })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -136,9 +170,11 @@ pub enum Uneconomic {
     Network(#[from] SpendError),
     #[error("the fee of {fee} sompi is more than {percent} % of {takes} sompi")]
     Fee { fee: Amount, takes: Amount, percent: u8 },
+    #[error("{paid} sompi are offered, and no more than {cap} are allowed")]
+    Capped { paid: Amount, cap: Amount },
 }
 
-/// The claim of all that is owed. A fee over the least that is relayed is offered where it is worth it.
+/// The claim of all that is owed and covered. A fee over the least that is relayed is offered where it is worth it.
 pub(in crate::gateway::channel) fn plan(
     record: &ChannelRecord,
     script: &EscrowScript,
@@ -146,7 +182,7 @@ pub(in crate::gateway::channel) fn plan(
     policy: &ClaimPolicy,
     any_fee: bool,
 ) -> Result<ClaimPlan, Uneconomic> {
-    let (takes, rules) = (record.active(), SpendRules::of(network));
+    let (takes, rules) = (record.claimable(), SpendRules::of(network));
     let judged = |rules: &SpendRules| {
         let plan = plan_claim(escrow(record, script), takes, rules)?;
         let percent = policy.max_fee_percent;
@@ -157,6 +193,27 @@ pub(in crate::gateway::channel) fn plan(
         0 => judged(&rules),
         rate => judged(&rules.clone().with_priority(rate)).or_else(|_| judged(&rules)),
     }
+}
+
+/// The claim in place of one that pays `over` and is not accepted: twice as much, but never more than what a claim must leave in the escrow
+/// nor, unless `any_fee`, than the policy allows.
+pub(in crate::gateway::channel) fn raised(
+    record: &ChannelRecord,
+    script: &EscrowScript,
+    network: Network,
+    policy: &ClaimPolicy,
+    over: Amount,
+    any_fee: bool,
+) -> Result<ClaimPlan, Uneconomic> {
+    let (takes, rules) = (record.claimable(), SpendRules::of(network));
+    let percent = u128::from(if any_fee { 100 } else { policy.max_fee_percent });
+    let allowed = u64::try_from(u128::from(takes.sompi()) * percent / 100).unwrap_or(u64::MAX);
+    let cap = Amount::from_sompi(allowed).unwrap_or(takes).min(record.reserve);
+    let fee = over.checked_add(over).unwrap_or(cap).min(cap);
+    if fee <= over {
+        return Err(Uneconomic::Capped { paid: over, cap });
+    }
+    Ok(plan_claim(escrow(record, script), takes, &rules.with_least_fee(fee))?)
 }
 
 /// The escrow of a channel as it lies on the chain.
@@ -251,11 +308,22 @@ mod tests {
                 record.moves.push(step);
             }
         };
-        let sent = |byte, stuck| Judgement::Sent { txid: TxId([byte; 32]), stuck };
+        let sent = |byte, stuck| Judgement::Sent { txid: TxId([byte; 32]), stuck, raise: None };
+        let raise = |byte, over| Judgement::Sent { txid: TxId([byte; 32]), stuck: true, raise: Some(amount(over)) };
         let (claim, top_up, back) = (push(7, 0, MoveState::Built), push(8, KAS, MoveState::Built), push(9, 0, MoveState::TakenBack));
         check(&claim, 5, 20_000, sent(7, false), Some(310_000));
         check(&claim, 99_999, 309_999, sent(7, false), Some(310_000));
-        check(&claim, 5, 310_000, sent(7, true), None);
+        check(&claim, 5, 310_000, raise(7, 1), None);
+        // A second one has its time too.
+        let second = |at: u64| {
+            move |record: &mut ChannelRecord| {
+                claim(record);
+                let step = Move { fee: amount(2), built_at: UnixMillis(at), ..step(record, 6, 0, MoveState::Built) };
+                record.moves.push(step);
+            }
+        };
+        check(&second(310_000), 5, 310_001, sent(6, true), Some(610_000));
+        check(&second(310_000), 5, 610_000, raise(6, 2), None);
         check(&back, 5, 310_000, sent(9, true), None);
         // A top-up is waited for, but not for long and not near the end; a claim beside it is enough.
         check(&top_up, 5, 20_000, sent(8, false), Some(70_000));
@@ -264,7 +332,18 @@ mod tests {
         let both = |record: &mut ChannelRecord| (top_up(record), claim(record)).0;
         check(&both, 5, 70_000, sent(7, false), Some(310_000));
         check(&|record| record.deposit = Deposit { funded_daa: None, ..record.deposit.clone() }, 99_999, 3_000, Judgement::Unfunded, None);
-        check(&|record| record.parts.signed = amount(KAS), 5, 3_000, Judgement::Uncovered, None);
+        // Taken back: waited for until the refund is near, unless it is a claim of ours.
+        let back_up = push(10, KAS, MoveState::TakenBack);
+        check(&back_up, 98_999, 20_000, sent(10, false), Some(310_000));
+        check(&back_up, 98_999, 310_000, sent(10, true), None);
+        check(&back_up, 99_000, 20_000, Judgement::Due(Cause::RefundNear), None);
+        let both = |record: &mut ChannelRecord| (back_up(record), claim(record)).0;
+        check(&both, 99_000, 20_000, sent(7, false), Some(310_000));
+        // Nothing can return: claimed is what the voucher covers, when it is due.
+        let covers = |sompi| move |record: &mut ChannelRecord| record.parts.signed = amount(sompi);
+        check(&covers(0), 99_999, 999_000, Judgement::Uncovered, None);
+        check(&covers(KAS), 5, 3_000, Judgement::Due(Cause::Amount), None);
+        check(&|record| (back_up(record), covers(0)(record)).0, 99_999, 20_000, sent(10, false), Some(310_000));
         let acceptance = Acceptance { block: BlockHash([1; 32]), blue_score: 1, daa_score: 1 };
         let gone = |record: &mut ChannelRecord| {
             record.closure = Some(Closure { outpoint: record.outpoint, by: TxId([1; 32]), acceptance, is_final: false });

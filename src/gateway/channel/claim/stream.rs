@@ -15,25 +15,28 @@ use std::time::Duration;
 const STORE_BACKOFF: Duration = Duration::from_secs(1);
 
 impl Gateway {
-    /// Posts the stream of a channel that nobody serves any more, whatever the store does meanwhile. Harmless when there is none.
+    /// Sees to it that the stream of a channel is posted once nobody runs it any more, whatever the store does meanwhile. Harmless when there
+    /// is none. Another process may run it and end it, or die.
     pub(in crate::gateway) async fn post_stream_left_behind(&self, id: &ChannelId) {
         loop {
             match self.post_stream(id).await {
-                // Whoever holds it now posts it, or leaves it to the next claim.
-                Ok(()) | Err(Unclaimed::Unknown | Unclaimed::Busy) => return,
-                Err(Unclaimed::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Ok(true) | Err(Unclaimed::Unknown) => return,
+                Ok(false) => {}
+                Err(Unclaimed::Busy) => tokio::time::sleep(self.limits.hold).await, // why: whoever holds it renews, or ends, without telling
+                Err(Unclaimed::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
                 Err(error) => return tracing::error!(channel = %id, %error, "a stream that was left behind cannot be posted"),
             }
         }
     }
 
-    async fn post_stream(&self, id: &ChannelId) -> Result<(), Unclaimed> {
+    /// `true`: there is none.
+    async fn post_stream(&self, id: &ChannelId) -> Result<bool, Unclaimed> {
         let (lease, record) = self.lease_for_upkeep(id).await?;
         if record.stream.is_some() {
-            return self.post_left_behind(lease, &record).await;
+            return self.post_left_behind(lease, &record).await.map(|()| false);
         }
         self.ask(self.store.advance_channel(&lease, ChannelFact::Released, self.now())).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the lease. The caller holds the channel, so nobody runs the stream any more.

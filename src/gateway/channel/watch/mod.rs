@@ -4,6 +4,7 @@
 //! is compared with the chain (`facts`) and made to follow it. Nothing is polled, but what a mempool may have dropped is sent again now and
 //! then. A fact is offered to the store until it is taken: the chain does not say a thing twice.
 
+mod audit;
 mod facts;
 mod note;
 mod view;
@@ -14,7 +15,7 @@ use crate::{
     protocol::ids::{ChannelId, TxId},
     store::{
         Observed, StoreError,
-        channels::{ChannelRecord, ChannelSighting, MoveState},
+        channels::{ChannelRecord, ChannelSighting, Move, MoveState},
     },
 };
 use kaspa_consensus_core::tx::Transaction;
@@ -89,7 +90,7 @@ impl Gateway {
     }
 
     /// Like [`Self::watch_channel`] after a restart: what is not accepted is sent.
-    pub(super) fn take_up_channel(&self, record: &Arc<ChannelRecord>) {
+    pub(in crate::gateway) fn take_up_channel(&self, record: &Arc<ChannelRecord>) {
         self.begin_watching(record, true);
     }
 
@@ -235,6 +236,9 @@ impl Gateway {
             }
             let mut dropped = false;
             for (txid, transaction) in view.take_to_resend() {
+                if is_outbid(&record, &txid) {
+                    continue;
+                }
                 dropped |= matches!(self.submit_of(&record, &txid, &transaction).await, SubmitOutcome::Rejected(_));
             }
             if !dropped {
@@ -263,7 +267,7 @@ impl Gateway {
                 Ok(observed) => break observed,
                 Err(_) => {
                     doubtful = true;
-                    tokio::time::sleep(STORE_BACKOFF).await; // backoff
+                    tokio::time::sleep(STORE_BACKOFF).await; // why: a store that failed says nothing when it works again
                 }
             }
         };
@@ -272,6 +276,7 @@ impl Gateway {
             note::note(&self.metrics, record, after.as_deref(), &fact);
             if let Some(after) = &after {
                 self.channel_changed(after);
+                self.count_unconfirmed(after);
             }
             let watchers = self.channels.watchers.lock();
             if let Some(watcher) = watchers.get(&record.id) {
@@ -285,7 +290,7 @@ impl Gateway {
     /// the proof holds whether or not they were sent before.
     pub(in crate::gateway) async fn submit_of(&self, record: &ChannelRecord, txid: &TxId, transaction: &Transaction) -> SubmitOutcome {
         let place = self.channels.watchers.submits.acquire().await;
-        let outcome = self.chain.submit(transaction).await;
+        let outcome = if has_rivals(record, txid) { self.chain.replace(transaction).await } else { self.chain.submit(transaction).await };
         drop(place);
         match &outcome {
             SubmitOutcome::New | SubmitOutcome::Known => tracing::debug!(channel = %record.id, %txid, ?outcome, "sent"),
@@ -309,8 +314,23 @@ impl Gateway {
             match self.ask(self.store.channel(id)).await {
                 Ok(record) => return record,
                 Err(StoreError::Corrupt(_)) => return None,
-                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // backoff
+                Err(_) => tokio::time::sleep(STORE_BACKOFF).await, // why: a store that failed says nothing when it works again
             }
         }
     }
+}
+
+/// Another claim of the same outpoint pays more: it is the one to be sent.
+fn is_outbid(record: &ChannelRecord, txid: &TxId) -> bool {
+    let Some(claim) = plain(record, txid) else { return false };
+    record.moves.iter().any(|other| other.spends == claim.spends && other.added.is_zero() && other.fee > claim.fee)
+}
+
+/// A claim beside a top-up, or beside a claim that pays less: mempools may have the other.
+fn has_rivals(record: &ChannelRecord, txid: &TxId) -> bool {
+    plain(record, txid).is_some_and(|claim| record.moves.iter().any(|other| other.spends == claim.spends && other.txid != *txid))
+}
+
+fn plain<'r>(record: &'r ChannelRecord, txid: &TxId) -> Option<&'r Move> {
+    record.moves.iter().find(|step| step.txid == *txid && step.added.is_zero())
 }

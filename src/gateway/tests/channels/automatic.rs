@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::{
     chain::{SubmitOutcome, Tip, sim::OnSubmit},
-    gateway::channel::claim::Wanted,
+    gateway::channel::claim::{Unclaimed, Wanted},
     protocol::{
         ids::{Outpoint, TxId},
         policy::ClaimPolicy,
@@ -45,12 +45,12 @@ async fn the_age_of_the_oldest_charge_decides() {
     let world = World::new(automatic()).await;
     let record = world.open(1).await;
     world.charge(&record.id, KAS).await;
-    tokio::time::sleep(Duration::from_secs(3_000)).await;
+    world.pass(Duration::from_secs(3_000)).await;
     world.charge(&record.id, KAS / 10).await;
-    tokio::time::sleep(Duration::from_secs(599)).await;
+    world.pass(Duration::from_secs(599)).await;
     world.settle().await;
     assert_eq!(built(&world), 0);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.pass(Duration::from_secs(2)).await;
     world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(KAS + KAS / 10)).await;
 }
 
@@ -61,7 +61,7 @@ async fn a_clock_that_jumps_is_noticed_within_a_minute() {
     world.charge(&record.id, KAS).await;
     world.settle().await;
     world.skip(3_600);
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    world.pass(Duration::from_secs(61)).await;
     world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(KAS)).await;
 }
 
@@ -137,7 +137,7 @@ async fn many_channels_are_claimed_at_the_same_time() {
         ids.push(record.id);
         world.charge(&record.id, KAS).await;
     }
-    tokio::time::sleep(Duration::from_secs(3_601)).await;
+    world.pass(Duration::from_secs(3_601)).await;
     for id in &ids {
         world.until(id, "claimed", |record| record.parts.claimed == sompi(KAS)).await;
     }
@@ -169,7 +169,7 @@ async fn another_policy_looks_at_every_channel_again() {
     let world = World::new(by_hand()).await;
     let record = world.open(1).await;
     world.charge(&record.id, KAS).await;
-    tokio::time::sleep(Duration::from_secs(100)).await;
+    world.pass(Duration::from_secs(100)).await;
     assert_eq!(built(&world), 0);
     let policy_now = ClaimPolicy { after: Duration::from_secs(50), ..automatic() };
     world.gateway.reload(Arc::new(policy(policy_now)), offer_keys(), server_keys(&[240]));
@@ -183,15 +183,65 @@ async fn a_claim_that_is_not_accepted_is_told_of_until_it_is() {
     world.chain.accept_at_once(false);
     world.charge(&record.id, 3 * KAS).await;
     let claiming = world.until(&record.id, "built", |record| record.phase() == Phase::Claiming).await;
-    tokio::time::sleep(Duration::from_secs(290)).await;
+    world.pass(Duration::from_secs(290)).await;
     assert_eq!(world.gateway.metrics().claims_stuck.get(), 0);
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    world.pass(Duration::from_secs(11)).await;
     world.settle().await;
     assert_eq!(world.gateway.metrics().claims_stuck.get(), 1);
     world.chain.accept(claiming.moves[0].txid);
     world.until(&record.id, "accepted", |record| record.phase() == Phase::Idle).await;
     world.settle().await;
     assert_eq!(world.gateway.metrics().claims_stuck.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_hangs_is_built_again_with_a_greater_fee_until_that_is_worth_it_no_more() {
+    for near in [false, true] {
+        let world = World::new(ClaimPolicy { max_fee_percent: 1, above: sompi(KAS), ..automatic() }).await;
+        let record = world.open(1).await;
+        world.chain.accept_at_once(false);
+        world.charge(&record.id, KAS).await;
+        let cap = if near { record.reserve } else { record.reserve.min(sompi(KAS / 100)) };
+        world.until(&record.id, "built", |record| record.phase() == Phase::Claiming).await;
+        if near {
+            world.chain.set_tip(Tip { daa_score: TIMEOUT - 1_000, blue_score: 1_000 });
+        }
+        world.pass(Duration::from_secs(299)).await;
+        world.settle().await;
+        assert_eq!((built(&world), world.chain.replacements().len()), (1, 0));
+        for (claims, seconds) in [(2, 2), (3, 300)] {
+            world.pass(Duration::from_secs(seconds)).await;
+            world.until(&record.id, "built again", |record| record.moves.len() == claims).await;
+            world.settle().await;
+        }
+        assert_eq!(world.gateway.metrics().claims_stuck.get(), 1, "it is told of all the time");
+        let raised = world.record(&record.id).await;
+        assert!(raised.moves.windows(2).all(|pair| pair[0].fee < pair[1].fee && pair[0].takes == pair[1].takes));
+        // Only the dearest is sent from now on, in place of the others.
+        let dearest = raised.moves.last().unwrap().txid;
+        let sent = world.chain.submits().len();
+        world.pass(Duration::from_secs(60)).await;
+        world.settle().await;
+        assert!(world.chain.submits()[sent..].iter().all(|txid| *txid == dearest) && world.chain.submits().len() > sent);
+        assert!(world.chain.replacements().contains(&dearest) && !world.chain.replacements().contains(&raised.moves[0].txid));
+        world.pass(Duration::from_secs(36_000)).await;
+        world.settle().await;
+        let capped = world.record(&record.id).await;
+        assert!(capped.moves.len() < 20 && capped.moves.iter().all(|step| step.fee <= cap), "{}", capped.moves.len());
+        assert_eq!(capped.moves.last().unwrap().fee, cap, "as much as is worth it");
+        let view = world.gateway.channel_view(&record.id).await.unwrap().unwrap();
+        assert_eq!((view.claim.state.as_str(), view.claim.stuck), ("claim_sent", true));
+        let asked = world.gateway.claim_channel(&record.id, Wanted::Asked).await;
+        assert!(matches!(asked, Err(Unclaimed::Stuck(..))), "{asked:?}");
+        // Whichever is accepted counts, once.
+        world.chain.accept(capped.moves[1].txid);
+        world.until(&record.id, "accepted", |record| record.parts.claimed == sompi(KAS)).await;
+        world.chain.advance(FINAL_DEPTH);
+        world.until(&record.id, "final", |record| record.moves.is_empty()).await;
+        world.settle().await;
+        assert_eq!(world.gateway.metrics().claims_stuck.get(), 0);
+        assert_eq!(world.store.settled_moves(&record.id, 0, 10).await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,10 +257,10 @@ async fn a_top_up_that_is_not_accepted_is_claimed_beside_after_a_minute_or_near_
         if near {
             world.chain.set_tip(Tip { daa_score: TIMEOUT - 1_000, blue_score: 1_000 });
         } else {
-            tokio::time::sleep(Duration::from_secs(59)).await;
+            world.pass(Duration::from_secs(59)).await;
             world.settle().await;
             assert_eq!(built(&world), 0);
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            world.pass(Duration::from_secs(2)).await;
         }
         let both = world.until(&record.id, "a claim beside it", |record| record.moves.len() == 2).await;
         let claim = both.moves.iter().find(|step| step.added.is_zero()).unwrap();
@@ -226,7 +276,7 @@ async fn a_claim_the_network_refuses_for_good_is_not_built_again_and_again() {
     let record = world.open(1).await;
     world.chain.on_submit((0..100).map(|_| OnSubmit::Answer(SubmitOutcome::Rejected("bad".into()))));
     world.charge(&record.id, 3 * KAS).await;
-    tokio::time::sleep(Duration::from_secs(100)).await;
+    world.pass(Duration::from_secs(100)).await;
     assert_eq!((built(&world), world.gateway.metrics().claims.dropped.get()), (1, 1));
     assert_eq!(world.record(&record.id).await.phase(), Phase::Idle);
 }
@@ -244,7 +294,7 @@ async fn a_busy_channel_is_claimed_between_two_requests() {
     world.settle().await;
     assert_eq!(built(&world), 0);
     world.store.advance_channel(&next, ChannelFact::Released, world.now()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.pass(Duration::from_secs(1)).await;
     world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(3 * KAS)).await;
 }
 
@@ -254,11 +304,11 @@ async fn a_claim_that_the_store_fails_is_tried_every_few_seconds_and_not_at_once
     let record = world.open(1).await;
     world.life.refuses("built", true);
     world.charge(&record.id, 3 * KAS).await;
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    world.pass(Duration::from_secs(61)).await;
     let tried = world.life.steps().iter().filter(|step| **step == "built").count();
     assert!((5..=15).contains(&tried), "{tried} in a minute");
     world.life.refuses("built", false);
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    world.pass(Duration::from_secs(20)).await;
     world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(3 * KAS)).await;
 }
 
@@ -278,6 +328,6 @@ async fn what_an_operator_could_not_claim_the_claimer_looks_at_again() {
     assert!(!asked.await.unwrap());
     world.life.refuses("lease", false);
     world.life.refuses("built", false);
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.pass(Duration::from_secs(30)).await;
     world.until(&record.id, "claimed", |record| record.parts.claimed == sompi(3 * KAS)).await;
 }

@@ -179,7 +179,7 @@ async fn any_other_answer_keeps_the_claim_and_it_is_sent_again() {
         assert!(!report.taken, "{answer:?}");
         assert_eq!(world.record(&id).await.phase(), Phase::Claiming);
         // No event says that a mempool has room again.
-        tokio::time::sleep(std::time::Duration::from_secs(31)).await;
+        world.pass(std::time::Duration::from_secs(31)).await;
         assert_eq!(world.chain.submits().last(), Some(&report.txid), "{answer:?}");
         world.chain.accept(report.txid);
         world.until(&id, "accepted", |record| record.phase() == Phase::Idle).await;
@@ -254,7 +254,7 @@ async fn a_claim_gives_up_when_a_request_does_not_end() {
     let waiting = tokio::spawn(async move { gateway.claim_channel(&id, Wanted::Asked).await });
     // Renewed, as a request that runs does.
     for _ in 0..8 {
-        tokio::time::sleep(HOLD / 4).await;
+        world.pass(HOLD / 4).await;
         world.store.advance_channel(&lease, ChannelFact::Renewed { hold_millis: 10_000 }, world.now()).await.unwrap();
     }
     assert!(matches!(waiting.await.unwrap(), Err(Unclaimed::Busy)));
@@ -267,7 +267,7 @@ async fn a_stream_left_behind_is_posted_before_the_claim_and_after_a_restart() {
         drop(world.stream(&id, 2 * KAS, reading, unknown).await);
         world.restart().await;
         // The lease of the dead process ends by itself.
-        tokio::time::sleep(2 * HOLD).await;
+        world.pass(2 * HOLD).await;
         let record = world.until(&id, "posted", |record| record.stream.is_none()).await;
         assert_eq!((record.active(), record.parts.reserved), (sompi(3 * KAS + expect), sompi(0)));
         let charges = world.store.charges(&id, 0, 10).await.unwrap();

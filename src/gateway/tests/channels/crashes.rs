@@ -26,7 +26,7 @@ async fn until(world: &mut World, id: &ChannelId, what: &str, reached: impl Fn(&
             world.restart().await;
         } else {
             // A lease of the dead must end, or something is sent again.
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            world.pass(Duration::from_secs(5)).await;
         }
     }
     panic!("never {what} after {:?}: {:#?}", world.life.steps(), world.record(id).await);
@@ -81,7 +81,7 @@ async fn story(mishap: Option<(usize, When, Mishap)>) -> Vec<&'static str> {
         world.restart().await;
     }
     // A store that failed is left alone for a moment.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.pass(Duration::from_secs(2)).await;
     world.settle().await;
     assert_eq!((world.chain.followed(), world.chain.watched()), (0, 1), "{mishap:?}");
     first.steps()[begun..].to_vec()

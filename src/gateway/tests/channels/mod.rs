@@ -7,6 +7,6 @@ mod mortal;
 mod moves;
 mod random;
 mod watching;
-mod world;
+pub(in crate::gateway) mod world;
 
 pub(in crate::gateway) use world::config;

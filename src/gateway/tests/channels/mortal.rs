@@ -261,6 +261,14 @@ impl Chain for MortalChain {
         self.life.step("submit", self.sim.submit(transaction), failed).await
     }
 
+    async fn replace(&self, transaction: &Transaction) -> SubmitOutcome {
+        let failed = |when| match when {
+            When::Before => SubmitOutcome::Unavailable("injected".into()),
+            When::After => SubmitOutcome::Unknown("injected".into()),
+        };
+        self.life.step("submit", self.sim.replace(transaction), failed).await
+    }
+
     fn follow(&self, transaction: &Transaction, known: Option<Acceptance>, resubmit: bool) -> watch::Receiver<TxStatus> {
         if self.life.is_dead() {
             return watch::channel(TxStatus::Unseen).1;

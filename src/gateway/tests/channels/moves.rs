@@ -2,12 +2,15 @@
 
 use super::world::*;
 use crate::{
-    chain::{Chain, SubmitOutcome},
+    chain::{Chain, SubmitOutcome, Tip},
     gateway::channel::{
         claim::{Unclaimed, Wanted},
         watch::MoveEnd,
     },
-    protocol::ids::{ChannelId, Outpoint, TxId},
+    protocol::{
+        ids::{ChannelId, Outpoint, TxId},
+        policy::ClaimPolicy,
+    },
     store::channels::*,
 };
 use kaspa_consensus_core::tx::Transaction;
@@ -124,13 +127,81 @@ async fn a_top_up_that_was_accepted_and_lost_its_coin_in_a_reorg_leaves_the_old_
     world.chain.take_back(txid);
     world.chain.spend(COIN, TxId([9; 32]));
     world.until(&id, "taken back", |record| record.phase() == Phase::TakenBack).await;
-    assert!(matches!(world.gateway.claim_channel(&id, Wanted::AnyFee).await, Err(Unclaimed::Sent(sent)) if sent == txid));
+    assert!(matches!(world.gateway.claim_channel(&id, Wanted::Due).await, Err(Unclaimed::Sent(sent)) if sent == txid));
     world.chain.advance(FINAL_DEPTH);
     let record = world.until(&id, "dropped", |record| record.moves.is_empty()).await;
     assert_eq!((record.phase(), record.active()), (Phase::Idle, sompi(2 * KAS)));
     world.chain.accept_at_once(true);
     world.gateway.claim_channel(&id, Wanted::Asked).await.unwrap();
     world.until(&id, "claimed", |record| record.parts.claimed == sompi(2 * KAS)).await;
+}
+
+/// A top-up that was accepted, a charge over its continuation, and a reorg that took it: 3 KAS are owed, the voucher covers 2.
+async fn owing_more_than_is_covered(policy: ClaimPolicy) -> (World, ChannelId, TxId) {
+    let (mut world, id, top_up) = topping_up(true).await;
+    world.chain.accept(txid(&top_up));
+    world.until(&id, "accepted", |record| record.phase() == Phase::Idle).await;
+    world.charge(&id, KAS).await;
+    world.policy = policy;
+    world.restart().await;
+    world.chain.take_back(txid(&top_up));
+    let record = world.until(&id, "taken back", |record| record.phase() == Phase::TakenBack).await;
+    assert_eq!((record.active(), record.claimable()), (sompi(3 * KAS), sompi(2 * KAS)));
+    (world, id, txid(&top_up))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_top_up_leaves_is_claimed_as_far_as_the_voucher_goes_and_the_rest_is_told_of() {
+    let automatic = ClaimPolicy { automatic: true, above: sompi(2 * KAS), ..by_hand() };
+    let (world, id, top_up) = owing_more_than_is_covered(automatic).await;
+    // It may still return.
+    world.settle().await;
+    assert!(matches!(world.gateway.claim_channel(&id, Wanted::Due).await, Err(Unclaimed::Sent(sent)) if sent == top_up));
+    world.chain.spend(COIN, TxId([9; 32]));
+    world.chain.accept_at_once(true);
+    world.chain.advance(FINAL_DEPTH);
+    let record = world.until(&id, "claimed", |record| record.parts.claimed == sompi(2 * KAS)).await;
+    assert_eq!((record.active(), record.parts.funding), (sompi(KAS), sompi(FUNDING - 2 * KAS)));
+    world.settle().await;
+    assert!(matches!(world.gateway.claim_channel(&id, Wanted::AnyFee).await, Err(Unclaimed::Uncovered)));
+    world.chain.advance(FINAL_DEPTH);
+    world.until(&id, "final", |record| record.moves.is_empty()).await;
+    world.settle().await;
+    assert_eq!(world.gateway.metrics().claims.built.get(), 1);
+    let settled = world.store.settled_moves(&id, 0, 9).await.unwrap();
+    assert_eq!(
+        settled.iter().filter(|row| row.state != SettledState::TakenBack).map(|row| row.takes).collect::<Vec<_>>(),
+        [sompi(2 * KAS)]
+    );
+    let totals = world.store.channel_totals().await.unwrap();
+    assert_eq!(
+        (totals.charged_sompi, totals.claimed_sompi, totals.active_sompi),
+        (3 * u128::from(KAS), 2 * u128::from(KAS), u128::from(KAS))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_a_top_up_that_was_taken_back_a_claim_is_built_when_the_refund_is_near_or_asked_for() {
+    let automatic = ClaimPolicy { automatic: true, ..by_hand() };
+    for (asked, returns) in [(false, true), (false, false), (true, true)] {
+        let (world, id, top_up) = owing_more_than_is_covered(automatic).await;
+        world.settle().await;
+        assert_eq!(world.record(&id).await.moves.len(), 1, "it mostly returns");
+        if asked {
+            world.gateway.claim_channel(&id, Wanted::Asked).await.unwrap();
+        } else {
+            world.chain.set_tip(Tip { daa_score: TIMEOUT - 1_000, blue_score: 1_000 });
+        }
+        let both = world.until(&id, "a claim beside it", |record| record.moves.len() == 2).await;
+        let claim = &both.moves[1];
+        assert_eq!((claim.added, claim.takes), (sompi(0), sompi(2 * KAS)));
+        world.chain.accept(if returns { top_up } else { claim.txid });
+        let record = world.until(&id, "one of them", |record| record.parts.claimed == sompi(2 * KAS)).await;
+        assert_eq!(record.active(), sompi(KAS));
+        // Near the refund the rest is claimed at once.
+        let phase = if asked { Phase::Idle } else { Phase::Claiming };
+        assert_eq!((record.phase(), record.claimable()), if returns { (phase, sompi(KAS)) } else { (Phase::TakenBack, sompi(0)) });
+    }
 }
 
 #[tokio::test(start_paused = true)]

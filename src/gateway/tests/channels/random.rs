@@ -102,7 +102,7 @@ impl Life {
 
     /// The chain rests: every loss is of those moves that the branch does not have, and the books agree with the chain.
     async fn rest(&mut self, seed: u64) {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        self.world.pass(Duration::from_secs(60)).await;
         self.world.settle().await;
         let record = self.world.record(&self.id).await;
         assert_eq!(record.parts.charged, sompi(self.charged), "{seed}");

@@ -149,6 +149,11 @@ impl World {
         self.skipped.fetch_add(seconds * 1_000, Ordering::SeqCst);
     }
 
+    /// Lets time pass, with every timer.
+    pub async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await; // why: the clock of these tests stands still; a sleep moves it
+    }
+
     pub fn now(&self) -> UnixMillis {
         (self.environment.now)()
     }

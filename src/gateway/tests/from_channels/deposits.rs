@@ -306,6 +306,25 @@ async fn unconfirmed_deposits_are_served_up_to_their_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_owed_over_unconfirmed_deposits_counts_after_a_restart_too() {
+    let mut world = world().await;
+    world.configure_channels(|rules| {
+        rules.confirmations = 50;
+        rules.exposure = Exposure { unconfirmed: sompi(3 * CEILING), ..Exposure::default() };
+    });
+    world.reload_channels(|_| {});
+    let mut channel = world.open(&ask(), 1).await;
+    world.buy(&mut channel, &ask()).await;
+    let mut other = world.open(&ask(), 2).await;
+    world.die();
+    world.restart().await;
+    // Nobody has used the first channel since: it counts by its record.
+    world.send(&world.voucher(&other, &ask()).await.ask()).await.refused(Code::ExposureLimit);
+    world.chain.advance(100);
+    world.buy(&mut other, &ask()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deposit_that_is_there_opens_its_channel_although_the_offer_is_over() {
     let world = world().await;
     world.chain.accept_at_once(false);

@@ -196,3 +196,31 @@ async fn a_stream_that_a_dead_gateway_left_is_posted_by_its_last_reading() {
     channel.signed = parts(record.parts.signed);
     world.buy(&mut channel, &ask()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_may_still_run_elsewhere_is_posted_only_when_its_lease_is_over() {
+    let (mut world, channel) = opened(tokens(OnUnknown::Ceiling)).await;
+    let (events, script) = live("text/event-stream");
+    world.upstream.play([script]);
+    let request = world.spawn(&world.voucher(&channel, &ask()).await.ask());
+    events.send(event("hello")).await.unwrap();
+    let mut got = request.await.unwrap();
+    let mut stream = got.stream.take().unwrap();
+    stream.recv().await.unwrap();
+    let began = world.now();
+    tokio::time::sleep(HOLD * 5 / 2).await; // why: leases are renewed by the clock
+    // Another process starts over the same store; it cannot know whether this one has died.
+    world.die();
+    world.restart().await;
+    for _ in 0..4 {
+        let record = channel.record(&world).await;
+        assert_eq!((record.phase(), record.charges), (Phase::Streaming, 1));
+        world.send(&world.voucher(&channel, &ask()).await.ask()).await.refused(Code::ChannelBusy);
+        tokio::time::sleep(HOLD / 8).await; // why: a lease ends by the clock
+    }
+    assert!(world.now() > began.plus_millis(2 * u64::try_from(HOLD.as_millis()).unwrap()), "the reservation's own lease is long over");
+    // Nobody asks for it.
+    tokio::time::sleep(HOLD).await; // why: a lease ends by the clock
+    let record = channel.record(&world).await;
+    assert_eq!((record.phase(), parts(record.parts.charged) - channel.charged), (Phase::Idle, CEILING));
+}

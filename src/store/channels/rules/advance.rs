@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    binding::escrow_v1::state::{Idle, Streaming},
+    binding::escrow_v1::state::{Idle, SettledClaim, Streaming},
     protocol::ids::Outpoint,
 };
 
@@ -26,6 +26,8 @@ pub(in crate::store) struct Change {
     pub charge: Option<Box<ChargeRecord>>,
     /// To be set to this channel for ever; the step is refused when it belongs to another.
     pub outpoint: Option<Outpoint>,
+    /// Who runs the stream, when that is new.
+    pub stream: Option<StreamLease>,
     /// The hold once all of it is durable.
     pub hold: Option<Hold>,
 }
@@ -36,13 +38,19 @@ pub(in crate::store) fn advance(record: &ChannelRecord, hold: Option<&Hold>, fen
     let keeps = Some(hold.clone());
     let change = match fact {
         ChannelFact::Renewed { hold_millis } => {
-            return Advance::Done(Some(Hold { until: now.plus_millis(*hold_millis), ..hold.clone() }));
+            let hold = Hold { until: now.plus_millis(*hold_millis), ..hold.clone() };
+            if record.stream.as_ref().is_none_or(|stream| !began(&hold, stream)) {
+                return Advance::Done(Some(hold));
+            }
+            Some(Change { stream: Some(hold.of_stream()), ..Change::of(record.clone(), Some(hold)) })
         }
         // What another left running is posted, never forgotten.
         ChannelFact::Released if record.stream.as_ref().is_none_or(|stream| !began(hold, stream)) => return Advance::Done(None),
         ChannelFact::MoveBuilt(step) if is_built(record, step) => return Advance::Done(None),
         ChannelFact::Released => Some(Change::of(released(record), None)),
-        ChannelFact::Reserved(stream) => reserved(record, hold, stream).map(|record| Change::of(record, keeps)),
+        ChannelFact::Reserved(stream) => {
+            reserved(record, hold, stream).map(|record| Change { stream: Some(hold.of_stream()), ..Change::of(record, keeps) })
+        }
         ChannelFact::Metered { reading } => metered(record, *reading).map(|record| Change::of(record, keeps)),
         ChannelFact::Committed(charge) => committed(record, hold, charge, now),
         ChannelFact::MoveBuilt(step) => {
@@ -54,7 +62,7 @@ pub(in crate::store) fn advance(record: &ChannelRecord, hold: Option<&Hold>, fen
 
 impl Change {
     fn of(record: ChannelRecord, hold: Option<Hold>) -> Self {
-        Self { record, charge: None, outpoint: None, hold }
+        Self { record, charge: None, outpoint: None, stream: None, hold }
     }
 }
 
@@ -171,15 +179,30 @@ fn is_built(record: &ChannelRecord, step: &Move) -> bool {
     record.next_moves().any(|known| known.txid == step.txid && known.state == MoveState::Built)
 }
 
-fn move_built(record: &ChannelRecord, step: &Move) -> Option<ChannelRecord> {
-    if !matches!(record.phase(), Phase::Idle | Phase::Claiming) || record.stream.is_some() {
+/// What a move takes and what it leaves. A plain claim may also be built beside a top-up that was taken back, and for what the voucher covers
+/// of charges that hang on one.
+fn settles(record: &ChannelRecord, added: Amount) -> Option<(Amount, Amount)> {
+    if record.stream.is_some() {
         return None;
     }
-    let idle = Idle::restore(record.parts).ok()?;
-    let claiming = if step.added.is_zero() { idle.claim() } else { idle.top_up(step.added) }.ok()?;
+    match (record.phase(), added.is_zero()) {
+        (Phase::Idle | Phase::Claiming | Phase::TakenBack, true) => {
+            let claim = SettledClaim::covered(record.parts).ok()?;
+            Some((claim.takes, claim.done(record.parts, Amount::ZERO).ok()?.funding))
+        }
+        (Phase::Idle | Phase::Claiming, false) => {
+            let top_up = Idle::restore(record.parts).and_then(|idle| idle.top_up(added)).ok()?;
+            Some((top_up.takes(), top_up.after().parts().funding))
+        }
+        _ => None,
+    }
+}
+
+fn move_built(record: &ChannelRecord, step: &Move) -> Option<ChannelRecord> {
+    let (takes, funding) = settles(record, step.added)?;
     let spends = (step.spends, step.held, Some(step.voucher), step.spends_reserve);
     let due = spends == (record.outpoint, record.parts.funding, record.voucher, record.reserve)
-        && (step.takes, step.funding) == (claiming.takes(), claiming.after().parts().funding)
+        && (step.takes, step.funding) == (takes, funding)
         && step.fee <= step.takes
         && (step.state, step.aside) == (MoveState::Built, Aside::default());
     let known = record.moves.iter().flat_map(|step| [step.spends, step.continuation]).chain([record.outpoint, record.deposit.outpoint]);

@@ -15,13 +15,11 @@ use super::*;
 use crate::protocol::{amount::Amount, ids::Salt};
 use crate::store::HolderId;
 
-/// Who may act for a channel. Never durable: a crash ends it.
+/// Who may act for a channel. Never durable, but for what [`StreamLease`] says of it: a crash ends it.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Hold {
     /// Drawn from one counter for all channels, so that no channel ever sees one twice.
     pub fence: u64,
-    /// For people who look at a stuck channel.
-    #[expect(dead_code, reason = "shown by Debug")]
     pub holder: HolderId,
     pub until: UnixMillis,
     pub purpose: Purpose,
@@ -31,6 +29,18 @@ impl Hold {
     pub fn live(&self, now: UnixMillis) -> bool {
         now < self.until
     }
+
+    fn of_stream(&self) -> StreamLease {
+        StreamLease { holder: self.holder, until: self.until }
+    }
+}
+
+/// Who runs the open stream of a channel, and until when unless renewed: written with the reservation and with every renewal. It counts as
+/// long as the record has a stream, for every process on the store but its holder's own, which knows the [`Hold`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct StreamLease {
+    pub holder: HolderId,
+    pub until: UnixMillis,
 }
 
 /// What a store knows when a channel is to be opened.
@@ -109,10 +119,12 @@ pub(in crate::store) fn charged_before(charge: StoredCharge, identity: &crate::p
     if charge.record.terms.identity == *identity { Leased::Replay(Box::new(charge)) } else { Leased::IdentifierReused }
 }
 
-/// Takes a channel for something that was never charged; `Err` says who has it. `fence` is the next of the store.
+/// Takes a channel for something that was never charged; `Err` says who has it. `stream` is the last one written for the channel, `fence` the
+/// next of the store.
 pub(in crate::store) fn take(
     record: &Arc<ChannelRecord>,
     hold: Option<&Hold>,
+    stream: Option<StreamLease>,
     ask: &LeaseAsk,
     fence: u64,
     now: UnixMillis,
@@ -120,10 +132,18 @@ pub(in crate::store) fn take(
     if let Some(held) = hold.filter(|hold| hold.live(now)) {
         return Err(Leased::Busy { until: held.until, same: same_request(&held.purpose, &ask.purpose), record: record.clone() });
     }
+    if let (Some(open), Some(lease)) = (&record.stream, stream)
+        && lease.holder != ask.holder
+        && now < lease.until
+    {
+        let same = matches!(&ask.purpose, Purpose::Request { identifier, .. } if *identifier == open.terms.identifier);
+        return Err(Leased::Busy { until: lease.until, same, record: record.clone() });
+    }
     Ok(Hold { fence, holder: ask.holder, until: now.plus_millis(ask.hold_millis), purpose: ask.purpose.clone() })
 }
 
-fn same_request(held: &Purpose, asked: &Purpose) -> bool {
+/// Whether a lease is held for the very request that asks.
+pub(in crate::store) fn same_request(held: &Purpose, asked: &Purpose) -> bool {
     match (held, asked) {
         (Purpose::Request { identifier: held, .. }, Purpose::Request { identifier: asked, .. }) => held == asked,
         _ => false,

@@ -113,7 +113,10 @@ pub(in crate::store) async fn a_channel_that_is_not_idle_charges_nothing<S: Subj
         books.refused(&lease, committed(&record, 2, 100, 100), &format!("{phase:?}")).await;
         books.refused(&lease, reserved(&stream(&record, 2, 100)), &format!("{phase:?}")).await;
         if phase != Phase::Claiming {
-            books.refused(&lease, built(&step(&record, 70, 0)), &format!("{phase:?}")).await;
+            books.refused(&lease, built(&step(&record, 70, 9)), &format!("a top-up of one that is {phase:?}")).await;
+        }
+        if phase == Phase::Closed {
+            books.refused(&lease, built(&step(&record, 70, 0)), "a claim of what is gone").await;
         }
     }
 }

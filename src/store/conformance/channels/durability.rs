@@ -27,7 +27,12 @@ pub(in crate::store) async fn every_step_of_a_channel_survives_a_restart<S: Subj
         record = books.done(&lease, fact, now).await;
         books = books.restart().await;
         assert_eq!(books.record(1).await, record, "step {n}");
-        assert!(matches!(books.advance(&lease, ChannelFact::Released, now).await, ChannelStep::Stale), "the process is another");
+        // Of the steps only a reservation keeps its lease; where leases survive, its holder may go on.
+        if S::LEASES_SURVIVE && n == 2 {
+            record = books.done(&lease, ChannelFact::Metered { reading: sompi(100) }, now).await;
+        } else {
+            assert!(matches!(books.advance(&lease, ChannelFact::Released, now).await, ChannelStep::Stale), "the process is another");
+        }
     }
     assert_eq!((record.moves.len(), record.charges, record.phase()), (2, 3, Phase::Claiming));
     for k in [1, 2, 5] {

@@ -161,10 +161,10 @@ pub(in crate::store) fn posted(stream: &OpenStream, amount: u64) -> Charge {
     }
 }
 
-/// Transaction `m`: a claim of all that is active, or with `added` a top-up.
+/// Transaction `m`: a claim of all that is active and covered, or with `added` a top-up.
 pub(in crate::store) fn step(record: &ChannelRecord, m: u64, added: u64) -> Move {
     let txid = TxId(wide(m));
-    let (takes, parts) = (record.active(), record.parts);
+    let (takes, parts) = (record.claimable(), record.parts);
     let rest = parts.funding.checked_sub(takes).unwrap();
     Move {
         txid,

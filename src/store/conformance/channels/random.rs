@@ -90,7 +90,9 @@ async fn play<S: Subject>(mut rng: StdRng, length: usize) {
             96..98 => {
                 println!("{step}: restart");
                 books = books.restart().await;
-                model.end_leases();
+                if !S::LEASES_SURVIVE {
+                    model.end_leases();
+                }
             }
             _ => {
                 println!("{step}: prune");

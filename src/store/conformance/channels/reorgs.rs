@@ -136,6 +136,57 @@ pub(in crate::store) async fn a_taken_back_move_can_be_gone_for_good<S: Subject>
     assert_eq!((record.phase(), record.active(), record.parts.signed), (Phase::TakenBack, sompi(570), sompi(500)), "70 are not covered");
 }
 
+/// The voucher of what the chain has covers less than what is owed: that much is claimed, beside a top-up that may return and without one.
+pub(in crate::store) async fn what_a_lost_top_up_leaves_is_claimed_as_far_as_its_voucher_goes<S: Subject>() {
+    let mut books = Books::<S>::create().await;
+    books.open(1).await;
+    books.charge(1, 1, 500, 400).await;
+    books.build(1, 50, 7_000).await;
+    books.sees(1, accepted(50)).await;
+    let over = books.charge(1, 2, 300, 290).await;
+    let record = books.sees(1, taken_back(50)).await;
+    assert_eq!((record.phase(), record.active(), record.claimable()), (Phase::TakenBack, sompi(690), sompi(500)));
+    let (lease, _) = books.lease(1, Purpose::Upkeep, NOW).await;
+    type Change<'a> = &'a dyn Fn(&mut Move);
+    let cases: [(&str, Change<'_>); 3] = [
+        ("all that is owed", &|step| (step.takes, step.funding) = (sompi(690), sompi(FUNDING - 690))),
+        ("more than is covered", &|step| (step.takes, step.funding) = (sompi(501), sompi(FUNDING - 501))),
+        ("another top-up", &|step| (step.added, step.funding) = (sompi(9), sompi(FUNDING - 500 + 9))),
+    ];
+    for (why, change) in cases {
+        let mut wrong = step(&record, 60, 0);
+        change(&mut wrong);
+        books.refused(&lease, built(&wrong), why).await;
+    }
+    let record = books.done(&lease, built(&step(&record, 60, 0)), NOW).await;
+    assert_eq!((record.phase(), record.next_moves().count(), record.moves[1].takes), (Phase::TakenBack, 2, sompi(500)));
+    books = books.restart().await;
+    // The top-up returns after all: nothing was taken twice.
+    let back = books.sees(1, accepted(50)).await;
+    assert_eq!((back.phase(), back.parts, back.voucher), (Phase::Idle, over.parts, over.voucher));
+    books.sees(1, taken_back(50)).await;
+    // The claim is faster, then the top-up again, then the claim for good.
+    for again in [true, false] {
+        let record = books.sees(1, accepted(60)).await;
+        let expect = Parts { funding: sompi(FUNDING - 500), charged: sompi(690), claimed: sompi(500), ..Parts::default() };
+        assert_eq!((record.phase(), record.parts, record.claimable()), (Phase::TakenBack, expect, Amount::ZERO));
+        if again {
+            assert_eq!(books.sees(1, accepted(50)).await.parts, over.parts);
+        }
+    }
+    books.sees(1, taken_back(60)).await;
+    let record = books.sees(1, dropped(50)).await;
+    assert_eq!((record.moves.len(), record.claimable()), (1, sompi(500)));
+    books.sees(1, accepted(60)).await;
+    let (lease, record) = books.lease(1, Purpose::Upkeep, NOW).await;
+    books.refused(&lease, built(&step(&record, 70, 0)), "no voucher covers the rest").await;
+    let record = books.sees(1, is_final(60)).await;
+    assert_eq!((record.phase(), record.active(), record.unclaimed_since), (Phase::TakenBack, sompi(190), Some(NOW)));
+    books.sees(1, closed_for_good(record.outpoint)).await;
+    let totals = books.store().channel_totals().await.unwrap();
+    assert_eq!((totals.claimed_sompi, totals.lost_sompi, totals.active_sompi), (500, 190, 0));
+}
+
 pub(in crate::store) async fn a_refund_closes_at_once_and_a_reorg_reopens<S: Subject>() {
     use ChannelSighting::Reopened;
     let mut books = Books::<S>::create().await;

@@ -135,3 +135,37 @@ pub(in crate::store) async fn a_stream_is_posted_whatever_the_chain_does<S: Subj
         }
     }
 }
+
+/// A process that died while others live still has the channel of its stream until the last renewal is over.
+pub(in crate::store) async fn a_running_stream_is_its_holders_alone<S: Subject>() {
+    let mut books = Books::<S>::create().await;
+    books.open(1).await;
+    let (lease, record) = books.lease(1, request(1), NOW).await;
+    let streaming = stream(&record, 1, 300);
+    let other = |purpose| LeaseAsk { holder: HolderId([8; 16]), ..ask(1, purpose) };
+    let later = |millis| NOW.plus_millis(millis);
+    books.done(&lease, reserved(&streaming), later(1)).await;
+    books.done(&lease, ChannelFact::Renewed { hold_millis: HOLD_MILLIS }, later(2_000)).await;
+    let running = books.done(&lease, ChannelFact::Metered { reading: sompi(120) }, later(3_000)).await;
+    let _beside = books.0.beside();
+    books = books.restart().await;
+    let ends = later(2_000 + HOLD_MILLIS);
+    for (purpose, expect) in [(Purpose::Upkeep, false), (request(2), false), (request(1), true)] {
+        for now in [NOW, later(HOLD_MILLIS), UnixMillis(ends.0 - 1)] {
+            match books.try_lease(&other(purpose.clone()), now).await {
+                Leased::Busy { until, same, record } => assert_eq!((until, same, record), (ends, expect, running.clone())),
+                found => panic!("{purpose:?}: {found:?}"),
+            }
+        }
+    }
+    let Leased::Held(lease, record) = books.try_lease(&other(Purpose::Upkeep), ends).await else { panic!("its holder is dead") };
+    assert_eq!(record, running);
+    books.done(&lease, ChannelFact::Committed(Box::new(posted(record.stream.as_ref().unwrap(), 120))), ends).await;
+    // What is over binds nobody, and a renewal without a stream is not remembered where leases are not.
+    let Leased::Held(lease, record) = books.try_lease(&ask(1, request(2)), NOW).await else { panic!("no stream runs") };
+    books.done(&lease, ChannelFact::Renewed { hold_millis: HOLD_MILLIS }, NOW).await;
+    assert_eq!(books.record(1).await, record);
+    let books = books.restart().await;
+    let now = if S::LEASES_SURVIVE { later(HOLD_MILLIS) } else { NOW };
+    assert!(matches!(books.try_lease(&other(request(3)), now).await, Leased::Held(..)));
+}

@@ -5,15 +5,18 @@
 //! identifier and an offer that were never seen, touch neither disk nor thread; all other answers come from the disk.
 
 mod cache;
-mod codec;
+mod log;
 mod read;
 mod write;
 
 pub(super) use cache::Cache;
 #[cfg(test)]
 pub(super) use cache::Limits;
-pub(super) use codec::UsedKey;
-pub(super) use read::{Versioned, channel, channels, charge, charges, is_used, revision, settled_moves, used_keys};
+pub(super) use codec::{UsedKey, keys_of, outpoint_bytes, outpoint_from_bytes};
+pub(super) use read::{
+    Versioned, channel, channels, charge, charges, end_stream_leases, is_used, owner, revision, script, settled_moves, stored_charges,
+    stream_lease, used_keys,
+};
 
 use super::EmbeddedStore;
 use crate::{
@@ -27,6 +30,7 @@ use crate::{
             rules::{self, Advance, Change, Sighted},
             *,
         },
+        codec::channels as codec,
     },
 };
 use async_trait::async_trait;
@@ -124,13 +128,16 @@ impl EmbeddedStore {
         change: Change,
         response: Option<StoredResponse>,
     ) -> Result<ChannelStep, StoreError> {
-        let Change { record, charge, outpoint, hold } = change;
+        let Change { record, charge, outpoint, stream, hold } = change;
         let mut write = Write::of(&cached.record, cached.revision, &record);
         if let Some(charge) = charge {
             write = write.with_charge(&charge, response.as_ref());
         }
         if let Some(outpoint) = outpoint {
             write = write.with_outpoint(&record, outpoint);
+        }
+        if let Some(stream) = stream {
+            write = write.with_stream(stream);
         }
         self.write(taken, cached, record, write, |taken, wrote, shown| match wrote {
             Wrote::Done => {
@@ -199,8 +206,13 @@ impl ChannelStore for EmbeddedStore {
         }
         let turn = &mut *taken.turn;
         let Some(Cached { record, .. }) = &turn.cached else { return Ok(Leased::Unknown) };
+        // A stream that this process does not run may be run by another.
+        let stream = match (&record.stream, &turn.hold) {
+            (Some(_), hold) if !hold.as_ref().is_some_and(|hold| hold.live(now)) => self.reader.stream_lease(record.sequence).await?,
+            _ => None,
+        };
         let fence = self.channels.next_fence();
-        Ok(match rules::take(record, turn.hold.as_ref(), ask, fence, now) {
+        Ok(match rules::take(record, turn.hold.as_ref(), stream, ask, fence, now) {
             Err(busy) => busy,
             Ok(hold) => {
                 let record = record.clone();
@@ -271,6 +283,14 @@ impl ChannelStore for EmbeddedStore {
         }
         let taken = self.turn(id).await?;
         Ok(taken.and_then(|taken| taken.turn.cached.as_ref().map(|cached| cached.record.clone())))
+    }
+
+    /// In one step where it is in memory: every paid request asks.
+    async fn recent_channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        match self.channels.record(id) {
+            Some(record) => Ok(Some(record)),
+            None => self.channel(id).await,
+        }
     }
 
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {

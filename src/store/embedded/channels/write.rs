@@ -9,13 +9,14 @@ use super::{
 };
 use crate::{
     protocol::{
-        ids::{ChannelId, XOnlyKey},
+        ids::{ChannelId, Outpoint, XOnlyKey},
+        network::Network,
         time::UnixMillis,
     },
     store::{
         StoreError, StoredResponse,
         channels::{
-            rules::{self, Found, Open},
+            rules::{self, Found, Open, StreamLease},
             *,
         },
         embedded::{
@@ -28,26 +29,28 @@ use crate::{
 /// What one step writes, encoded before it waits for its turn.
 #[derive(Debug)]
 pub(super) struct Write {
-    sequence: u64,
+    pub sequence: u64,
     /// Of the record that the step was judged by.
-    revision: u64,
-    accounts: Vec<u8>,
+    pub revision: u64,
+    pub accounts: Vec<u8>,
     chain: Option<(bool, Vec<u8>)>,
     charge: Option<ChargeWrite>,
     outpoint: Option<(u8, OutpointBytes, ChannelId)>,
+    stream: Option<StreamLease>,
     settled: Vec<SettledMove>,
     /// No longer kept from others.
     script: Option<[u8; 32]>,
-    sums: (ChannelTotals, ChannelTotals),
+    pub sums: (ChannelTotals, ChannelTotals),
 }
 
 #[derive(Debug)]
-struct ChargeWrite {
-    number: u64,
-    at: UnixMillis,
-    record: Vec<u8>,
-    keys: [UsedKey; 2],
-    response: Option<Vec<u8>>,
+pub(super) struct ChargeWrite {
+    pub number: u64,
+    pub at: UnixMillis,
+    pub record: Vec<u8>,
+    /// Of its identifier and of its offer.
+    pub keys: [UsedKey; 2],
+    pub response: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,18 @@ pub(super) enum OpenedAs {
     ScriptInUse,
 }
 
+impl ChargeWrite {
+    fn of(charge: &ChargeRecord, response: Option<&StoredResponse>) -> Self {
+        Self {
+            number: charge.number,
+            at: charge.at,
+            record: codec::encode_charge(charge),
+            keys: codec::keys_of(charge),
+            response: response.map(|response| codec::encode_response(charge, response)),
+        }
+    }
+}
+
 impl Write {
     pub fn of(before: &ChannelRecord, revision: u64, after: &ChannelRecord) -> Self {
         let parts = |record: &ChannelRecord| (record.before, record.closure);
@@ -78,6 +93,7 @@ impl Write {
             chain: chain.then(|| (rules::is_open(after), codec::encode_chain(after))),
             charge: None,
             outpoint: None,
+            stream: None,
             settled: Vec::new(),
             script: (rules::is_open(before) && !rules::is_open(after)).then(|| rules::script_key(&after.config)),
             sums: (rules::contribution(before), rules::contribution(after)),
@@ -85,22 +101,25 @@ impl Write {
     }
 
     pub fn with_charge(self, charge: &ChargeRecord, response: Option<&StoredResponse>) -> Self {
-        let charge = ChargeWrite {
-            number: charge.number,
-            at: charge.at,
-            record: codec::encode_charge(charge),
-            keys: [codec::identifier_key(&charge.terms.identifier), codec::nonce_key(&charge.terms.nonce)],
-            response: response.map(|response| codec::encode_response(charge, response)),
-        };
-        Self { charge: Some(charge), ..self }
+        Self { charge: Some(ChargeWrite::of(charge, response)), ..self }
     }
 
-    pub fn with_outpoint(self, record: &ChannelRecord, outpoint: crate::protocol::ids::Outpoint) -> Self {
+    pub fn with_outpoint(self, record: &ChannelRecord, outpoint: Outpoint) -> Self {
         Self { outpoint: Some((network_code(record.config.network), codec::outpoint_bytes(outpoint), record.id)), ..self }
+    }
+
+    pub fn with_stream(self, lease: StreamLease) -> Self {
+        Self { stream: Some(lease), ..self }
     }
 
     pub fn with_settled(self, settled: Vec<SettledMove>) -> Self {
         Self { settled, ..self }
+    }
+
+    /// The charge, when nothing else but the accounts changes with it.
+    fn plain_charge(&self) -> Option<&ChargeWrite> {
+        let Self { chain: None, outpoint: None, stream: None, settled, script: None, charge, .. } = self else { return None };
+        charge.as_ref().filter(|_| settled.is_empty())
     }
 
     /// What the channel has used up once this is written.
@@ -111,6 +130,10 @@ impl Write {
 
 impl Step<'_> {
     pub(super) fn write_channel(&mut self, write: &Write) -> Result<Wrote, StoreError> {
+        if let Some(charge) = write.plain_charge() {
+            return self.log_charge(write, charge);
+        }
+        self.fold_charges()?;
         if let Some((network, outpoint, id)) = &write.outpoint
             && read::owner(self.conn, *network, outpoint)?.is_some_and(|owner| owner != *id)
         {
@@ -126,6 +149,10 @@ impl Step<'_> {
         if let Some((network, outpoint, id)) = &write.outpoint {
             self.set_outpoint(*network, outpoint, id)?;
         }
+        if let Some(StreamLease { holder, until }) = write.stream {
+            let sql = "INSERT OR REPLACE INTO stream_leases (sequence, holder, until_millis) VALUES (?1, ?2, ?3)";
+            self.execute(sql, (write.sequence, holder.0, column(until.0)))?;
+        }
         if let Some(script) = &write.script {
             self.execute("DELETE FROM scripts WHERE script = ?1", [script])?;
         }
@@ -140,7 +167,7 @@ impl Step<'_> {
     }
 
     fn insert_charge(&mut self, sequence: u64, charge: &ChargeWrite) -> Result<(), StoreError> {
-        let response = charge.response.as_ref().map(|_| self.head.response_sequence + 1);
+        let response = self.insert_response(charge)?;
         self.execute(
             "INSERT INTO charges (channel, number, response, record) VALUES (?1, ?2, ?3, ?4)",
             (sequence, charge.number, response, &charge.record),
@@ -152,14 +179,19 @@ impl Step<'_> {
                 return Err(StoreError::Corrupt(format!("channel number {sequence} charges an identifier or an offer for a second time")));
             }
         }
-        if let (Some(response), Some(record)) = (response, &charge.response) {
-            self.head.response_sequence = response;
-            self.execute(
-                "INSERT INTO charge_responses (sequence, at_millis, record) VALUES (?1, ?2, ?3)",
-                (response, column(charge.at.0), record),
-            )?;
-        }
         Ok(())
+    }
+
+    /// The number of the stored answer, when there is one.
+    pub(super) fn insert_response(&mut self, charge: &ChargeWrite) -> Result<Option<u64>, StoreError> {
+        let Some(record) = &charge.response else { return Ok(None) };
+        let response = self.head.response_sequence + 1;
+        self.head.response_sequence = response;
+        self.execute(
+            "INSERT INTO charge_responses (sequence, at_millis, record) VALUES (?1, ?2, ?3)",
+            (response, column(charge.at.0), record),
+        )?;
+        Ok(Some(response))
     }
 
     /// Inserts or replaces the row of a move; its number and its first moment stay.
@@ -217,6 +249,7 @@ impl Step<'_> {
     /// Forgets a channel that never was; its outpoint stays its own.
     pub(super) fn remove_channel(&mut self, record: &ChannelRecord, revision: u64) -> Result<Wrote, StoreError> {
         let sequence = record.sequence;
+        self.fold_charges()?;
         if self.execute("DELETE FROM channel_accounts WHERE sequence = ?1 AND revision = ?2", (sequence, revision))? == 0 {
             return Ok(Wrote::Conflict);
         }
@@ -225,6 +258,43 @@ impl Step<'_> {
         self.execute("DELETE FROM scripts WHERE script = ?1", [rules::script_key(&record.config)])?;
         self.shift_channels(rules::contribution(record), ChannelTotals::default())?;
         Ok(Wrote::Done)
+    }
+
+    /// A channel of another store, as it was there.
+    pub(in crate::store::embedded) fn arrive_channel(&mut self, record: &ChannelRecord) -> Result<(), StoreError> {
+        if rules::is_open(record) {
+            let script = rules::script_key(&record.config);
+            self.execute("INSERT INTO scripts (script, channel) VALUES (?1, ?2)", (script, record.id.0))?;
+        }
+        self.insert_channel(record)
+    }
+
+    pub(in crate::store::embedded) fn arrive_charge(&mut self, stored: &StoredCharge) -> Result<(), StoreError> {
+        let StoredCharge { record, response } = stored;
+        let sequence = self.arrived(&record.channel)?;
+        if read::is_used(self.conn, sequence, &codec::identifier_key(&record.terms.identifier))? {
+            return Ok(());
+        }
+        let charge = ChargeWrite::of(record, response.as_ref());
+        self.insert_charge(sequence, &charge)
+    }
+
+    pub(in crate::store::embedded) fn arrive_move(&mut self, row: &SettledMove) -> Result<(), StoreError> {
+        let sequence = self.arrived(&row.channel)?;
+        self.execute(
+            "INSERT OR REPLACE INTO settled_moves (channel, number, txid, record) VALUES (?1, ?2, ?3, ?4)",
+            (sequence, row.number, row.txid.0, codec::encode_settled(row)),
+        )
+        .map(drop)
+    }
+
+    pub(in crate::store::embedded) fn arrive_outpoint(&mut self, network: Network, at: Outpoint, id: &ChannelId) -> Result<(), StoreError> {
+        self.set_outpoint(network_code(network), &codec::outpoint_bytes(at), id)
+    }
+
+    fn arrived(&self, id: &ChannelId) -> Result<u64, StoreError> {
+        let known = read::channel(self.conn, id)?.map(|known| known.record.sequence);
+        known.ok_or_else(|| StoreError::Corrupt(format!("something of channel {id} arrives before the channel")))
     }
 
     pub(super) fn add_server_key(&mut self, key: XOnlyKey) -> Result<bool, StoreError> {
@@ -237,7 +307,7 @@ impl Step<'_> {
         self.execute(sql, (network, outpoint, id.0)).map(drop)
     }
 
-    fn shift_channels(&mut self, before: ChannelTotals, after: ChannelTotals) -> Result<(), StoreError> {
+    pub(super) fn shift_channels(&mut self, before: ChannelTotals, after: ChannelTotals) -> Result<(), StoreError> {
         let totals = rules::shifted(self.head.channel_totals(), before, after);
         let totals = totals.ok_or_else(|| StoreError::Corrupt("the store's sums do not cover its channels".to_owned()))?;
         self.head.set_channel_totals(totals);

@@ -84,7 +84,7 @@ async fn a_channel_in_use_asks_neither_disk_nor_thread() {
 }
 
 #[tokio::test]
-async fn a_charge_writes_one_row_of_each_kind() {
+async fn a_charge_writes_one_row_and_its_answer() {
     let books = Books::<Embedded>::create().await;
     books.open(1).await;
     let store = books.0.store();
@@ -94,15 +94,71 @@ async fn a_charge_writes_one_row_of_each_kind() {
             .run(|step| step.conn.query_row("SELECT total_changes()", [], |row| row.get::<_, u64>(0)).map_err(schema::explain))
             .await
     };
-    for (what, response, expect) in [("with its answer", Some(response("answer")), 6), ("without", None, 5)] {
+    for (what, response, expect) in [("with its answer", Some(response("answer")), 3), ("without", None, 2)] {
         let k = expect;
         let (lease, record) = held(store, 1, request(k), NOW).await;
         let before = changes().await.unwrap();
         let charge = Charge { response, ..charge(&record, k, 10, 10) };
         store.advance_channel(&lease, ChannelFact::Committed(Box::new(charge)), NOW).await.unwrap();
-        // The charge, its identifier, its offer, the accounts, the store's sums; the answer.
+        // The charge, in the log, and the store's sums; the answer.
         assert_eq!(changes().await.unwrap() - before, expect, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_charge_is_found_before_and_after_the_log_is_moved() {
+    let mut books = Books::<Embedded>::create().await;
+    for channel in 1..=3 {
+        books.open(channel).await;
+    }
+    let rows = |books: &Books<Embedded>, table: &str| {
+        books.0.tamper().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    let fold = |books: &Books<Embedded>| {
+        let store = books.0.store().clone();
+        async move { store.writer.run(|step| step.fold_charges()).await.unwrap() }
+    };
+    fold(&books).await;
+    // Of the third channel all charges are moved, of the second none, of the first some.
+    books.charge(3, 1, 10, 10).await;
+    books.charge(1, 1, 10, 10).await;
+    fold(&books).await;
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges"), rows(&books, "charge_keys")), (0, 2, 4));
+    books.charge(1, 2, 10, 10).await;
+    books.charge(2, 1, 10, 10).await;
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges"), rows(&books, "charge_keys")), (2, 2, 4));
+    for moved in [false, true] {
+        // A process that has nothing in memory reads what is there, and moves nothing.
+        let other = EmbeddedStore::open_read_only(&books.0.path()).unwrap();
+        let store = books.0.store();
+        for (channel, charges) in [(1, 2), (2, 1), (3, 1)] {
+            let record = other.channel(&id(channel)).await.unwrap().unwrap();
+            assert_eq!((record.charges, record.parts.charged), (charges, sompi(10 * charges)), "{channel} {moved}");
+            assert_eq!(record, *books.record(channel).await);
+            let listed = other.charges(&id(channel), 0, 9).await.unwrap();
+            assert_eq!(listed.iter().map(|charge| charge.number).collect::<Vec<_>>(), (1..=charges).collect::<Vec<_>>());
+            for (k, charge) in (1..).zip(listed) {
+                let found = other.charge(&id(channel), &charge.terms.identifier).await.unwrap().unwrap();
+                assert_eq!(found.record, charge);
+                assert!(matches!(store.lease(&ask(channel, request(k)), NOW).await.unwrap(), Leased::Replay(_)), "{channel} {k} {moved}");
+                let Purpose::Request { identifier: _, nonce, identity } = request(k) else { panic!("a request") };
+                let fresh = crate::protocol::ids::PaymentIdentifier::parse("an-identifier-of-nobody").unwrap();
+                let again = Purpose::Request { identifier: fresh, nonce, identity };
+                assert!(matches!(store.lease(&ask(channel, again), NOW).await.unwrap(), Leased::NonceReused), "{channel} {k} {moved}");
+            }
+        }
+        drop(other);
+        fold(&books).await;
+    }
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges"), rows(&books, "charge_keys")), (0, 4, 8));
+    books.audit().await;
+    // The next start moves what the last process left, also after a crash.
+    books.charge(2, 2, 10, 10).await;
+    assert_eq!(rows(&books, "charge_log"), 1);
+    books = books.restart().await;
+    books.charge(2, 3, 10, 10).await;
+    assert_eq!((rows(&books, "charge_log"), rows(&books, "charges")), (1, 5));
+    books.audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,6 +273,92 @@ async fn a_second_process_makes_leases_worthless_and_charges_nothing_twice() {
     assert_eq!(store.observe_channel(&id(2), ChannelSighting::NeverFunded, NOW).await.unwrap(), Observed::Done);
     assert!(store.channel(&id(2)).await.unwrap().is_none());
     assert_eq!(second.observe_channel(&id(2), ChannelSighting::Unfunded, NOW).await.unwrap(), Observed::NotFound);
+}
+
+#[tokio::test]
+async fn a_second_process_leaves_a_running_stream_alone_and_posts_that_of_a_dead_one() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    let store = books.0.store();
+    let (lease, record) = held(store, 1, request(1), NOW).await;
+    books.done(&lease, reserved(&stream(&record, 1, 300)), NOW).await;
+    let second = open(&books.0.path());
+    let upkeep = LeaseAsk { holder: crate::store::HolderId([8; 16]), ..ask(1, Purpose::Upkeep) };
+    for renewal in 1..=5 {
+        // It has read the record before the renewal, and does not trust it.
+        let now = NOW.plus_millis(renewal * (HOLD_MILLIS - 1));
+        assert!(matches!(second.lease(&upkeep, now).await.unwrap(), Leased::Busy { .. }), "{renewal}");
+        books.done(&lease, ChannelFact::Renewed { hold_millis: HOLD_MILLIS }, now).await;
+        assert!(matches!(second.lease(&upkeep, now.plus_millis(1)).await.unwrap(), Leased::Busy { .. }), "{renewal}");
+    }
+    // No renewal came: of the two that think they have it, only one charges.
+    let late = NOW.plus_millis(6 * HOLD_MILLIS);
+    let Leased::Held(taken, stale) = second.lease(&upkeep, late).await.unwrap() else { panic!("its holder is dead") };
+    let open = stale.stream.clone().unwrap();
+    assert!(matches!(
+        second.advance_channel(&taken, ChannelFact::Committed(Box::new(posted(&open, 150))), late).await.unwrap(),
+        ChannelStep::Stale
+    ));
+    let Leased::Held(taken, _) = second.lease(&upkeep, late).await.unwrap() else { panic!("its holder is dead") };
+    let post = ChannelFact::Committed(Box::new(posted(&open, 150)));
+    assert!(matches!(second.advance_channel(&taken, post.clone(), late).await.unwrap(), ChannelStep::Done(_)));
+    assert!(matches!(store.advance_channel(&lease, post, late).await.unwrap(), ChannelStep::Stale));
+    let record = books.record(1).await;
+    assert_eq!((record.charges, record.parts.charged, &record.stream), (1, sompi(150), &None));
+    books.audit().await;
+}
+
+#[tokio::test]
+async fn a_file_of_the_version_before_is_upgraded_with_all_that_is_in_it() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    books.charge(1, 1, 500, 400).await;
+    let (lease, record) = held(books.0.store(), 1, request(2), NOW).await;
+    let before = books.done(&lease, reserved(&stream(&record, 2, 300)), NOW).await;
+    books.0.store().claim(&claim(1), NOW).await.unwrap();
+    let Books(Embedded { store, directory }) = books;
+    drop(Arc::into_inner(store).unwrap());
+    // As version 1 left it.
+    let path = directory.path().join("kas402.db");
+    let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("DROP TABLE stream_leases; DROP TABLE charge_log; ALTER TABLE store DROP COLUMN moved; PRAGMA user_version = 1")
+        .unwrap();
+    drop(conn);
+    let reader = EmbeddedStore::open_read_only(&path).unwrap();
+    assert_eq!(reader.channel(&id(1)).await.unwrap().as_ref(), Some(&*before), "readers need no upgrade");
+    drop(reader);
+    assert_eq!(version(&Connection::open(&path).unwrap()), 1, "and make none");
+    let books = Books(Embedded { store: Arc::new(open(&path)), directory });
+    assert_eq!(version(&books.0.tamper()), 4);
+    books.audit().await;
+    assert_eq!(books.0.store().totals().await.unwrap().pending, 1);
+    // Nobody said who runs the stream: it is posted at once.
+    let (lease, record) = held(books.0.store(), 1, Purpose::Upkeep, NOW).await;
+    assert_eq!(record, before);
+    books.done(&lease, ChannelFact::Committed(Box::new(posted(record.stream.as_ref().unwrap(), 9))), NOW).await;
+    let (lease, record) = held(books.0.store(), 1, request(3), NOW).await;
+    books.done(&lease, reserved(&stream(&record, 3, 300)), NOW).await;
+    let other = LeaseAsk { holder: crate::store::HolderId([8; 16]), ..ask(1, Purpose::Upkeep) };
+    assert!(matches!(open(&books.0.path()).lease(&other, NOW).await.unwrap(), Leased::Busy { .. }));
+}
+
+#[tokio::test]
+async fn who_is_alone_with_the_file_knows_that_every_stream_is_of_the_dead() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    let (lease, record) = held(books.0.store(), 1, request(1), NOW).await;
+    books.done(&lease, reserved(&stream(&record, 1, 300)), NOW).await;
+    let other = LeaseAsk { holder: crate::store::HolderId([8; 16]), ..ask(1, Purpose::Upkeep) };
+    for others in [true, false] {
+        let beside = others.then(|| open(&books.0.path()));
+        // The process that ran the stream lives: nobody is alone.
+        let next = open(&books.0.path());
+        assert!(matches!(next.lease(&other, NOW).await.unwrap(), Leased::Busy { .. }), "{others}");
+        drop((beside, next));
+    }
+    let books = books.restart().await;
+    assert!(matches!(books.try_lease(&other, NOW).await, Leased::Held(..)), "its former life is over");
 }
 
 #[tokio::test]

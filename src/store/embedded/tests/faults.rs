@@ -13,6 +13,11 @@ async fn room(store: &EmbeddedStore, pages: i64) {
     limit.await.unwrap();
 }
 
+/// An answer of which compression leaves more than half.
+fn large() -> String {
+    (1..1_500u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect()
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_and_later_serves_again() {
     let subject = Checked(Embedded::create().await);
@@ -53,7 +58,7 @@ async fn a_full_disk_charges_nothing_and_its_lease_may_try_again() {
     let before = books.charge(1, 1, 20, 10).await;
     room(store, 0).await;
     let (lease, record) = books.lease(1, request(2), NOW).await;
-    let large = Charge { response: Some(response(&"large ".repeat(4_000))), ..charge(&record, 2, 20, 10) };
+    let large = Charge { response: Some(response(&large())), ..charge(&record, 2, 20, 10) };
     let fact = ChannelFact::Committed(Box::new(large));
     for _ in 0..2 {
         let refused = store.advance_channel(&lease, fact.clone(), NOW).await;
@@ -139,7 +144,7 @@ async fn child_charges_until_the_limit() {
     let (mut taken, mut doubt) = (0, None);
     for k in 1..100 {
         let Leased::Held(lease, record) = store.lease(&ask(1, request(k)), NOW).await.unwrap() else { panic!("{k}") };
-        let large = Charge { response: Some(response(&"large ".repeat(4_000))), ..charge(&record, k, 20, 10) };
+        let large = Charge { response: Some(response(&large())), ..charge(&record, k, 20, 10) };
         match store.advance_channel(&lease, ChannelFact::Committed(Box::new(large.clone())), NOW).await {
             Ok(ChannelStep::Done(_)) => taken = k,
             Err(StoreError::Unknown(_)) => {
@@ -190,4 +195,127 @@ async fn a_locked_file_answers_unavailable_and_serves_afterwards() {
     assert!(subject.store.payment(&key(1)).await.unwrap().is_none(), "reads go on");
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(seen(subject.store.claim(&claim(1), NOW).await.unwrap()).0, Seen::Fresh);
+}
+
+/// Runs a test of this file in a process whose folder is a file system of its own, three megabytes large, that only it sees.
+fn on_a_small_disk(child: &str) {
+    let mounting = ["-rm", "true"];
+    if !std::process::Command::new("unshare").args(mounting).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this machine lets nobody mount");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=3m none \"$2\" && exec \"$0\" \"$1\" --exact --nocapture";
+    let status = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(format!("store::embedded::tests::faults::{child}"))
+        .arg(directory.path())
+        .env(DISK, directory.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+const DISK: &str = "KAS402_TEST_SMALL_DISK";
+
+#[test]
+fn a_disk_without_room_loses_nothing_and_serves_again_when_there_is_some() {
+    on_a_small_disk("child_fills_its_disk");
+}
+
+#[tokio::test]
+async fn child_fills_its_disk() {
+    let Ok(disk) = std::env::var(DISK) else { return };
+    let (path, ballast) = (Path::new(&disk).join("kas402.db"), Path::new(&disk).join("ballast"));
+    std::fs::write(&ballast, vec![7; 1_500_000]).unwrap();
+    let store = open(&path);
+    let big = |n| crate::store::Claim { transaction: vec![1; 20_000], ..claim(n) };
+    let (mut taken, mut refused) = (Vec::new(), 0);
+    for n in 0..200 {
+        match store.claim(&big(n), NOW).await {
+            Ok(_) => taken.push(n),
+            Err(StoreError::Unavailable(_) | StoreError::Unknown(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(taken.len() > 5 && refused > 50, "{} taken, {refused} refused", taken.len());
+    for n in &taken {
+        assert!(store.payment(&key(*n)).await.unwrap().is_some(), "{n} was acknowledged");
+    }
+    drop(store);
+    // A start on the full disk reads what is there, or says why not.
+    match EmbeddedStore::open(&path, StoreId([1; 16])) {
+        Ok(store) => assert!(store.payment(&key(taken[0])).await.unwrap().is_some()),
+        Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error}"),
+    }
+    std::fs::remove_file(&ballast).unwrap();
+    let store = open(&path);
+    for n in &taken {
+        assert!(store.payment(&key(*n)).await.unwrap().is_some(), "{n} was acknowledged");
+    }
+    assert_eq!(seen(store.claim(&claim(900), NOW).await.unwrap()).0, Seen::Fresh);
+    Checked(Embedded { store: Arc::new(store), directory: tempfile::tempdir().unwrap() }).conserved().await;
+    EmbeddedStore::open_read_only(&path).unwrap().check().await.unwrap();
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_refused_at_the_start_and_loses_nothing() {
+    on_a_small_disk("child_meets_a_read_only_disk");
+}
+
+#[tokio::test]
+async fn child_meets_a_read_only_disk() {
+    let Ok(disk) = std::env::var(DISK) else { return };
+    let path = Path::new(&disk).join("kas402.db");
+    let store = open(&path);
+    for n in 1..=5 {
+        seen(store.claim(&claim(n), NOW).await.unwrap()).1.unwrap();
+    }
+    // One that was killed still has its log, and opening it would not have to write anything.
+    let killed = Path::new(&disk).join("killed.db");
+    for end in ["", "-wal"] {
+        std::fs::copy(format!("{}{end}", path.display()), format!("{}{end}", killed.display())).unwrap();
+    }
+    drop(store);
+    let remount = |mode: &str| {
+        let done = std::process::Command::new("mount").args(["-o", &format!("remount,{mode}"), &disk]).status();
+        assert!(done.unwrap().success(), "{mode}");
+    };
+    remount("ro");
+    for path in [&path, &killed] {
+        let refused = EmbeddedStore::open(path, StoreId([1; 16])).unwrap_err();
+        assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("read")), "{refused}");
+    }
+    let missing = EmbeddedStore::open(&Path::new(&disk).join("new.db"), StoreId([1; 16])).unwrap_err();
+    assert!(matches!(&missing, StoreError::Unavailable(why) if why.contains("Read-only")), "{missing}");
+    remount("rw");
+    for path in [&path, &killed] {
+        let store = open(path);
+        for n in 1..=5 {
+            assert!(store.payment(&key(n)).await.unwrap().is_some());
+        }
+    }
+    let store = open(&path);
+    assert_eq!(seen(store.claim(&claim(6), NOW).await.unwrap()).0, Seen::Fresh);
+}
+
+#[tokio::test]
+async fn a_store_that_turns_read_only_refuses_each_step_and_serves_again() {
+    let subject = Checked(Embedded::create().await);
+    let held = subject.fresh(&claim(1), NOW).await;
+    let only = async |on: bool| {
+        let sql = format!("PRAGMA query_only = {on}");
+        subject.store().writer.run(move |step| step.conn.execute_batch(&sql).map_err(schema::explain)).await
+    };
+    only(true).await.unwrap();
+    for _ in 0..2 {
+        let refused = subject.store().advance(&held, settled(), NOW).await.unwrap_err();
+        assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("readonly")), "{refused}");
+    }
+    assert!(!subject.record(1).await.charged);
+    // As long as it lasts not even this step is taken.
+    only(false).await.unwrap_err();
+    let subject = subject.restart().await;
+    assert_eq!(subject.advance(&held, settled(), NOW).await, Advanced::Done);
 }

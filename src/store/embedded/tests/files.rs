@@ -29,7 +29,7 @@ fn foreign_and_newer_files_are_refused_untouched() {
     let path = directory.path().join("kas402.db");
     for (name, sql, expect) in [
         ("another program's", "CREATE TABLE theirs (x)", "not a kas402 store"),
-        ("newer", "CREATE TABLE t (x); PRAGMA application_id = 0x6b343032; PRAGMA user_version = 2", "written by a newer kas402"),
+        ("newer", "CREATE TABLE t (x); PRAGMA application_id = 0x6b343032; PRAGMA user_version = 5", "written by a newer kas402"),
     ] {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let before = std::fs::read(&path).unwrap();
@@ -131,6 +131,38 @@ async fn a_damaged_response_is_refused() {
     subject.tamper().execute("UPDATE responses SET record = substr(record, 1, length(record) - 1)", []).unwrap();
     assert!(matches!(store.claim(&claim(1), NOW).await, Err(StoreError::Corrupt(_))));
     assert!(matches!(store.payment(&key(1)).await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_large_answer_lies_compressed_and_old_rows_are_read() {
+    let subject = Embedded::create().await;
+    let store = subject.store();
+    let texts = ["short".to_owned(), "an answer that repeats itself ".repeat(2_000)];
+    for (n, text) in (1..).zip(&texts) {
+        let (_, held) = seen(store.claim(&claim(n), NOW).await.unwrap());
+        let held = held.unwrap();
+        store.advance(&held, settled(), NOW).await.unwrap();
+        store.advance(&held, delivered(Some(response(text))), NOW).await.unwrap();
+        assert_eq!(store.payment(&key(n)).await.unwrap().unwrap().response, Some(response(text)));
+        assert_eq!(seen(store.claim(&claim(n), NOW).await.unwrap()).0.name(), "Delivered");
+    }
+    let row = |n: u64| {
+        subject.tamper().query_row("SELECT record FROM responses WHERE sequence = ?1", [n], |row| row.get::<_, Vec<u8>>(0)).unwrap()
+    };
+    let (short, long) = (row(1), row(2));
+    assert_eq!((short[0], long[0]), (1, 2), "each says how it is stored");
+    assert!(long.len() * 20 < texts[1].len(), "{} bytes", long.len());
+    // As every program before compression wrote it.
+    let old =
+        codec::encode(codec::Kind::Response, &codec::key_bytes(&key(2)), &(200u16, response("").headers, texts[1].as_bytes().to_vec()));
+    subject.tamper().execute("UPDATE responses SET record = ?1 WHERE sequence = 2", [old]).unwrap();
+    assert_eq!(store.payment(&key(2)).await.unwrap().unwrap().response, Some(response(&texts[1])));
+    // A flag that is changed is damage, not another reading of the same bytes.
+    for flag in [1, 3] {
+        let spoilt = [&[flag], &long[1..]].concat();
+        subject.tamper().execute("UPDATE responses SET record = ?1 WHERE sequence = 2", [spoilt]).unwrap();
+        assert!(matches!(store.payment(&key(2)).await, Err(StoreError::Corrupt(_))), "{flag}");
+    }
 }
 
 #[tokio::test]

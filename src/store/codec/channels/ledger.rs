@@ -9,7 +9,7 @@ use crate::{
     store::{
         StoreError, StoredResponse,
         channels::{ChargeRecord, SettledMove, SettledState},
-        embedded::codec::{AcceptanceFields, Kind, Response, acceptance_fields, acceptance_from, decode, encode},
+        codec::{AcceptanceFields, Kind, acceptance_fields, acceptance_from, decode, decode_answer, encode, encode_answer},
     },
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -53,7 +53,7 @@ fn row_owner(channel: &ChannelId, number: u64) -> [u8; 40] {
     owner
 }
 
-pub(in crate::store::embedded::channels) fn encode_charge(record: &ChargeRecord) -> Vec<u8> {
+pub(in crate::store) fn encode_charge(record: &ChargeRecord) -> Vec<u8> {
     let row = ChargeRow {
         commitment: record.commitment.0,
         terms: Request::of(&record.terms),
@@ -67,11 +67,7 @@ pub(in crate::store::embedded::channels) fn encode_charge(record: &ChargeRecord)
     encode(Kind::Charge, &row_owner(&record.channel, record.number), &row)
 }
 
-pub(in crate::store::embedded::channels) fn decode_charge(
-    channel: ChannelId,
-    number: u64,
-    bytes: &[u8],
-) -> Result<ChargeRecord, StoreError> {
+pub(in crate::store) fn decode_charge(channel: ChannelId, number: u64, bytes: &[u8]) -> Result<ChargeRecord, StoreError> {
     let name = || format!("charge {number} of channel {channel}");
     let row: ChargeRow = decode(Kind::Charge, &row_owner(&channel, number), bytes, name)?;
     let read = |row: ChargeRow| -> Read<ChargeRecord> {
@@ -91,20 +87,16 @@ pub(in crate::store::embedded::channels) fn decode_charge(
     read(row).map_err(|OutOfRange| out_of_range(&name()))
 }
 
-pub(in crate::store::embedded::channels) fn encode_response(record: &ChargeRecord, response: &StoredResponse) -> Vec<u8> {
-    encode(Kind::ChargeResponse, &row_owner(&record.channel, record.number), &Response::of(response))
+pub(in crate::store) fn encode_response(record: &ChargeRecord, response: &StoredResponse) -> Vec<u8> {
+    encode_answer(Kind::ChargeResponse, &row_owner(&record.channel, record.number), response)
 }
 
-pub(in crate::store::embedded::channels) fn decode_response(
-    channel: ChannelId,
-    number: u64,
-    bytes: &[u8],
-) -> Result<StoredResponse, StoreError> {
+pub(in crate::store) fn decode_response(channel: ChannelId, number: u64, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
     let name = || format!("answer to charge {number} of channel {channel}");
-    decode(Kind::ChargeResponse, &row_owner(&channel, number), bytes, name).map(Response::stored)
+    decode_answer(Kind::ChargeResponse, &row_owner(&channel, number), bytes, name)
 }
 
-pub(in crate::store::embedded::channels) fn encode_settled(row: &SettledMove) -> Vec<u8> {
+pub(in crate::store) fn encode_settled(row: &SettledMove) -> Vec<u8> {
     let settled = Settled {
         txid: row.txid.0,
         spends: outpoint_fields(row.spends),
@@ -122,11 +114,7 @@ pub(in crate::store::embedded::channels) fn encode_settled(row: &SettledMove) ->
     encode(Kind::SettledMove, &row_owner(&row.channel, row.number), &settled)
 }
 
-pub(in crate::store::embedded::channels) fn decode_settled(
-    channel: ChannelId,
-    number: u64,
-    bytes: &[u8],
-) -> Result<SettledMove, StoreError> {
+pub(in crate::store) fn decode_settled(channel: ChannelId, number: u64, bytes: &[u8]) -> Result<SettledMove, StoreError> {
     let name = || format!("claim {number} of channel {channel}");
     let settled: Settled = decode(Kind::SettledMove, &row_owner(&channel, number), bytes, name)?;
     let read = |settled: Settled| -> Read<SettledMove> {

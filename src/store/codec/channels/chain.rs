@@ -5,7 +5,7 @@ use crate::{
     protocol::{ids::TxId, time::UnixMillis},
     store::{
         channels::{Aside, ChannelRecord, Closure, Deposit, Move, MoveState},
-        embedded::codec::{AcceptanceFields, Kind, acceptance_fields, acceptance_from, encode},
+        codec::{AcceptanceFields, Kind, acceptance_fields, acceptance_from, encode},
     },
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -51,7 +51,7 @@ pub(super) enum Place {
     TakenBack,
 }
 
-pub(in crate::store::embedded::channels) fn encode_chain(record: &ChannelRecord) -> Vec<u8> {
+pub(in crate::store) fn encode_chain(record: &ChannelRecord) -> Vec<u8> {
     let Deposit { outpoint, funding, transaction, taken_back, funded_daa } = &record.deposit;
     let closure =
         |closure: Closure| (outpoint_fields(closure.outpoint), closure.by.0, acceptance_fields(closure.acceptance), closure.is_final);

@@ -8,7 +8,7 @@ use crate::{
     },
     store::{
         channels::{ChannelConfig, ChannelRecord},
-        embedded::codec::{Kind, encode, network_code, network_from},
+        codec::{Kind, encode, network_code, network_from},
     },
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -37,7 +37,7 @@ fn template_from(code: u8) -> Read<TemplateId> {
     if code == template_code(TemplateId::EscrowV1) { Ok(TemplateId::EscrowV1) } else { Err(OutOfRange) }
 }
 
-pub(in crate::store::embedded::channels) fn encode_terms(record: &ChannelRecord) -> Vec<u8> {
+pub(in crate::store) fn encode_terms(record: &ChannelRecord) -> Vec<u8> {
     let ChannelConfig { network, asset: Asset::Kas, template_id, .. } = record.config;
     let config = &record.config;
     let terms = Terms {

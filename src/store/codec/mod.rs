@@ -1,8 +1,10 @@
-//! How records lie in the database: version byte, Borsh body, checksum.
+//! How records lie in a store: version byte, Borsh body, checksum.
 //!
 //! The checksum (8 bytes of SHA-256) covers what the bytes are, whose they are and the body, so that a flipped bit
 //! or a row under a wrong key is never read as money. A version this program does not know is refused, never
 //! guessed at. A changed shape gets a new version here and keeps reading the old one.
+
+pub(in crate::store) mod channels;
 
 use crate::{
     protocol::{
@@ -16,6 +18,7 @@ use crate::{
     store::{
         Acceptance, Checkpoint, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission, Totals,
         channels::ChannelTotals,
+        compress,
         rules::{Entry, Hold},
     },
 };
@@ -23,11 +26,13 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
+/// Of an answer whose body is compressed ([`Packed`]); one that is not has [`VERSION`].
+const PACKED: u8 = 2;
 const CHECKSUM: usize = 8;
 
 /// What a record is; part of its checksum.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(in crate::store) enum Kind {
     Terms = 1,
     Progress = 2,
     Response = 3,
@@ -39,19 +44,20 @@ pub(super) enum Kind {
     Charge = 9,
     ChargeResponse = 10,
     SettledMove = 11,
+    Mark = 12,
 }
 
 /// A payment's key as bytes: network, then txid.
-pub(super) type KeyBytes = [u8; 33];
+pub(in crate::store) type KeyBytes = [u8; 33];
 
-pub(super) fn key_bytes(key: &PaymentKey) -> KeyBytes {
+pub(in crate::store) fn key_bytes(key: &PaymentKey) -> KeyBytes {
     let mut bytes = [0; 33];
     bytes[0] = network_code(key.network);
     bytes[1..].copy_from_slice(&key.txid.0);
     bytes
 }
 
-pub(super) const fn network_code(network: Network) -> u8 {
+pub(in crate::store) const fn network_code(network: Network) -> u8 {
     match network {
         Network::Mainnet => 1,
         Network::Testnet10 => 2,
@@ -59,11 +65,11 @@ pub(super) const fn network_code(network: Network) -> u8 {
     }
 }
 
-pub(super) fn network_from(code: u8) -> Option<Network> {
+pub(in crate::store) fn network_from(code: u8) -> Option<Network> {
     Network::ALL.into_iter().find(|network| network_code(*network) == code)
 }
 
-fn key_from(bytes: &[u8]) -> Option<PaymentKey> {
+pub(in crate::store) fn key_from(bytes: &[u8]) -> Option<PaymentKey> {
     let bytes: &KeyBytes = bytes.try_into().ok()?;
     let (code, txid) = bytes.split_first_chunk::<1>()?;
     let network = network_from(code[0])?;
@@ -111,15 +117,25 @@ struct Progress {
 }
 
 #[derive(BorshSerialize, BorshDeserialize)]
-pub(super) struct Response {
+pub(in crate::store) struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
 }
 
+/// A response whose body is compressed.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Packed {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    /// Of the body as it was.
+    length: u32,
+    packed: Vec<u8>,
+}
+
 /// The counters and sums of the store, kept in one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub(super) struct Head {
+pub(in crate::store) struct Head {
     /// Last ones given out.
     pub sequence: u64,
     pub fence: u64,
@@ -170,7 +186,7 @@ impl Head {
     }
 }
 
-pub(super) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
+pub(in crate::store) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
     let terms = Terms {
         transaction: record.transaction.clone(),
         output_index: record.output_index,
@@ -190,7 +206,7 @@ pub(super) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
     encode(Kind::Terms, &key_bytes(&record.key), &terms)
 }
 
-pub(super) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
+pub(in crate::store) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
     let progress = Progress {
         state: state_code(record.state),
         late: record.late,
@@ -213,7 +229,13 @@ pub(super) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
 }
 
 /// Puts a payment together from its row.
-pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[u8], response_kept: bool) -> Result<Entry, StoreError> {
+pub(in crate::store) fn decode_entry(
+    sequence: u64,
+    key: &[u8],
+    terms: &[u8],
+    progress: &[u8],
+    response_kept: bool,
+) -> Result<Entry, StoreError> {
     let name = || format!("payment {sequence}");
     let damaged = || StoreError::Corrupt(format!("{}: a field is out of range", name()));
     let parsed_key = key_from(key).ok_or_else(damaged)?;
@@ -253,76 +275,102 @@ pub(super) fn decode_entry(sequence: u64, key: &[u8], terms: &[u8], progress: &[
     Ok(Entry { record, hold, response_kept })
 }
 
-pub(super) fn encode_response(key: &PaymentKey, response: &StoredResponse) -> Vec<u8> {
-    encode(Kind::Response, &key_bytes(key), &Response::of(response))
+pub(in crate::store) fn encode_response(key: &PaymentKey, response: &StoredResponse) -> Vec<u8> {
+    encode_answer(Kind::Response, &key_bytes(key), response)
 }
 
-pub(super) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
-    let response: Response = decode(Kind::Response, &key_bytes(key), bytes, || format!("response of {}", key.txid))?;
-    Ok(response.stored())
+pub(in crate::store) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Result<StoredResponse, StoreError> {
+    decode_answer(Kind::Response, &key_bytes(key), bytes, || format!("response of {}", key.txid))
 }
 
-impl Response {
-    pub fn of(response: &StoredResponse) -> Self {
-        let StoredResponse { status, headers, body } = response;
-        Self { status: *status, headers: headers.clone(), body: body.to_vec() }
-    }
-
-    pub fn stored(self) -> StoredResponse {
-        StoredResponse { status: self.status, headers: self.headers, body: self.body.into() }
+/// Of a payment or a charge; compressed where that helps.
+pub(super) fn encode_answer(kind: Kind, owner: &[u8], response: &StoredResponse) -> Vec<u8> {
+    let StoredResponse { status, headers, body } = response;
+    let (status, headers) = (*status, headers.clone());
+    match (compress::packed(response), u32::try_from(body.len())) {
+        (Some(packed), Ok(length)) => encode_as(PACKED, kind, owner, &Packed { status, headers, length, packed }),
+        _ => encode(kind, owner, &Response { status, headers, body: body.to_vec() }),
     }
 }
 
-pub(super) fn encode_head(head: &Head) -> Vec<u8> {
+pub(super) fn decode_answer(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<StoredResponse, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt(format!("{}: {why}", name()));
+    let (version, record) = opened(kind, owner, bytes, &[VERSION, PACKED], &name)?;
+    if version == VERSION {
+        let Response { status, headers, body } = borsh::from_slice(record).map_err(|error| corrupt(error.to_string()))?;
+        return Ok(StoredResponse { status, headers, body: body.into() });
+    }
+    let Packed { status, headers, length, packed } = borsh::from_slice(record).map_err(|error| corrupt(error.to_string()))?;
+    let body = usize::try_from(length).ok().and_then(|length| compress::unpacked(&packed, length));
+    let body = body.ok_or_else(|| corrupt("its body cannot be decompressed".to_owned()))?;
+    Ok(StoredResponse { status, headers, body: body.into() })
+}
+
+pub(in crate::store) fn encode_head(head: &Head) -> Vec<u8> {
     encode(Kind::Head, &[], head)
 }
 
-pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
+pub(in crate::store) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
     decode(Kind::Head, &[], bytes, || "sums of the store".to_owned())
 }
 
 /// Block, blue score, DAA score.
-pub(super) type AcceptanceFields = ([u8; 32], u64, u64);
+pub(in crate::store) type AcceptanceFields = ([u8; 32], u64, u64);
 
-pub(super) fn acceptance_fields(at: Acceptance) -> AcceptanceFields {
+pub(in crate::store) fn acceptance_fields(at: Acceptance) -> AcceptanceFields {
     (at.block.0, at.blue_score, at.daa_score)
 }
 
-pub(super) fn acceptance_from((block, blue_score, daa_score): AcceptanceFields) -> Acceptance {
+pub(in crate::store) fn acceptance_from((block, blue_score, daa_score): AcceptanceFields) -> Acceptance {
     Acceptance { block: BlockHash(block), blue_score, daa_score }
 }
 
-pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+pub(in crate::store) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
     encode(Kind::Checkpoint, &[], &(checkpoint.block.0, checkpoint.blue_score))
 }
 
-pub(super) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> {
+pub(in crate::store) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> {
     let (block, blue_score): ([u8; 32], u64) = decode(Kind::Checkpoint, &[], bytes, || "chain checkpoint".to_owned())?;
     Ok(Checkpoint { block: BlockHash(block), blue_score })
 }
 
-pub(super) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
+pub(in crate::store) fn encode<T: BorshSerialize>(kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
+    encode_as(VERSION, kind, owner, value)
+}
+
+fn encode_as<T: BorshSerialize>(version: u8, kind: Kind, owner: &[u8], value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
-    bytes.push(VERSION);
+    bytes.push(version);
     value.serialize(&mut bytes).expect("a vector takes every byte, and no field outgrows a 32-bit length");
     let checksum = checksum(kind, owner, &bytes);
     bytes.extend(checksum);
     bytes
 }
 
-pub(super) fn decode<T: BorshDeserialize>(kind: Kind, owner: &[u8], bytes: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
+pub(in crate::store) fn decode<T: BorshDeserialize>(
+    kind: Kind,
+    owner: &[u8],
+    bytes: &[u8],
+    name: impl Fn() -> String,
+) -> Result<T, StoreError> {
+    let (_, record) = opened(kind, owner, bytes, &[VERSION], &name)?;
+    borsh::from_slice(record).map_err(|error| StoreError::Corrupt(format!("{}: {error}", name())))
+}
+
+/// The version and the body of a record that is whole.
+fn opened<'b>(kind: Kind, owner: &[u8], bytes: &'b [u8], known: &[u8], name: &impl Fn() -> String) -> Result<(u8, &'b [u8]), StoreError> {
     let corrupt = |why: &str| StoreError::Corrupt(format!("{}: {why}", name()));
-    match bytes.first() {
-        Some(&VERSION) => {}
+    let version = match bytes.first() {
+        Some(version) if known.contains(version) => *version,
         // Before the checksum: another version may have another one.
-        Some(other) => return Err(corrupt(&format!("record version {other} is unknown to this program, which knows {VERSION}"))),
+        Some(other) => return Err(corrupt(&format!("record version {other} is unknown to this program, which knows {known:?}"))),
         None => return Err(corrupt("empty record")),
-    }
+    };
     let (record, stored) = bytes.split_last_chunk::<CHECKSUM>().ok_or_else(|| corrupt("record cut short"))?;
     if *stored != checksum(kind, owner, record) {
         return Err(corrupt("checksum does not match, the record is damaged"));
     }
-    borsh::from_slice(record.get(1..).unwrap_or_default()).map_err(|error| corrupt(&error.to_string()))
+    Ok((version, record.get(1..).unwrap_or_default()))
 }
 
 fn checksum(kind: Kind, owner: &[u8], record: &[u8]) -> [u8; CHECKSUM] {
@@ -339,7 +387,7 @@ fn checksum(kind: Kind, owner: &[u8], record: &[u8]) -> [u8; CHECKSUM] {
 const STATES: [PaymentState; 4] = [PaymentState::Pending, PaymentState::Settled, PaymentState::Delivered, PaymentState::Reversed];
 
 /// Also the column by which listings select.
-pub(super) const fn state_code(state: PaymentState) -> u8 {
+pub(in crate::store) const fn state_code(state: PaymentState) -> u8 {
     match state {
         PaymentState::Pending => 1,
         PaymentState::Settled => 2,

@@ -10,7 +10,7 @@ use crate::{
     },
     store::{
         channels::{ChannelRecord, ChargeTerms, OpenStream, Parts},
-        embedded::codec::{Kind, encode},
+        codec::{Kind, encode},
     },
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -59,7 +59,7 @@ pub(super) struct Request {
     summary: String,
 }
 
-pub(in crate::store::embedded::channels) fn encode_accounts(record: &ChannelRecord) -> Vec<u8> {
+pub(in crate::store) fn encode_accounts(record: &ChannelRecord) -> Vec<u8> {
     let Parts { funding, charged, claimed, reserved, signed } = record.parts;
     let accounts = Accounts {
         outpoint: outpoint_fields(record.outpoint),

@@ -1,4 +1,4 @@
-//! How channels lie in the database: see [`super::super::codec`]. The owner in each checksum is the channel, and of a row of its
+//! How channels lie in the database: see [`super`]. The owner in each checksum is the channel, and of a row of its
 //! ledgers the number too.
 
 mod accounts;
@@ -6,10 +6,10 @@ mod chain;
 mod ledger;
 mod terms;
 
-pub(super) use accounts::encode_accounts;
-pub(super) use chain::encode_chain;
-pub(super) use ledger::{decode_charge, decode_response, decode_settled, encode_charge, encode_response, encode_settled};
-pub(super) use terms::encode_terms;
+pub(in crate::store) use accounts::encode_accounts;
+pub(in crate::store) use chain::encode_chain;
+pub(in crate::store) use ledger::{decode_charge, decode_response, decode_settled, encode_charge, encode_response, encode_settled};
+pub(in crate::store) use terms::encode_terms;
 
 use crate::{
     protocol::{
@@ -19,8 +19,8 @@ use crate::{
     },
     store::{
         StoreError,
-        channels::{ChannelRecord, Closure, Deposit, SignedVoucher},
-        embedded::codec::{Kind, acceptance_from, decode},
+        channels::{ChannelRecord, ChargeRecord, Closure, Deposit, SignedVoucher},
+        codec::{Kind, acceptance_from, decode},
     },
 };
 use accounts::{Accounts, Stream};
@@ -29,26 +29,36 @@ use sha2::{Digest, Sha256};
 use terms::Terms;
 
 /// An outpoint as a key: transaction, then index.
-pub(in crate::store::embedded) type OutpointBytes = [u8; 36];
+pub(in crate::store) type OutpointBytes = [u8; 36];
 
 /// What must not be used twice in a channel: what it is, then 16 bytes.
-pub(in crate::store::embedded) type UsedKey = [u8; 17];
+pub(in crate::store) type UsedKey = [u8; 17];
 
-pub(super) fn outpoint_bytes(outpoint: Outpoint) -> OutpointBytes {
+pub(in crate::store) fn outpoint_bytes(outpoint: Outpoint) -> OutpointBytes {
     let mut bytes = [0; 36];
     bytes[..32].copy_from_slice(&outpoint.txid.0);
     bytes[32..].copy_from_slice(&outpoint.index.to_be_bytes());
     bytes
 }
 
+pub(in crate::store) fn outpoint_from_bytes(bytes: &[u8]) -> Option<Outpoint> {
+    let (txid, index) = bytes.split_first_chunk::<32>()?;
+    Some(Outpoint { txid: TxId(*txid), index: u32::from_be_bytes(index.try_into().ok()?) })
+}
+
+/// What a charge uses up in its channel.
+pub(in crate::store) fn keys_of(charge: &ChargeRecord) -> [UsedKey; 2] {
+    [identifier_key(&charge.terms.identifier), nonce_key(&charge.terms.nonce)]
+}
+
 /// Clients choose their identifiers; whoever finds two of one hash has used one of their own up.
-pub(super) fn identifier_key(identifier: &PaymentIdentifier) -> UsedKey {
+pub(in crate::store) fn identifier_key(identifier: &PaymentIdentifier) -> UsedKey {
     let mut key = [1; 17];
     key[1..].copy_from_slice(&Sha256::digest(identifier.as_str())[..16]);
     key
 }
 
-pub(super) fn nonce_key(nonce: &[u8; 16]) -> UsedKey {
+pub(in crate::store) fn nonce_key(nonce: &[u8; 16]) -> UsedKey {
     let mut key = [2; 17];
     key[1..].copy_from_slice(nonce);
     key
@@ -83,13 +93,13 @@ fn voucher_from((sompi, signature): VoucherFields) -> Read<SignedVoucher> {
 }
 
 /// The three parts of a channel as they were read.
-pub(super) struct ChannelBytes<'a> {
+pub(in crate::store) struct ChannelBytes<'a> {
     pub terms: &'a [u8],
     pub accounts: &'a [u8],
     pub chain: &'a [u8],
 }
 
-pub(super) fn decode_channel(sequence: u64, id: ChannelId, bytes: ChannelBytes<'_>) -> Result<ChannelRecord, StoreError> {
+pub(in crate::store) fn decode_channel(sequence: u64, id: ChannelId, bytes: ChannelBytes<'_>) -> Result<ChannelRecord, StoreError> {
     let name = |part: &'static str| move || format!("{part} of channel {id}");
     let terms: Terms = decode(Kind::ChannelTerms, &id.0, bytes.terms, name("terms"))?;
     let accounts: Accounts = decode(Kind::ChannelAccounts, &id.0, bytes.accounts, name("accounts"))?;

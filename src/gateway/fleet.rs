@@ -1,0 +1,78 @@
+//! Several gateways over one store: what another one began and did not end is taken up here.
+//!
+//! Each gateway follows everything that is open, not only what it served: payments until they are final, channels until they are closed.
+//! Following twice is harmless (sightings are idempotent, transactions are sent again byte for byte), a claim is built under the channel's lease and
+//! once built keeps every other out by the record itself, and a stream is posted only under a lease that its holder let expire. So nobody has to
+//! know which gateways live. Called by `recover` when the store is shared.
+
+use super::Gateway;
+use crate::{
+    protocol::ids::ChannelId,
+    store::{
+        Query, Selection, StoreError,
+        channels::{ChannelQuery, ChannelSelection},
+    },
+};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How long what a gateway left behind may stay unnoticed.
+const EVERY: Duration = Duration::from_secs(60);
+const PAGE: u32 = 256;
+
+/// Streams of others whose end is waited for.
+type Awaited = Arc<Mutex<HashSet<ChannelId>>>;
+
+impl Gateway {
+    /// Runs for the life of the process.
+    pub(super) async fn keep_up(self: Arc<Self>) {
+        let awaited = Awaited::default();
+        let mut every = tokio::time::interval(EVERY);
+        // `recover` has just done the first round.
+        every.tick().await;
+        loop {
+            every.tick().await;
+            // The error is logged and remembered; the next round tries again.
+            let _ = self.take_up_all(&awaited).await;
+        }
+    }
+
+    async fn take_up_all(self: &Arc<Self>, awaited: &Awaited) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
+            let Some(last) = page.last() else { break };
+            after = last.sequence;
+            page.iter().for_each(|record| self.take_up(record));
+        }
+        after = 0;
+        loop {
+            let query = ChannelQuery { selection: ChannelSelection::Open, after, limit: PAGE };
+            let page = self.ask(self.store.channels(&query)).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.sequence;
+            for record in page {
+                self.take_up_channel(&record);
+                self.channel_changed(&record);
+                if record.stream.is_some() {
+                    self.await_stream(record.id, awaited);
+                }
+            }
+        }
+    }
+
+    /// Once per stream: one that runs is renewed for as long as it takes.
+    fn await_stream(self: &Arc<Self>, id: ChannelId, awaited: &Awaited) {
+        if !awaited.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            return;
+        }
+        let (gateway, awaited) = (self.clone(), awaited.clone());
+        tokio::spawn(async move {
+            gateway.post_stream_left_behind(&id).await;
+            awaited.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+    }
+}

@@ -1,0 +1,490 @@
+//! The way to the server: shared connections, pipelined, made anew when they break.
+//!
+//! Promises: a call ends by its deadline. Every command of this store may be sent twice (a write names itself, see [`super::write`]), so what
+//! was lost on the way is sent again while there is time. `Unavailable`: certainly not done. `Unknown`: sent, and no answer came.
+
+use super::{
+    Options, Timeouts,
+    durability::Replicas,
+    endpoint::{Endpoint, Form},
+};
+use crate::store::StoreError;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError,
+    ServerErrorKind, TlsCertificates, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+    cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr},
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
+};
+use std::{
+    sync::{
+        LazyLock, PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// Pause before a broken connection is made again, and before a server that is not ready is asked again.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Connections to one server. Each is one task that writes and reads; a command waits for no other's answer.
+const CONNECTIONS: usize = 4;
+
+/// What a command does, to say what its loss means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Read,
+    /// Writes what may be lost without harm.
+    Note,
+    /// Writes a fact of this shard: answered only when it is as durable as configured.
+    Durable(u16),
+}
+
+/// A script and its hash, by which a server that has seen it runs it.
+pub(super) struct Script {
+    body: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(body: &'static str) -> Self {
+        Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
+    }
+}
+
+/// The scripts of the verbs.
+pub(super) struct Scripts {
+    pub commit: Script,
+    pub payment: Script,
+    pub lease: Script,
+    pub renew: Script,
+    pub point: Script,
+    pub unpoint: Script,
+    pub prune: Script,
+    pub moves: Script,
+}
+
+impl Scripts {
+    pub fn get() -> &'static Self {
+        static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+            commit: Script::new(include_str!("scripts/commit.lua")),
+            payment: Script::new(include_str!("scripts/payment.lua")),
+            lease: Script::new(include_str!("scripts/lease.lua")),
+            renew: Script::new(include_str!("scripts/renew.lua")),
+            point: Script::new(include_str!("scripts/point.lua")),
+            unpoint: Script::new(include_str!("scripts/unpoint.lua")),
+            prune: Script::new(include_str!("scripts/prune.lua")),
+            moves: Script::new(include_str!("scripts/moves.lua")),
+        });
+        &SCRIPTS
+    }
+
+    fn all(&self) -> [&Script; 8] {
+        let Self { commit, payment, lease, renew, point, unpoint, prune, moves } = self;
+        [commit, payment, lease, renew, point, unpoint, prune, moves]
+    }
+}
+
+/// See the module.
+pub(super) struct Link {
+    target: Target,
+    timeouts: Timeouts,
+    places: Vec<Place>,
+    next: AtomicUsize,
+    sent: AtomicU64,
+    replicas: Option<Box<Replicas>>,
+}
+
+enum Target {
+    Server(Client),
+    Sentinel(tokio::sync::Mutex<SentinelClient>),
+    Cluster(ClusterClient),
+}
+
+#[derive(Default)]
+struct Place {
+    open: RwLock<Option<(u64, Connection)>>,
+    /// Held while a connection is made: everybody waits for the same one.
+    making: tokio::sync::Mutex<u64>,
+}
+
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// What is sent.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    One(&'a Cmd),
+    /// To every master: a list of answers.
+    Everywhere(&'a Cmd),
+    /// A mark is written and, on the same connection, waited for.
+    Marked {
+        mark: &'a [u8],
+        wait: &'a Cmd,
+    },
+}
+
+/// Why one attempt brought no answer.
+enum Failed {
+    /// There is no connection: nothing was sent.
+    Unsent(String),
+    /// It may have been sent.
+    Lost(String),
+    /// The server did not do it, and may the next time.
+    NotNow(String),
+    /// The server refuses.
+    Refused(StoreError),
+    /// It failed in the server, perhaps half-way.
+    Broken(String),
+    NoScript,
+}
+
+impl Link {
+    pub fn new(options: &Options) -> Result<Self, StoreError> {
+        let target = target(options).map_err(|error| StoreError::Unavailable(format!("{}: {error}", options.endpoint)))?;
+        // A cluster's connection is itself a pool of one per node.
+        let places = if matches!(target, Target::Cluster(_)) { 1 } else { CONNECTIONS };
+        Ok(Self {
+            target,
+            timeouts: options.timeouts,
+            places: (0..places).map(|_| Place::default()).collect(),
+            next: AtomicUsize::default(),
+            sent: AtomicU64::default(),
+            replicas: None,
+        })
+    }
+
+    /// From now on durable writes wait for replicas.
+    pub fn wait_for(&mut self, replicas: Replicas) {
+        self.replicas = Some(Box::new(replicas));
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(_))
+    }
+
+    /// A verb that begins now ends by then.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.timeouts.verb
+    }
+
+    /// Commands sent so far, waits for replicas included.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub async fn command(&self, name: &str, args: &[&[u8]], effect: Effect, by: Instant) -> Result<Value, StoreError> {
+        let mut cmd = redis::cmd(name);
+        for arg in args {
+            cmd.arg(*arg);
+        }
+        self.call(Ask::One(&cmd), None, effect, by).await
+    }
+
+    /// Tells every master the scripts, so that no request is the first to. One that does not know a script is told with its first use.
+    pub async fn load_scripts(&self, by: Instant) {
+        for script in Scripts::get().all() {
+            if let Err(error) = self.everywhere("SCRIPT", &["LOAD", script.body], by).await {
+                tracing::debug!(%error, "scripts are told with their first use");
+                return;
+            }
+        }
+    }
+
+    /// Asks every master; the answers in no order.
+    pub async fn everywhere(&self, name: &str, args: &[&str], by: Instant) -> Result<Vec<Value>, StoreError> {
+        let mut cmd = redis::cmd(name);
+        for arg in args {
+            cmd.arg(*arg);
+        }
+        super::reply::list(self.call(Ask::Everywhere(&cmd), None, Effect::Read, by).await?)
+    }
+
+    /// Returns when what was read of this shard is as durable as an answer about it must be: another gateway may have written it a moment ago
+    /// and still be waiting.
+    pub async fn settled(&self, shard: u16, by: Instant) -> Result<(), StoreError> {
+        match &self.replicas {
+            Some(replicas) => Box::pin(replicas.wait(shard, by)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// How many replicas have all that this shard's server wrote before this call.
+    pub async fn replicated(&self, mark: &[u8], wanted: u64, on_disk: bool, by: Instant) -> Result<u64, StoreError> {
+        // The answer comes before the connection gives it up.
+        let millis = self.timeouts.answer.mul_f32(0.8).min(by.saturating_duration_since(Instant::now())).as_millis().max(1).to_string();
+        let mut wait = redis::cmd(if on_disk { "WAITAOF" } else { "WAIT" });
+        if on_disk {
+            wait.arg(1);
+        }
+        wait.arg(wanted).arg(millis);
+        let answer = self.call(Ask::Marked { mark, wait: &wait }, None, Effect::Note, by).await?;
+        match answer {
+            Value::Array(mut both) => super::reply::number(both.pop().unwrap_or(Value::Nil)),
+            one => super::reply::number(one),
+        }
+    }
+
+    /// `keys` are of one slot.
+    pub async fn script(
+        &self,
+        script: &Script,
+        keys: &[Vec<u8>],
+        args: &[Vec<u8>],
+        effect: Effect,
+        by: Instant,
+    ) -> Result<Value, StoreError> {
+        let built = |command: &str, body: &str| {
+            let mut cmd = redis::cmd(command);
+            cmd.arg(body).arg(keys.len());
+            for arg in keys.iter().chain(args) {
+                cmd.arg(arg.as_slice());
+            }
+            cmd
+        };
+        let whole = || built("EVAL", script.body);
+        self.call(Ask::One(&built("EVALSHA", &script.hash)), Some(&whole), effect, by).await
+    }
+
+    /// `whole` is the same command for a server that does not know the script.
+    async fn call(&self, ask: Ask<'_>, whole: Option<&(dyn Fn() -> Cmd + Sync)>, effect: Effect, by: Instant) -> Result<Value, StoreError> {
+        let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
+        let mut unsure = false;
+        let mut replaced = None;
+        let value = loop {
+            let failed = match timeout_at(by, self.attempt(place, replaced.as_ref().map_or(ask, Ask::One))).await {
+                Ok(Ok(value)) => break value,
+                Ok(Err(failed)) => failed,
+                Err(_) => {
+                    place.drop_open(None);
+                    unsure = true;
+                    Failed::Lost("it took too long".to_owned())
+                }
+            };
+            let why = match (failed, whole) {
+                (Failed::NoScript, Some(whole)) if replaced.is_none() => {
+                    replaced = Some(whole());
+                    continue;
+                }
+                (Failed::NoScript, _) => "a script was lost twice".to_owned(),
+                (Failed::Refused(error), _) if unsure && effect != Effect::Read => return Err(StoreError::Unknown(error.to_string())),
+                (Failed::Refused(error), _) => return Err(error),
+                (Failed::Broken(why), _) if effect != Effect::Read => return Err(StoreError::Unknown(why)),
+                (Failed::Broken(why), _) => return Err(StoreError::Unavailable(why)),
+                (Failed::Lost(why), _) => {
+                    unsure = true;
+                    why
+                }
+                (Failed::Unsent(why) | Failed::NotNow(why), _) => why,
+            };
+            let again = Instant::now() + PAUSE;
+            if again >= by {
+                return Err(if unsure && effect != Effect::Read { StoreError::Unknown(why) } else { StoreError::Unavailable(why) });
+            }
+            sleep_until(again).await; // backoff
+        };
+        if let Effect::Durable(shard) = effect {
+            self.settled(shard, by).await?;
+        }
+        Ok(value)
+    }
+
+    async fn attempt(&self, place: &Place, ask: Ask<'_>) -> Result<Value, Failed> {
+        let (number, connection) = self.connection(place).await?;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let answer = connection.send(ask).await;
+        answer.and_then(Value::extract_error).map_err(|error| {
+            let failed = sorted(&error);
+            let broken = matches!(failed, Failed::Lost(_)) || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+            if broken {
+                place.drop_open(Some(number));
+            }
+            failed
+        })
+    }
+
+    async fn connection(&self, place: &Place) -> Result<(u64, Connection), Failed> {
+        if let Some(open) = place.open() {
+            return Ok(open);
+        }
+        let mut number = place.making.lock().await;
+        if let Some(open) = place.open() {
+            return Ok(open);
+        }
+        let made = tokio::time::timeout(self.timeouts.connect, self.connect()).await;
+        let connection = made.map_err(|_| Failed::Unsent("no connection in time".to_owned()))?;
+        let connection = connection.map_err(|error| match sorted(&error) {
+            // A wrong password is wrong the next time too.
+            Failed::Refused(error) => Failed::Refused(error),
+            _ => Failed::Unsent(format!("no connection: {error}")),
+        })?;
+        *number += 1;
+        *place.open.write().unwrap_or_else(PoisonError::into_inner) = Some((*number, connection.clone()));
+        Ok((*number, connection))
+    }
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.answer));
+        Ok(match &self.target {
+            Target::Server(client) => Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?),
+            Target::Sentinel(sentinels) => {
+                let client = sentinels.lock().await.async_get_client().await?;
+                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+            }
+            Target::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+        })
+    }
+}
+
+impl Connection {
+    async fn send(self, ask: Ask<'_>) -> Result<Value, RedisError> {
+        match (self, ask) {
+            (Self::One(mut one), Ask::One(cmd)) => one.req_packed_command(cmd).await,
+            (Self::One(mut one), Ask::Everywhere(cmd)) => Ok(Value::Array(vec![one.req_packed_command(cmd).await?])),
+            (Self::One(mut one), Ask::Marked { mark, wait }) => last(one.req_packed_commands(&marked(mark, wait), 0, 2).await?),
+            (Self::Cluster(mut cluster), Ask::One(cmd)) => cluster.req_packed_command(cmd).await,
+            (Self::Cluster(mut cluster), Ask::Everywhere(cmd)) => {
+                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                Ok(match cluster.route_command(cmd.clone(), masters).await? {
+                    Value::Map(answers) => Value::Array(answers.into_iter().map(|(_, answer)| answer).collect()),
+                    // Pairs of address and answer.
+                    Value::Array(answers) => Value::Array(
+                        answers
+                            .into_iter()
+                            .map(|pair| if let Value::Array(mut pair) = pair { pair.pop().unwrap_or(Value::Nil) } else { pair })
+                            .collect(),
+                    ),
+                    other => other,
+                })
+            }
+            (Self::Cluster(mut cluster), Ask::Marked { mark, wait }) => {
+                let master = SingleNodeRoutingInfo::SpecificNode(Route::with_slot(Slot::for_key(mark), SlotAddr::Master));
+                last(cluster.route_pipeline(marked(mark, wait), 0, 2, master).await?)
+            }
+        }
+    }
+}
+
+fn marked(mark: &[u8], wait: &Cmd) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SET").arg(mark).arg(1);
+    pipeline.add_command(wait.clone());
+    pipeline
+}
+
+fn last(answers: Vec<Value>) -> Result<Value, RedisError> {
+    // An error of the mark is the error of both.
+    answers.into_iter().map(Value::extract_error).try_fold(Value::Nil, |_, answer| answer)
+}
+
+impl Place {
+    fn open(&self) -> Option<(u64, Connection)> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whoever comes next makes a new one.
+    fn drop_open(&self, number: Option<u64>) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if open.as_ref().is_some_and(|(known, _)| number.is_none_or(|number| number == *known)) {
+            *open = None;
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+fn sorted(error: &RedisError) -> Failed {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Server(kind) => match kind {
+            ServerErrorKind::NoScript => Failed::NoScript,
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask
+            | ServerErrorKind::ReadOnly => Failed::NotNow(text),
+            // Redis 6.2 wraps what a script's command was refused with.
+            _ if text.contains("READONLY") => Failed::NotNow(text),
+            ServerErrorKind::ResponseError => Failed::Broken(text),
+            _ => Failed::Refused(StoreError::Unavailable(text)),
+        },
+        ErrorKind::Extension => match error.code() {
+            Some("WRONGTYPE") => Failed::Refused(StoreError::Corrupt(text)),
+            // Another script runs for too long; a failover is under way.
+            Some("BUSY" | "UNBLOCKED") => Failed::NotNow(text),
+            _ => Failed::Refused(StoreError::Unavailable(text)),
+        },
+        ErrorKind::ClusterConnectionNotFound | ErrorKind::MasterNameNotFoundBySentinel => Failed::NotNow(text),
+        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => Failed::Refused(StoreError::Unavailable(text)),
+        _ if error.is_connection_refusal() => Failed::Unsent(text),
+        _ => Failed::Lost(text),
+    }
+}
+
+fn target(options: &Options) -> Result<Target, RedisError> {
+    let Endpoint { form, tls, hosts, user, password, db } = &options.endpoint;
+    let certificates = TlsCertificates { client_tls: None, root_cert: options.ca_pem.clone() };
+    let mut login = RedisConnectionInfo::default().set_db(*db);
+    if let Some(user) = user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = password {
+        login = login.set_password(password.as_str());
+    }
+    let address = |host: &str, port: u16| -> Result<redis::ConnectionInfo, RedisError> {
+        let address = if *tls {
+            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host.to_owned(), port)
+        };
+        Ok(address.into_connection_info()?.set_redis_settings(login.clone()))
+    };
+    let infos = hosts.iter().map(|(host, port)| address(host, *port)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match form {
+        Form::Server => {
+            let info = infos.into_iter().next().ok_or_else(|| RedisError::from((ErrorKind::InvalidClientConfig, "no host")))?;
+            Target::Server(if *tls { Client::build_with_tls(info, certificates)? } else { Client::open(info)? })
+        }
+        Form::Cluster => {
+            let mut builder = ClusterClient::builder(infos)
+                .connection_timeout(options.timeouts.connect)
+                .response_timeout(options.timeouts.answer)
+                .min_retry_wait(10)
+                .max_retry_wait(100);
+            if *tls {
+                builder = builder.certs(certificates);
+            }
+            Target::Cluster(builder.build()?)
+        }
+        Form::Sentinel { master } => {
+            let addresses = infos.iter().map(|info| info.addr().clone());
+            let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?.set_client_to_redis_db(*db);
+            if *tls {
+                builder = builder
+                    .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+                    .set_client_to_redis_certificates(certificates.clone())
+                    .set_client_to_sentinel_certificates(certificates);
+            }
+            if let Some(user) = user {
+                builder = builder.set_client_to_redis_username(user);
+            }
+            if let Some(password) = password {
+                builder = builder.set_client_to_redis_password(password.as_str());
+            }
+            Target::Sentinel(tokio::sync::Mutex::new(builder.build()?))
+        }
+    })
+}

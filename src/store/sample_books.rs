@@ -1,0 +1,99 @@
+//! A store with something of everything in it, for tests of what reads and moves whole stores.
+
+use super::{channels::*, conformance::*, *};
+use crate::protocol::ids::{BlockHash, CommitmentId, TxId, XOnlyKey};
+
+/// Payments 1..=9 in every state (8 was freed and is not there), channels 1..=4 in every phase (5 never was), 12 charges.
+pub(crate) async fn fill(store: &dyn Store) {
+    payments(store).await;
+    channels(store).await;
+    store.set_checkpoint(Checkpoint { block: BlockHash([9; 32]), blue_score: 900 }).await.unwrap();
+    store.add_server_key(XOnlyKey([2; 32])).await.unwrap();
+}
+
+async fn payments(store: &dyn Store) {
+    for n in 1..=9 {
+        let claim = Claim { identifier: identifier(n), late: n == 6, ..claim(n) };
+        let (_, held) = seen(store.claim(&claim, NOW.plus_seconds(n)).await.unwrap());
+        let held = held.unwrap();
+        let answer = |kept: bool| delivered(kept.then(|| response(&format!("answer {n} {}", "again and ".repeat(400)))));
+        let facts = match n {
+            2 | 5 => vec![settled()],
+            3 => vec![Fact::Proven, settled(), Fact::Forwarding, answer(true)],
+            4 => vec![settled(), Fact::Forwarding, answer(false)],
+            7 => vec![Fact::Submitted(Submission::Own), settled(), Fact::Forwarding, answer(true)],
+            8 => vec![Fact::Rejected],
+            9 => vec![Fact::Submitted(Submission::Foreign)],
+            _ => vec![],
+        };
+        for fact in facts {
+            assert_eq!(store.advance(&held, fact, NOW.plus_seconds(n)).await.unwrap(), Advanced::Done);
+        }
+    }
+    let seen = |n, fact| async move { assert_eq!(store.observe(&key(n), fact, NOW.plus_seconds(50)).await.unwrap(), Observed::Done) };
+    seen(5, ChainFact::Reversed { by: TxId([5; 32]) }).await;
+    seen(7, ChainFact::Final).await;
+}
+
+async fn channels(store: &dyn Store) {
+    for n in 1..=5 {
+        store.open_channel(&opening(n), NOW.plus_seconds(n)).await.unwrap();
+    }
+    let sight = |n, fact| async move { store.observe_channel(&id(n), fact, NOW.plus_seconds(60)).await.unwrap() };
+    for n in 1..=4 {
+        assert_eq!(sight(n, ChannelSighting::Funded { daa_score: 40 }).await, Observed::Done);
+    }
+    assert_eq!(sight(5, ChannelSighting::NeverFunded).await, Observed::Done);
+
+    let lease = |n, purpose| async move {
+        match store.lease(&ask(n, purpose), NOW).await.unwrap() {
+            Leased::Held(lease, record) => (lease, record),
+            other => panic!("{other:?}"),
+        }
+    };
+    let charge = |n: u64, k: u64| async move {
+        let (held, record) = lease(n, request(k)).await;
+        let kept = k.is_multiple_of(2).then(|| response(&format!("charged {k} {}", "and more ".repeat(300))));
+        // Of no other charge and no payment.
+        let commitment = CommitmentId(tx(10_000 * n + k).0);
+        let fact = ChannelFact::Committed(Box::new(Charge { commitment, response: kept, ..charge(&record, k, 20, 10) }));
+        let done = store.advance_channel(&held, fact, NOW.plus_seconds(n + k)).await.unwrap();
+        assert!(matches!(done, ChannelStep::Done(_)), "{done:?}");
+    };
+    let claim = |n: u64, m: u64, added: u64| async move {
+        let (held, record) = lease(n, Purpose::Upkeep).await;
+        let done = store.advance_channel(&held, built(&step(&record, m, added)), NOW.plus_seconds(30)).await.unwrap();
+        assert!(matches!(done, ChannelStep::Done(_)), "{done:?}");
+    };
+    for k in 1..=4 {
+        charge(1, k).await;
+    }
+    claim(1, 101, 0).await;
+    assert_eq!(sight(1, accepted(101)).await, Observed::Done);
+    assert_eq!(sight(1, ChannelSighting::MoveFinal { txid: tx(101) }).await, Observed::Done);
+    for k in 5..=6 {
+        charge(1, k).await;
+    }
+    claim(1, 102, 50).await;
+    assert_eq!(sight(1, accepted(102)).await, Observed::Done);
+    charge(1, 7).await;
+    for k in 1..=2 {
+        charge(2, k).await;
+    }
+    let closure = Closure { outpoint: outpoint(2), by: TxId([6; 32]), acceptance: acceptance(70), is_final: false };
+    assert_eq!(sight(2, ChannelSighting::Closed(closure)).await, Observed::Done);
+    for k in 1..=3 {
+        charge(3, k).await;
+    }
+    claim(3, 301, 0).await;
+    let (held, record) = lease(4, request(1)).await;
+    let open = store.advance_channel(&held, reserved(&stream(&record, 1, 20)), NOW).await.unwrap();
+    assert!(matches!(open, ChannelStep::Done(_)), "{open:?}");
+}
+
+/// So many pending payments.
+pub(crate) async fn many_payments(store: &dyn Store, count: u64) {
+    for n in 1..=count {
+        assert!(seen(store.claim(&claim(n), NOW).await.unwrap()).1.is_some());
+    }
+}

@@ -1,0 +1,153 @@
+//! Gateways on a real Redis: several of them are one seller, whatever dies.
+
+mod support;
+
+use serde_json::Value;
+use std::time::Duration;
+use support::{
+    channel::{Channel, SETTINGS, batch_of, number, until_answered},
+    devnet::{Devnet, KAS, Wallet},
+    gateway::{Gateway, yaml},
+    pay::{Ask, prepare},
+    redis::{SAFE, Server},
+    upstream::Upstream,
+};
+
+const ROUTES: &str = r#"  - {path: "/once/{*rest}", price: 0.25 KAS}
+  - {path: "/paid/{*rest}", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}
+  - {path: "/{*rest}", free: true}"#;
+const CEILING: u64 = KAS / 100;
+
+/// A Redis and two gateways on it.
+struct Fleet {
+    redis: Server,
+    devnet: Devnet,
+    upstream: Upstream,
+    one: Gateway,
+    other: Gateway,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let redis = Server::start(&SAFE);
+        let devnet = Devnet::start(1, 10.0).await;
+        let upstream = Upstream::start().await;
+        let embedded = yaml(&devnet.wrpc[..1], &Wallet::new(200), &upstream.url(), ROUTES, SETTINGS);
+        let store = format!("store: {{kind: redis, url: \"{}\", timeout_seconds: 2}}", redis.url());
+        let yaml = embedded.replace("store: {path: store.db}", &store);
+        assert!(yaml.contains("kind: redis"));
+        let one = Gateway::start(&yaml).await;
+        let other = one.sibling("other", &yaml).await;
+        Self { redis, devnet, upstream, one, other }
+    }
+
+    fn urls(&self) -> [String; 2] {
+        [self.one.url(), self.other.url()]
+    }
+}
+
+async fn totals(gateway: &Gateway) -> Value {
+    gateway.status().await["channels"].clone()
+}
+
+#[tokio::test]
+async fn two_gateways_honour_each_others_offers_and_replay_each_others_payments() {
+    let fleet = Fleet::start().await;
+    let [one, other] = fleet.urls();
+    let payer = Wallet::new(1);
+    let coins = fleet.devnet.fund(&payer, 10 * KAS, 1).await;
+    let ask = Ask::get("/once/report");
+    // Offered by the one, paid at the other.
+    let (transaction, header) = prepare(&ask, &one, &payer, &coins).await;
+    let bought = ask.send(&other, Some(&header)).await;
+    assert_eq!((bought.status, bought.text().as_str()), (200, "GET /once/report "), "{bought:?}");
+    assert_eq!(bought.receipt().unwrap()["transaction"], transaction.id().to_string());
+    for url in [&one, &other, &one] {
+        let again = ask.send(url, Some(&header)).await;
+        assert_eq!((again.status, again.text(), again.receipt()), (200, bought.text(), bought.receipt()));
+    }
+    let stolen = Ask::get("/once/another").send(&one, Some(&header)).await;
+    assert_eq!((stolen.status, stolen.code().as_str()), (409, "invalid_kaspa_exact_replay"));
+    assert_eq!(fleet.upstream.count("/once/report"), 1);
+    for gateway in [&fleet.one, &fleet.other] {
+        let payments = gateway.payments().await;
+        assert_eq!((payments["delivered"].as_u64(), payments["chargedSompi"].as_str()), (Some(1), Some("25000000")));
+    }
+}
+
+#[tokio::test]
+async fn a_channel_is_charged_by_both_gateways_and_outlives_each_of_them_and_redis() {
+    let mut fleet = Fleet::start().await;
+    let ask = Ask::get("/paid/report");
+    let mut channel = Channel::open(&fleet.devnet, &ask, &fleet.one, &Wallet::new(2), 5 * KAS).await;
+    for turn in 0..6 {
+        // The offer of one, the voucher at the other.
+        let [one, other] = fleet.urls();
+        let urls = [one, other];
+        let accepted = channel.offer(&ask, &urls[turn % 2]).await;
+        let header = channel.paying(&accepted);
+        let answer = ask.send(&urls[(turn + 1) % 2], Some(&header)).await;
+        channel.served(&answer);
+        let again = ask.send(&urls[turn % 2], Some(&header)).await;
+        assert_eq!((again.status, again.body), (200, answer.body), "replayed by the other");
+    }
+    // A claim at one of them: the other one knows the new outpoint with the next voucher.
+    let claimed = fleet.one.command().args(["claim", &channel.id().to_string(), "--json"]).output().await.unwrap();
+    assert!(claimed.status.success(), "{claimed:?}");
+    let owed = channel.active();
+    fleet.one.until("claimed", async || number(&totals(&fleet.one).await["claimedSompi"]) == owed).await;
+    channel.renewed = None;
+    channel.buy_through_claims(&ask, &fleet.one.url()).await;
+    channel.renewed = None;
+    channel.buy(&ask, &fleet.other.url()).await;
+
+    fleet.redis.kill();
+    fleet.redis.run();
+    let accepted = batch_of(&ask.send(&fleet.other.url(), None).await);
+    let header = channel.paying(&accepted);
+    let answer = until_answered(&ask, &fleet.other, &header).await;
+    channel.served(&answer);
+    fleet.one.kill().await;
+    channel.renewed = None;
+    channel.buy(&ask, &fleet.other.url()).await;
+    let books = totals(&fleet.other).await;
+    assert_eq!((books["open"].as_u64(), number(&books["chargedSompi"])), (Some(1), channel.charged), "{books}");
+    assert_eq!(channel.charged % CEILING, 0);
+}
+
+#[tokio::test]
+async fn a_partition_from_redis_closes_priced_routes_and_they_open_again() {
+    let fleet = Fleet::start().await;
+    let ask = Ask::get("/paid/report");
+    let mut channel = Channel::open(&fleet.devnet, &ask, &fleet.one, &Wallet::new(3), 5 * KAS).await;
+    let url = fleet.one.url();
+    let accepted = channel.offer(&ask, &url).await;
+    let header = channel.paying(&accepted);
+    fleet.redis.signal("STOP");
+    let refused = ask.send(&url, Some(&header)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "store_unavailable"), "{refused:?}");
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(Ask::get("/free").send(&url, None).await.status, 200, "free routes need no store");
+    fleet.redis.signal("CONT");
+    let answer = until_answered(&ask, &fleet.one, &header).await;
+    channel.served(&answer);
+    channel.buy(&ask, &fleet.other.url()).await;
+    assert_eq!(number(&totals(&fleet.other).await["chargedSompi"]), channel.charged);
+}
+
+#[tokio::test]
+async fn a_gateway_on_a_server_that_is_not_fit_says_why_and_does_not_start() {
+    let redis = Server::start(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
+    let devnet = Devnet::start(1, 10.0).await;
+    let upstream = Upstream::start().await;
+    let embedded = yaml(&devnet.wrpc[..1], &Wallet::new(200), &upstream.url(), ROUTES, SETTINGS);
+    let yaml = embedded.replace("store: {path: store.db}", &format!("store: {{kind: redis, url: \"{}\"}}", redis.url()));
+    let gateway = Gateway::prepare(&yaml).await;
+    let run = gateway.command().args(["run", "--config", "kas402.yaml"]).output();
+    let run = tokio::time::timeout(Duration::from_secs(20), run).await.expect("it ends by itself").unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success());
+    for code in ["redis_appendonly", "redis_eviction", "redis_appendfsync"] {
+        assert!(said.contains(code), "{code}: {said}");
+    }
+}
