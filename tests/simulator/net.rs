@@ -51,6 +51,8 @@ struct State {
     first: BTreeMap<TxId, u64>,
     /// Since when a reorganisation has it off the chain.
     gone: BTreeMap<TxId, Instant>,
+    /// The network had it when a gateway had sent it: from then on it is the gateway's to look after.
+    brought: BTreeSet<TxId>,
     /// Their owners send them again until they are accepted.
     kept: BTreeSet<TxId>,
     /// Dropped from the mempool or by a reorganisation at some time: nobody can tell any more who sent it first.
@@ -185,6 +187,10 @@ impl Net {
     /// The network had it at some time.
     pub fn ever_had(&self, txid: &TxId) -> bool {
         self.state().had.contains(txid)
+    }
+
+    pub fn was_brought(&self, txid: &TxId) -> bool {
+        self.state().brought.contains(txid)
     }
 
     pub fn was_forgotten(&self, txid: &TxId) -> bool {
@@ -493,6 +499,9 @@ impl Chain for Node {
             }
             _ => world.net.take(transaction),
         };
+        if world.net.has(&txid) {
+            world.net.state().brought.insert(txid);
+        }
         let word = match outcome {
             SubmitOutcome::New => "new",
             SubmitOutcome::Known => "known",

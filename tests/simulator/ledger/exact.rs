@@ -221,7 +221,7 @@ impl Ledger {
             let Some(seen) = &payment.seen else { continue };
             let is_accepted = world.net.is_accepted(txid);
             let conflict = world.net.conflict_depth(txid).is_some();
-            if seen.submission != Submission::None && world.net.ever_had(txid) && !is_accepted && !conflict {
+            if seen.submission != Submission::None && world.net.was_brought(txid) && !is_accepted && !conflict {
                 world.trace.wrong(format!("{name} was sent by a gateway, and nobody brought it to the network again"));
             }
             if is_accepted && seen.submission != Submission::None && !seen.is_final {
