@@ -148,11 +148,12 @@ async fn create(link: &Link, options: &Options, by: Instant) -> Result<(), Store
 /// Reads what the store is; `None` when there is none.
 async fn identity(link: &Link, options: &Options, by: Instant) -> Result<Option<(StoreId, u16)>, StoreError> {
     let key = Keys::new(&options.prefix, 1).of(0, names::STORE);
-    if reply::number(link.command("EXISTS", &[&key], Effect::Read, by).await?)? == 0 {
-        return Ok(None);
-    }
     let mut parts = reply::Parts::of(link.command("HMGET", &[&key, b"version", b"shards", b"id"], Effect::Read, by).await?)?;
-    let (version, shards, id) = (reply::text(parts.next())?, reply::number(parts.next())?, reply::text(parts.next())?);
+    let version = match parts.next() {
+        ::redis::Value::Nil => return Ok(None),
+        found => reply::text(found)?,
+    };
+    let (shards, id) = (reply::number(parts.next())?, reply::text(parts.next())?);
     if version != VERSION {
         return Err(StoreError::Corrupt(format!(
             "{}: layout {version} is unknown to this program, which knows {VERSION}: run the program that wrote it",
