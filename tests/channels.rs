@@ -301,6 +301,8 @@ async fn deposits_that_are_not_there_are_not_served() {
     channel.served(&waiting.await.unwrap());
 
     // A funding transaction whose signature is wrong is a proven rejection: nothing moved.
+    // Another key than that of the channel above, whose script may be the one that is offered still.
+    let wallet = Wallet::new(7);
     let coins = world.devnet.fund(&wallet, 6 * KAS, 1);
     world.devnet.set_rate(0, 10.0).await;
     let coins = coins.await;

@@ -18,6 +18,7 @@ mod report;
 mod rounds;
 mod servers;
 mod stats;
+mod stores;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod vouchers;
@@ -26,6 +27,7 @@ use options::{Options, Section};
 use report::Report;
 use servers::{Gateway, Nginx, Pingora, Upstream};
 use std::process::ExitCode;
+use stores::Stores;
 use vouchers::Fleet;
 
 /// What goes wrong here is for people to read.
@@ -52,6 +54,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// The store of a gateway that nothing else is said about.
+const EMBEDDED: &str = "{path: kas402.db}";
+
 async fn run(options: &Options) -> Fallible<Report> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
@@ -60,7 +65,7 @@ async fn run(options: &Options) -> Fallible<Report> {
     say("starting a node, an upstream and the gateway");
     let node = support::devnet::Devnet::start(1, 10.0).await;
     let upstream = Upstream::start(folder)?;
-    let gateway = Gateway::start(folder, &upstream, &node.wrpc[0])?;
+    let gateway = Gateway::start(folder, &upstream, &node.wrpc[0], EMBEDDED)?;
     let offer = gateway.first_offer().await?;
     report.offer(&offer);
 
@@ -75,6 +80,12 @@ async fn run(options: &Options) -> Fallible<Report> {
     let fleet = if options.runs(Section::Channels) {
         say("channels: opening them on the real node");
         Some(Fleet::open(&node, &gateway, options.channels).await?)
+    } else {
+        None
+    };
+    let stores = if options.runs(Section::Stores) {
+        say("stores: a gateway on the embedded store, two on each Redis, and their channels");
+        Some(Stores::open(folder, &node, &upstream).await?)
     } else {
         None
     };
@@ -108,6 +119,10 @@ async fn run(options: &Options) -> Fallible<Report> {
         say("channels: requests paid by vouchers");
         let pingora = Pingora::proxy(folder, &upstream)?;
         report.channels(channels::measure(options, fleet, &gateway, &pingora, folder).await?);
+    }
+    if let Some(stores) = stores {
+        say("stores: requests paid by vouchers");
+        report.stores(stores.measure(options).await?);
     }
     report.finish();
     if let Some(file) = &options.json {

@@ -9,7 +9,7 @@ const USAGE: &str = "usage: make bench, or scripts/bench [OPTION...]
   --payments N    paid requests (60)
   --channels N    channels whose vouchers pay (256)
   --idle N        idle connections (1000)
-  --only NAME     free, 402, channels, exact or memory; may be repeated
+  --only NAME     free, 402, channels, stores, exact or memory; may be repeated
   --json FILE     also write everything as JSON";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub enum Section {
     Free,
     Unpaid,
     Channels,
+    Stores,
     Exact,
     Memory,
 }
@@ -73,6 +74,7 @@ fn section(name: &str) -> Result<Section, &'static str> {
         "free" => Ok(Section::Free),
         "402" => Ok(Section::Unpaid),
         "channels" => Ok(Section::Channels),
+        "stores" => Ok(Section::Stores),
         "exact" => Ok(Section::Exact),
         "memory" => Ok(Section::Memory),
         _ => Err(USAGE),

@@ -34,8 +34,16 @@ pub fn pinned(core: usize, program: &Path) -> Command {
 pub fn pin_this_thread(core: usize) -> Fallible<()> {
     // PID/task/TID
     let own = fs::read_link("/proc/thread-self")?;
-    let id = own.file_name().ok_or("/proc/thread-self names no thread")?;
-    let pinned = Command::new("taskset").args(["--pid", "--cpu-list"]).arg(core.to_string()).arg(id).output()?;
+    pin(&["--pid"], own.file_name().ok_or("/proc/thread-self names no thread")?, core)
+}
+
+/// The same for a program that runs already, with all its threads.
+pub fn pin_process(id: u32, core: usize) -> Fallible<()> {
+    pin(&["--all-tasks", "--pid"], id.to_string().as_ref(), core)
+}
+
+fn pin(of: &[&str], id: &std::ffi::OsStr, core: usize) -> Fallible<()> {
+    let pinned = Command::new("taskset").args(of).arg("--cpu-list").arg(core.to_string()).arg(id).output()?;
     if pinned.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&pinned.stderr).into()) }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     rounds::Standing,
     servers::FirstOffer,
     stats::{median, quantile},
+    stores,
 };
 use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
@@ -66,7 +67,14 @@ impl Report {
 
     fn comparison(&mut self, key: &str, title: &str, standings: &[Standing], yardstick: &str, aim: f64) {
         let (Some(ours), Some(theirs)) = (standings.first(), standings.iter().find(|standing| standing.name == yardstick)) else { return };
-        let text = &mut self.text;
+        self.table(key, title, standings, theirs);
+        let ratio = ours.ratio_to(theirs);
+        self.judge(key, format_args!("at least {aim:.2} of {yardstick}"), ratio >= aim, format_args!("{ratio:.2}"));
+    }
+
+    /// Everybody, and what they are of one of them.
+    fn table(&mut self, key: &str, title: &str, standings: &[Standing], theirs: &Standing) {
+        let (text, yardstick) = (&mut self.text, theirs.name);
         let columns =
             format_args!("{:>9}{:>9}{:>7}{:>9}{:>9}{:>8}   of {yardstick}", "req/s", "CPU us", "busy", "p50 us", "p99 us", "bytes");
         push(text, format_args!("\n{title:<26}{columns}\n"));
@@ -89,9 +97,8 @@ impl Report {
             );
             ratios[name] = json!({ "requests_per_second": speed, "cpu": cpu });
         }
-        let ratio = ours.ratio_to(theirs);
-        self.json[key] = json!({ "contestants": standings.iter().map(Standing::json).collect::<Vec<_>>(), "of_bare_pingora": ratios });
-        self.judge(key, format_args!("at least {aim:.2} of {yardstick}"), ratio >= aim, format_args!("{ratio:.2}"));
+        let contestants: Vec<_> = standings.iter().map(Standing::json).collect();
+        self.json[key] = json!({ "contestants": contestants, "yardstick": yardstick, "of_yardstick": ratios });
     }
 
     pub fn channels(&mut self, measured: Measured) {
@@ -124,6 +131,24 @@ impl Report {
             "schnorr_us": { "median": signature, "rounds": signatures }, "voucher_us": { "median": voucher, "rounds": vouchers },
         });
         self.steps("channels_steps", "a request paid by voucher", &steps, steps.iter().map(|(_, us)| us).sum());
+    }
+
+    pub fn stores(&mut self, measured: stores::Measured) {
+        let stores::Measured { standings, per_payment } = measured;
+        let Some(embedded) = standings.first() else { return };
+        self.table("stores", "Paid by voucher, 64 open", &standings, embedded);
+        for stores::PerPayment { name, round_trips, memory_bytes } in per_payment {
+            push(
+                &mut self.text,
+                format_args!(
+                    "{name}: {round_trips:.2} round trips to the store per paid request (aim 2), {memory_bytes:.0} bytes of its memory per payment\n"
+                ),
+            );
+            self.json["stores"][name] = json!({ "round_trips": round_trips, "memory_bytes": memory_bytes });
+            let aim = format_args!("at most 2 round trips per paid request, {name}");
+            // A lease that had to be asked for twice is no third step.
+            self.judge("stores", aim, round_trips <= 2.05, format_args!("{round_trips:.2}"));
+        }
     }
 
     pub fn micro(&mut self, steps: Steps) {

@@ -73,21 +73,24 @@ impl std::ops::Deref for Gateway {
 }
 
 impl Gateway {
-    /// Starts the release build with an ordinary configuration: embedded store, one node, log level info.
-    pub fn start(folder: &Path, upstream: &Server, node: &str) -> Fallible<Self> {
+    /// Starts the release build with an ordinary configuration: one node, log level info. `store` is that part of it. Keys that lie in the folder are used.
+    pub fn start(folder: &Path, upstream: &Server, node: &str, store: &str) -> Fallible<Self> {
         let shop = crate::support::devnet::Wallet::new(SHOP_SEED).address();
         let file = folder.join("kas402.yaml");
         let binary = Path::new(env!("CARGO_BIN_EXE_kas402"));
-        let made = Command::new(binary).args(["keys", "new", "--server"]).arg(folder.join("server.keys")).output()?;
-        if !made.status.success() {
-            return Err(String::from_utf8_lossy(&made.stderr).into());
+        let keys = folder.join("server.keys");
+        if !keys.exists() {
+            let made = Command::new(binary).args(["keys", "new", "--server"]).arg(keys).output()?;
+            if !made.status.success() {
+                return Err(String::from_utf8_lossy(&made.stderr).into());
+            }
         }
         // Offers for vouchers live long, because they are all fetched before they are used.
         fs::write(
             &file,
             format!(
                 "network: kaspa:simnet\nallow_simnet: true\npublic_origin: http://kas402.bench\nlisten: 127.0.0.1:0\n\
-                 edge: {{threads: 1}}\npay_to: {shop}\nnode: {{urls: [{node}]}}\nstore: {{path: kas402.db}}\nupstream: http://{}\n\
+                 edge: {{threads: 1}}\npay_to: {shop}\nnode: {{urls: [{node}]}}\nstore: {store}\nupstream: http://{}\n\
                  keys: {{server: {{file: server.keys}}}}\nchannels: {{confirmations: 2, claims: {{automatic: false}}}}\n\
                  routes:\n  - {{path: {FREE_PATH}, free: true}}\n  - {{path: '/files/{{*rest}}', free: true}}\n  \
                  - {{path: /priced, price: {PRICE_SOMPI} sompi, description: One answer, mime_type: application/json}}\n  \

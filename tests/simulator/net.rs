@@ -379,7 +379,7 @@ impl Net {
                         }
                         _ if !connected => {}
                         Ear::Tip(sender) => {
-                            tell(sender, tip);
+                            tell(sender, life.tip(tip));
                         }
                         Ear::Output { outpoint, status } => {
                             let now = state.outputs[outpoint].borrow().clone();
@@ -468,7 +468,7 @@ impl Chain for Node {
 
     fn tip(&self) -> watch::Receiver<Tip> {
         let world = self.world();
-        let (sender, receiver) = watch::channel(world.net.tip());
+        let (sender, receiver) = watch::channel(self.life.tip(world.net.tip()));
         world.net.listen(&self.life, Ear::Tip(sender));
         receiver
     }

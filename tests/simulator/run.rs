@@ -25,6 +25,9 @@ use tokio::{
 /// Everybody who does not give up is served so long after the last trouble.
 const CALM_BOUND: Duration = Duration::from_secs(600);
 
+/// No run takes so long, however busy the machine is.
+const STUCK: Duration = Duration::from_secs(90);
+
 pub fn play(seed: u64, planted: Option<Planted>) -> Record {
     catch_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -46,15 +49,30 @@ pub fn sweep(seeds: RangeInclusive<u64>, planted: Option<Planted>, goes_on: impl
     let (next, last) = (AtomicU64::new(*seeds.start()), *seeds.end());
     let (stop, records) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let running: Mutex<BTreeMap<u64, std::time::Instant>> = Mutex::default();
+    let workers = AtomicU64::new(u64::try_from(threads).unwrap());
     std::thread::scope(|scope| {
+        // A run whose time stands still never ends by itself.
+        scope.spawn(|| {
+            while workers.load(Ordering::SeqCst) > 0 {
+                std::thread::sleep(Duration::from_millis(200));
+                let running = running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if let Some((seed, _)) = running.iter().find(|(_, began)| began.elapsed() > STUCK) {
+                    println!("seed {seed} planted {planted:?}: time stands still; again: KAS402_SEED={seed}");
+                    std::process::exit(1);
+                }
+            }
+        });
         for _ in 0..threads {
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
                     if seed > last {
-                        return;
+                        break;
                     }
+                    running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(seed, std::time::Instant::now());
                     let mut record = play(seed, planted);
+                    running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&seed);
                     stop.fetch_or(!goes_on(&record), Ordering::SeqCst);
                     if record.wrong.is_none() {
                         record.tail = Vec::new();
@@ -65,6 +83,7 @@ pub fn sweep(seeds: RangeInclusive<u64>, planted: Option<Planted>, goes_on: impl
                         println!("{} seeds", records.len());
                     }
                 }
+                workers.fetch_sub(1, Ordering::SeqCst);
             });
         }
     });

@@ -95,7 +95,7 @@ fn message(ask: &Ask, payment: &Payment<'_>) -> Value {
 fn new_ask(world: &World, deep: bool) -> Ask {
     let number = world.ledger.number();
     let path = if deep { "deep" } else { "paid" };
-    if number % 3 == 0 { Ask::post(&format!("/{path}?n={number}"), "{\"q\":1}") } else { Ask::get(&format!("/{path}?n={number}")) }
+    if number.is_multiple_of(3) { Ask::post(&format!("/{path}?n={number}"), "{\"q\":1}") } else { Ask::get(&format!("/{path}?n={number}")) }
 }
 
 async fn offer(world: &Arc<World>, ask: &Ask) -> Option<Value> {

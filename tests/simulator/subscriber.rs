@@ -313,6 +313,9 @@ async fn take_back(world: &Arc<World>, who: usize, channel: Channel) {
             world.net.locked_until(txid, timeout);
             world.trace.note(format!("client {who}: takes back {}", channel.name));
             world.net.take(&transaction);
+        } else if !world.net.is_accepted(&outpoint.txid) {
+            // It never was, or a reorganisation has it now: nobody waits for that.
+            return;
         }
         sleep(Duration::from_secs(2)).await;
     }

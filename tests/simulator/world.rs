@@ -13,6 +13,7 @@ use crate::{
     weather::Weather,
 };
 use kas402::{
+    chain::Tip,
     gateway::{Environment, Gateway, Limits},
     protocol::{ids::StoreId, time::UnixMillis},
     store::{Store, memory::MemoryStore},
@@ -44,6 +45,8 @@ pub struct Life {
     dying: Notify,
     node_down: AtomicBool,
     store_down: AtomicBool,
+    /// What its node told last, the same for all who ask.
+    tip: Mutex<Tip>,
     gateway: OnceLock<Arc<Gateway>>,
 }
 
@@ -64,6 +67,15 @@ impl Life {
 
     pub fn store_up(&self) -> bool {
         !self.store_down.load(Ordering::SeqCst)
+    }
+
+    /// The tip as this gateway knows it; `now` counts while its node is there.
+    pub fn tip(&self, now: Tip) -> Tip {
+        let mut tip = self.tip.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.node_up() {
+            *tip = now;
+        }
+        *tip
     }
 
     /// What a dead process waits for never comes.
@@ -99,7 +111,7 @@ pub struct World {
     pub buggy: Option<Arc<Buggy>>,
     slots: Mutex<Vec<Slot>>,
     lives: AtomicU64,
-    calm: AtomicBool,
+    calm: OnceLock<Instant>,
     over: AtomicBool,
     origin: Instant,
 }
@@ -134,7 +146,7 @@ impl World {
                 buggy,
                 slots: Mutex::new(slots),
                 lives: AtomicU64::new(0),
-                calm: AtomicBool::new(false),
+                calm: OnceLock::new(),
                 over: AtomicBool::new(false),
                 origin: Instant::now(),
             }
@@ -147,7 +159,11 @@ impl World {
 
     /// No trouble comes from outside any more.
     pub fn is_calm(&self) -> bool {
-        self.calm.load(Ordering::SeqCst)
+        self.calm.get().is_some()
+    }
+
+    pub fn calm_for(&self) -> Duration {
+        self.calm.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// Nobody begins anything new.
@@ -160,7 +176,7 @@ impl World {
     }
 
     pub fn stop_trouble(&self) {
-        self.calm.store(true, Ordering::SeqCst);
+        self.calm.get_or_init(Instant::now);
         for life in self.living() {
             self.node(&life, true);
             life.store_down.store(false, Ordering::SeqCst);
@@ -241,6 +257,7 @@ impl World {
             dying: Notify::new(),
             node_down: AtomicBool::new(true),
             store_down: AtomicBool::new(false),
+            tip: Mutex::default(),
             gateway: OnceLock::new(),
         });
         self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[slot].life = Some(life.clone());

@@ -322,7 +322,11 @@ impl Link {
         }
         let made = tokio::time::timeout(self.timeouts.connect, self.connect()).await;
         let connection = made.map_err(|_| Failed::Unsent("no connection in time".to_owned()))?;
-        let connection = connection.map_err(|error| Failed::Unsent(format!("no connection: {error}")))?;
+        let connection = connection.map_err(|error| match sorted(&error) {
+            // A wrong password is wrong the next time too.
+            Failed::Refused(error) => Failed::Refused(error),
+            _ => Failed::Unsent(format!("no connection: {error}")),
+        })?;
         *number += 1;
         *place.open.write().unwrap_or_else(PoisonError::into_inner) = Some((*number, connection.clone()));
         Ok((*number, connection))

@@ -387,6 +387,10 @@ impl Ledger {
             Some(_) => {}
             None => wrong(format!("{name}: stands on an outpoint that is no escrow")),
         }
+        let gone = world.net.gone_for(&record.deposit.outpoint.txid);
+        if record.deposit.funded_daa.is_some() && record.closure.is_none() && gone.min(world.calm_for()) > 2 * KNOWN_AFTER {
+            wrong(format!("{name}: its record does not know that a reorganisation took its deposit {} s ago", gone.as_secs()));
+        }
         let channel = state.channels.get_mut(&record.id).expect("just read");
         channel.rows = seen;
     }

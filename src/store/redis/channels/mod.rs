@@ -56,7 +56,12 @@ impl ChannelStore for RedisStore {
                     None => return Ok(ChannelStep::Stale),
                 },
             };
-            let step = match rules::advance(&known.record, known.hold.as_ref(), lease.fence, &fact, now) {
+            let advance = match rules::advance(&known.record, known.hold.as_ref(), lease.fence, &fact, now) {
+                // A lease is durable, and everybody's, by itself: a stream's renewal is written nowhere else.
+                Advance::Write(change) if matches!(fact, ChannelFact::Renewed { .. }) => Advance::Done(change.hold),
+                advance => advance,
+            };
+            let step = match advance {
                 // What this process remembers may be old; what it just read is not.
                 Advance::Stale | Advance::Refused if !fresh => continue,
                 Advance::Stale => return Ok(ChannelStep::Stale),

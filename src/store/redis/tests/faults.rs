@@ -8,7 +8,10 @@ use crate::{
     protocol::ids::Outpoint,
     store::{channels::*, codec, conformance::*},
 };
-use std::sync::atomic::Ordering;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 /// A store behind a proxy.
 struct Behind {
@@ -205,6 +208,67 @@ fn rules_script_key(config: &ChannelConfig) -> [u8; 32] {
     crate::store::channels::rules::script_key(config)
 }
 
+/// One client per channel, charging as fast as it is let.
+struct Load {
+    done: Arc<AtomicBool>,
+    acknowledged: Arc<Vec<AtomicU64>>,
+    clients: Vec<tokio::task::JoinHandle<Vec<u64>>>,
+}
+
+impl Load {
+    fn over(store: &Arc<RedisStore>, channels: u64) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..channels).map(|_| AtomicU64::new(0)).collect());
+        let clients = (0..channels).map(|n| {
+            let (store, done, counts) = (store.clone(), done.clone(), acknowledged.clone());
+            tokio::spawn(async move {
+                let (mut own, mut k) = (Vec::new(), 0);
+                while !done.load(Ordering::SeqCst) {
+                    k += 1;
+                    let now = NOW.plus_millis(k * HOLD_MILLIS);
+                    let Ok(Leased::Held(lease, record)) = store.lease(&ask(n, request(k)), now).await else { continue };
+                    if let Ok(ChannelStep::Done(_)) = store.advance_channel(&lease, committed(&record, k, 1, 1), now).await {
+                        own.push(k);
+                        counts[usize::try_from(n).unwrap()].fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+                own
+            })
+        });
+        let clients = clients.collect();
+        Self { done, acknowledged, clients }
+    }
+
+    /// Every client was served so many times more.
+    async fn goes_on(&self, times: u64) {
+        let now: Vec<u64> = self.acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).collect();
+        let served = || self.acknowledged.iter().zip(&now).all(|(count, before)| count.load(Ordering::SeqCst) >= before + times);
+        while !served() {
+            tokio::time::sleep(Duration::from_millis(5)).await; // why: what follows comes in the middle of the load, however slow that is
+        }
+    }
+
+    /// Everything acknowledged is in the ledger, and nothing twice. Returns how much is there.
+    async fn ended(self, store: &RedisStore) -> u64 {
+        self.done.store(true, Ordering::SeqCst);
+        let mut total = 0;
+        for (n, client) in (0..).zip(self.clients) {
+            let rows = {
+                let acknowledged = client.await.unwrap();
+                let rows = store.charges(&id(n), 0, u32::MAX).await.unwrap();
+                let stored: BTreeSet<_> = rows.iter().map(|row| row.terms.identifier.clone()).collect();
+                assert_eq!(stored.len(), rows.len(), "each identifier once");
+                for k in &acknowledged {
+                    assert!(stored.contains(&named(*k)), "charge {k} of channel {n} was acknowledged");
+                }
+                rows.len()
+            };
+            total += u64::try_from(rows).unwrap();
+        }
+        total
+    }
+}
+
 /// kill -9 of the server again and again while clients charge: what was acknowledged is there, and nothing twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_killed_under_load_loses_nothing_that_was_acknowledged() {
@@ -214,41 +278,13 @@ async fn a_server_killed_under_load_loses_nothing_that_was_acknowledged() {
     for n in 0..CHANNELS {
         store.open_channel(&opening(n), NOW).await.unwrap();
     }
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let clients = (0..CHANNELS).map(|n| {
-        let (store, done) = (store.clone(), done.clone());
-        tokio::spawn(async move {
-            let (mut acknowledged, mut k) = (Vec::new(), 0);
-            while !done.load(Ordering::SeqCst) {
-                k += 1;
-                let now = NOW.plus_millis(k * HOLD_MILLIS);
-                let Ok(Leased::Held(lease, record)) = store.lease(&ask(n, request(k)), now).await else { continue };
-                if let Ok(ChannelStep::Done(_)) = store.advance_channel(&lease, committed(&record, k, 1, 1), now).await {
-                    acknowledged.push(k);
-                }
-            }
-            acknowledged
-        })
-    });
-    let clients = clients.collect::<Vec<_>>();
+    let load = Load::over(&store, CHANNELS);
     for _ in 0..5 {
-        tokio::time::sleep(Duration::from_millis(150)).await; // why: the kill comes at any moment of the load
+        load.goes_on(3).await;
         server.kill();
         server.run();
     }
-    done.store(true, Ordering::SeqCst);
-    let mut total = 0;
-    for (n, client) in (0..).zip(clients) {
-        let acknowledged = client.await.unwrap();
-        let rows = store.charges(&id(n), 0, u32::MAX).await.unwrap();
-        let stored: std::collections::BTreeSet<_> = rows.iter().map(|row| row.terms.identifier.clone()).collect();
-        assert_eq!(stored.len(), rows.len(), "each identifier once");
-        for k in &acknowledged {
-            assert!(stored.contains(&named(*k)), "charge {k} of channel {n} was acknowledged");
-        }
-        total += u64::try_from(rows.len()).unwrap();
-        assert!(acknowledged.len() > 5, "there was load: {}", acknowledged.len());
-    }
+    let total = load.ended(&store).await;
     assert_eq!(store.channel_totals().await.unwrap().charged_sompi, u128::from(total));
 }
 
@@ -409,40 +445,13 @@ async fn a_failover_loses_nothing_that_strict_acknowledged() {
     for n in 0..CHANNELS {
         store.open_channel(&opening(n), NOW).await.unwrap();
     }
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let clients = (0..CHANNELS).map(|n| {
-        let (store, done) = (store.clone(), done.clone());
-        tokio::spawn(async move {
-            let (mut acknowledged, mut k) = (Vec::new(), 0);
-            while !done.load(Ordering::SeqCst) {
-                k += 1;
-                let now = NOW.plus_millis(k * HOLD_MILLIS);
-                let Ok(Leased::Held(lease, record)) = store.lease(&ask(n, request(k)), now).await else { continue };
-                if let Ok(ChannelStep::Done(_)) = store.advance_channel(&lease, committed(&record, k, 1, 1), now).await {
-                    acknowledged.push(k);
-                }
-            }
-            acknowledged
-        })
-    });
-    let clients = clients.collect::<Vec<_>>();
-    tokio::time::sleep(Duration::from_millis(300)).await; // why: the kill comes in the middle of the load
+    let load = Load::over(&store, CHANNELS);
+    load.goes_on(5).await;
     master.kill();
     server::wait_until("one is promoted", || replicas.iter().any(|server| cluster::cli(server, &["ROLE"]).starts_with("master")));
-    tokio::time::sleep(Duration::from_secs(1)).await; // why: the load goes on at the promoted one
-    done.store(true, Ordering::SeqCst);
-    for (n, client) in (0..).zip(clients) {
-        let acknowledged = client.await.unwrap();
-        let rows = store.charges(&id(n), 0, u32::MAX).await.unwrap();
-        let stored: std::collections::BTreeSet<_> = rows.iter().map(|row| row.terms.identifier.clone()).collect();
-        assert_eq!(stored.len(), rows.len(), "each identifier once");
-        for k in &acknowledged {
-            assert!(stored.contains(&named(*k)), "charge {k} of channel {n} was acknowledged");
-        }
-        println!("channel {n}: {} acknowledged, {} stored", acknowledged.len(), rows.len());
-    }
-    let rows = store.channel_totals().await.unwrap();
-    assert_eq!(rows.charged_sompi, u128::from(rows.charges));
+    load.goes_on(5).await;
+    let total = load.ended(&store).await;
+    assert_eq!(store.channel_totals().await.unwrap().charged_sompi, u128::from(total));
 }
 
 /// One node of a cluster is killed and comes back.

@@ -5,6 +5,7 @@ mod faults;
 mod fleet;
 mod moving;
 mod proxy;
+mod scripts;
 #[path = "../../../../tests/support/redis.rs"]
 mod server;
 
