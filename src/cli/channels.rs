@@ -11,6 +11,7 @@ use super::{
     table::{Cell, inked, number, plain, table},
 };
 use crate::{
+    config::StoreSettings,
     gateway::channel::{
         claim::BY_HAND,
         report::{Beside, ChannelView, ClaimView, MoveStateView, PhaseView},
@@ -81,15 +82,19 @@ pub async fn run(command: Command) -> ExitCode {
 /// What the gateway says, or, when none runs, what its store says.
 async fn or_stored(operator: &Operator, all: bool, asked: Result<Vec<ChannelView>, AskError>) -> Result<Vec<ChannelView>, AskError> {
     match (asked, &operator.configured) {
-        (Err(AskError::NotRunning(..)), Some(compiled)) if compiled.settings.store.path.exists() => stored(operator, all).await,
+        (Err(AskError::NotRunning(..)), Some(compiled)) if has_store(&compiled.settings.store) => stored(operator, all).await,
         (asked, _) => asked,
     }
+}
+
+fn has_store(settings: &StoreSettings) -> bool {
+    settings.shared.is_some() || settings.path.exists()
 }
 
 async fn stored(operator: &Operator, all: bool) -> Result<Vec<ChannelView>, AskError> {
     let Some(compiled) = &operator.configured else { return Ok(Vec::new()) };
     let failed = |error: crate::store::StoreError| AskError::Refused(error.to_string());
-    let reader = operator.stored()?;
+    let reader = operator.stored().await?;
     let policy = compiled.policy.channels.as_ref().map_or(BY_HAND, |channels| channels.claims);
     let beside = Beside { daa_score: None, now: clock::now(), policy, keys: None };
     let selection = if all { ChannelSelection::All } else { ChannelSelection::Open };

@@ -6,7 +6,8 @@ use super::health;
 use crate::{
     admin::Listen,
     config::{self, Compiled, Environment},
-    store::{Reading, embedded::EmbeddedReader},
+    runtime::store,
+    store::Reading,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -69,13 +70,13 @@ impl Operator {
     }
 
     /// Its store, for reading, when it does not run. Says so on standard error.
-    pub fn stored(&self) -> Result<Box<dyn Reading>, AskError> {
+    pub async fn stored(&self) -> Result<Box<dyn Reading>, AskError> {
         let refused = |why: String| AskError::Refused(format!("no gateway listens on {}, and {why}", self.listen));
         let compiled = self.configured.as_ref().ok_or_else(|| refused("no configuration names its store".to_owned()))?;
-        let path = &compiled.settings.store.path;
-        let reader = EmbeddedReader::open(path).map_err(|error| refused(format!("its store cannot be read: {error}")))?;
-        eprintln!("no gateway listens on {}: read from {}", self.listen, path.display());
-        Ok(Box::new(reader))
+        let settings = &compiled.settings.store;
+        let reader = store::reading(settings).await.map_err(|error| refused(error.to_string()))?;
+        eprintln!("no gateway listens on {}: read from {}", self.listen, store::name(settings));
+        Ok(reader)
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {

@@ -8,15 +8,21 @@ use super::{
     channels::{print_json, usage},
     fail, say,
 };
-use crate::store::{
-    Store,
-    embedded::{EmbeddedReader, EmbeddedStore, Whole},
-    moving::{Moved, Moving, Named, migrate, undo},
+use crate::{
+    config::{self, Environment, StoreSettings},
+    runtime::store,
+    store::{
+        embedded::{EmbeddedReader, Whole},
+        moving::{Moved, Moving, Named, migrate, undo},
+    },
 };
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+
+/// The variable with the password of a server that is named by its URL.
+const PASSWORD: &str = "KAS402_STORE_PASSWORD";
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
@@ -30,10 +36,11 @@ pub enum Command {
     },
     /// Move everything into a new store; the old one is closed for good
     Migrate {
-        /// The store as it is: the path of an embedded store
-        from: PathBuf,
-        /// The store to be made: a path where nothing is
-        to: PathBuf,
+        /// The store as it is: the path of an embedded store, the URL of a Redis store, or a configuration (.yaml) that names one
+        from: String,
+        /// The store to be made, named alike: a path where nothing is, or a prefix of a server that nobody used. A server's password is read
+        /// from KAS402_STORE_PASSWORD, or as the configuration says
+        to: String,
         /// Open FROM again after a move that was not completed
         #[arg(long)]
         undo: bool,
@@ -48,8 +55,8 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Check { store, json } => return check(&store, json).await,
         Command::Migrate { from, to, undo, json } => (from, to, undo, json),
     };
-    let (from, to) = match (named(&from), named(&to)) {
-        (Ok(from), Ok(to)) if from != to => (from, to),
+    let (from, to) = match (place(&from), place(&to)) {
+        (Ok(from), Ok(to)) if store::name(&from) != store::name(&to) => (from, to),
         (Ok(_), Ok(_)) => return usage("FROM and TO are the same store"),
         (Err(error), _) | (_, Err(error)) => return usage(&error),
     };
@@ -77,41 +84,72 @@ async fn check(path: &Path, json: bool) -> ExitCode {
     }
 }
 
-/// The name a mark carries: the whole path, wherever the next command is run.
-fn named(path: &Path) -> Result<String, String> {
+/// Where a store is: a path, the URL of a server, or a configuration that names either.
+fn place(given: &str) -> Result<StoreSettings, String> {
+    if given.contains("://") {
+        let password = std::env::var(PASSWORD).ok().filter(|password| !password.is_empty()).map(Into::into);
+        let shared = config::server(given, password);
+        let shared = shared.map_err(|error| format!("{error}: set {PASSWORD}, or name a configuration (.yaml) instead of its URL"))?;
+        return Ok(StoreSettings { path: PathBuf::new(), shared: Some(shared) });
+    }
+    let path = Path::new(given);
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let settings = if is_yaml {
+        config::load(path, &Environment::process()).map_err(|problems| format!("{given}: {problems}"))?.settings.store
+    } else {
+        StoreSettings { path: path.to_owned(), shared: None }
+    };
+    if settings.shared.is_some() {
+        return Ok(settings);
+    }
+    Ok(StoreSettings { path: whole(&settings.path)?, ..settings })
+}
+
+/// Marks name the whole path, wherever the next command is run.
+fn whole(path: &Path) -> Result<PathBuf, String> {
     let whole = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
     // The file may not be there yet; its folder has to be.
     let folder = whole.parent().ok_or_else(|| format!("{} is no file", path.display()))?;
     let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
     let name = whole.file_name().ok_or_else(|| format!("{} is no file", path.display()))?;
-    Ok(folder.join(name).display().to_string())
+    Ok(folder.join(name))
 }
 
-async fn moved(from: &str, to: &str, json: bool) -> Result<(), String> {
-    let source = EmbeddedStore::open_moving(Path::new(from)).map_err(|error| error.to_string())?;
-    if !Path::new(to).exists() {
-        EmbeddedStore::create_arriving(Path::new(to), source.id(), from).map_err(|error| error.to_string())?;
-    }
-    let target = EmbeddedStore::open_moving(Path::new(to)).map_err(|error| error.to_string())?;
-    let moved = migrate(Named { name: from, store: &source }, Named { name: to, store: &target }).await;
+async fn opened(place: &StoreSettings) -> Result<Option<Box<dyn Moving>>, String> {
+    store::moving(place).await.map_err(|error| error.to_string())
+}
+
+async fn source(from: &StoreSettings) -> Result<Box<dyn Moving>, String> {
+    opened(from).await?.ok_or_else(|| format!("{}: there is no store", store::name(from)))
+}
+
+async fn moved(from: &StoreSettings, to: &StoreSettings, json: bool) -> Result<(), String> {
+    let (from_name, to_name) = (store::name(from), store::name(to));
+    let source = source(from).await?;
+    let target = match opened(to).await? {
+        Some(target) => target,
+        None => {
+            store::create_arriving(to, source.id(), &from_name).await.map_err(|error| error.to_string())?;
+            opened(to).await?.ok_or_else(|| format!("{to_name}: it went away"))?
+        }
+    };
+    let ends = (Named { name: &from_name, store: source.as_ref() }, Named { name: &to_name, store: target.as_ref() });
+    let moved = migrate(ends.0, ends.1).await;
     let moved = moved.map_err(|error| format!("{error}\nrun the same command again, or go back with --undo"))?;
     if json {
         print_json(&moved);
     } else {
-        say(told(&moved, to));
+        say(told(&moved, &to_name));
     }
     Ok(())
 }
 
-async fn undone(from: &str, to: &str) -> Result<(), String> {
-    let source = EmbeddedStore::open_moving(Path::new(from)).map_err(|error| error.to_string())?;
-    let target = match Path::new(to).exists() {
-        true => Some(EmbeddedStore::open_moving(Path::new(to)).map_err(|error| error.to_string())?),
-        false => None,
-    };
-    let named = target.as_ref().map(|store| Named { name: to, store: store as &dyn Moving });
-    undo(Named { name: from, store: &source }, named).await.map_err(|error| error.to_string())?;
-    say(format!("{from} serves again; {to} never will: remove it"));
+async fn undone(from: &StoreSettings, to: &StoreSettings) -> Result<(), String> {
+    let (from_name, to_name) = (store::name(from), store::name(to));
+    let (source, target) = (source(from).await?, opened(to).await?);
+    let named = target.as_ref().map(|store| Named { name: &to_name, store: store.as_ref() });
+    undo(Named { name: &from_name, store: source.as_ref() }, named).await.map_err(|error| error.to_string())?;
+    say(format!("{from_name} serves again; {to_name} never will: remove it"));
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod channel_tests;
 #[cfg(test)]
 mod tests;
 
+pub use compile::server;
 pub use problem::{Code, Pos, Problem, Problems, Severity};
 pub use raw::schema;
 pub use secrets::Environment;

@@ -4,7 +4,7 @@ pub mod clock;
 pub mod random;
 mod server_keys;
 mod start;
-mod store;
+pub mod store;
 
 pub use server_keys::ServerKeysError;
 pub use start::{Running, StartError, start};

@@ -33,6 +33,16 @@ pub enum Mark {
     Arriving { from: String },
 }
 
+impl Mark {
+    /// Why a marked store takes no steps.
+    pub(super) fn refusal(&self) -> StoreError {
+        StoreError::Moved(match self {
+            Self::Left { to } => format!("this store has moved to {to} and sells nothing any more"),
+            Self::Arriving { from } => format!("the move from {from} into this store is not complete: run `kas402 store migrate` again"),
+        })
+    }
+}
+
 /// What is moved, in this order: a part never refers to a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +83,16 @@ pub enum Item {
 /// Where a store's listing goes on; only that store knows what is in it.
 pub type Place = Vec<u8>;
 
+/// Numbers as a place.
+pub(super) fn place(numbers: &[u64]) -> Place {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
+pub(super) fn number(place: &Option<Place>, index: usize) -> u64 {
+    let chunk = place.as_deref().and_then(|bytes| bytes.chunks_exact(8).nth(index));
+    chunk.and_then(|chunk| chunk.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
 /// Some items; `next` is `None` at the end of the part. May be empty and not the last.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -89,7 +109,7 @@ pub trait Moving: Store {
     /// and reads; steps that succeeded before are in what is listed afterwards.
     async fn set_mark(&self, mark: Option<Mark>) -> Result<(), StoreError>;
 
-    /// Items of a part, each once, in any order.
+    /// Items of a part, each once, in any order but that of the rows of a channel: by their numbers. About `limit` of them.
     async fn items(&self, part: Part, after: Option<Place>, limit: u32) -> Result<Batch, StoreError>;
 
     /// Writes items with everything that follows from them (indices, sums, ledger rows, counters). An item that is there is

@@ -1,6 +1,11 @@
 //! A store with something of everything in it, for tests of what reads and moves whole stores.
 
-use super::{channels::*, conformance::*, *};
+use super::{
+    channels::*,
+    conformance::*,
+    moving::{Batch, Item, Moving, Part},
+    *,
+};
 use crate::protocol::ids::{BlockHash, CommitmentId, TxId, XOnlyKey};
 
 /// Payments 1..=9 in every state (8 was freed and is not there), channels 1..=4 in every phase (5 never was), 12 charges.
@@ -95,5 +100,18 @@ async fn channels(store: &dyn Store) {
 pub(crate) async fn many_payments(store: &dyn Store, count: u64) {
     for n in 1..=count {
         assert!(seen(store.claim(&claim(n), NOW).await.unwrap()).1.is_some());
+    }
+}
+
+/// A whole part of a store, in pages.
+pub(crate) async fn items(store: &dyn Moving, part: Part, limit: u32) -> Vec<Item> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let Batch { items, next } = store.items(part, after, limit).await.unwrap();
+        all.extend(items);
+        match next {
+            Some(next) => after = Some(next),
+            None => return all,
+        }
     }
 }

@@ -23,7 +23,7 @@ impl<'a> Books<'a> {
         if self.stored.is_none() {
             let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs(filter, after, limit)).finish();
             match self.operator.get(&format!("/payments?{query}")) {
-                Err(AskError::NotRunning(..)) if !self.answered => self.open()?,
+                Err(AskError::NotRunning(..)) if !self.answered => self.open().await?,
                 asked => {
                     self.answered = true;
                     return asked;
@@ -56,7 +56,7 @@ impl<'a> Books<'a> {
     async fn get(&mut self, id: TxId) -> Result<Detail, AskError> {
         if self.stored.is_none() {
             match self.operator.get(&format!("/payments/{id}")) {
-                Err(AskError::NotRunning(..)) if !self.answered => self.open()?,
+                Err(AskError::NotRunning(..)) if !self.answered => self.open().await?,
                 asked => return asked,
             }
         }
@@ -65,8 +65,8 @@ impl<'a> Books<'a> {
         found.ok_or_else(|| AskError::Refused("there is no such payment".to_owned()))
     }
 
-    fn open(&mut self) -> Result<(), AskError> {
-        self.stored = Some(self.operator.stored()?);
+    async fn open(&mut self) -> Result<(), AskError> {
+        self.stored = Some(self.operator.stored().await?);
         Ok(())
     }
 }

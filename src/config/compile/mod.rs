@@ -10,6 +10,8 @@ mod shared_store;
 mod upstreams;
 mod ways;
 
+pub use shared_store::at as server;
+
 use super::{
     checks,
     escrow::{self, Sample},

@@ -11,6 +11,7 @@ use crate::{
     store::redis::{Durability, endpoint::Endpoint},
 };
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Keys of the section that only one kind of store has.
 const OF_EMBEDDED: [&str; 1] = ["path"];
@@ -66,6 +67,28 @@ pub fn settings(raw: &raw::Store, at: Pos, cx: &mut Context<'_>) -> Option<Redis
         replicas: raw.replicas.as_ref().map(|replicas| replicas.value),
         connect,
         timeout,
+    })
+}
+
+/// A server that is named outside of a configuration, with a configuration's defaults.
+pub fn at(url: &str, password: Option<Zeroizing<String>>) -> Result<RedisSettings, String> {
+    let defaults = raw::Store::default();
+    let mut endpoint = Endpoint::parse(url).map_err(|error| error.to_string())?;
+    if endpoint.password.is_some() {
+        return Err("a password does not stand on the command line, where others read it".to_owned());
+    }
+    endpoint.password = password;
+    if endpoint.user.is_some() && endpoint.password.is_none() {
+        return Err("the url names a user, and no password is given".to_owned());
+    }
+    Ok(RedisSettings {
+        endpoint,
+        ca_file: None,
+        prefix: defaults.prefix(),
+        durability: Durability::Strict,
+        replicas: None,
+        connect: Duration::from_secs(defaults.connect_timeout_seconds()),
+        timeout: Duration::from_secs(defaults.timeout_seconds()),
     })
 }
 

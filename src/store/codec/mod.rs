@@ -45,6 +45,7 @@ pub(in crate::store) enum Kind {
     ChargeResponse = 10,
     SettledMove = 11,
     Mark = 12,
+    Reversal = 13,
 }
 
 /// A payment's key as bytes: network, then txid.

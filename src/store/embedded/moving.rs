@@ -20,7 +20,7 @@ use crate::{
         HolderId, Query, Selection, StoreError,
         channels::{ChannelQuery, ChannelSelection, ChannelStore},
         embedded::{Cache, EmbeddedReader},
-        moving::{Batch, Item, Mark, Moving, Part, Place},
+        moving::{Batch, Item, Mark, Moving, Part, Place, number, place},
         rules::{Entry, Hold},
     },
 };
@@ -54,13 +54,7 @@ impl EmbeddedStore {
 
 /// Says why a marked store takes no steps.
 pub(super) fn refuse_marked(conn: &Connection) -> Result<(), StoreError> {
-    match mark(conn)? {
-        None => Ok(()),
-        Some(Mark::Left { to }) => Err(StoreError::Moved(format!("this store has moved to {to} and sells nothing any more"))),
-        Some(Mark::Arriving { from }) => {
-            Err(StoreError::Moved(format!("the move from {from} into this store is not complete: run `kas402 store migrate` again")))
-        }
-    }
+    mark(conn)?.map_or(Ok(()), |mark| Err(mark.refusal()))
 }
 
 pub(super) fn mark(conn: &Connection) -> Result<Option<Mark>, StoreError> {
@@ -234,14 +228,4 @@ fn outpoints(conn: &Connection, after: Option<Place>, limit: u32) -> Result<Batc
 fn all<T>(conn: &Connection, sql: &str, read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
     let mut statement = conn.prepare_cached(sql).map_err(schema::explain)?;
     statement.query_map([], |row| read(row)).and_then(Iterator::collect).map_err(schema::explain)
-}
-
-/// Numbers as a place.
-fn place(numbers: &[u64]) -> Place {
-    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
-}
-
-fn number(place: &Option<Place>, index: usize) -> u64 {
-    let chunk = place.as_deref().and_then(|bytes| bytes.chunks_exact(8).nth(index));
-    chunk.and_then(|chunk| chunk.try_into().ok()).map_or(0, u64::from_be_bytes)
 }

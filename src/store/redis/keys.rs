@@ -40,17 +40,36 @@ pub(super) mod names {
     pub const CHANNEL_COUNT: &str = "channel-count";
     /// Written before waiting for replicas.
     pub const WAITS: &str = "waits";
+    /// Why a store takes no steps, in every shard, so that every script sees it.
+    pub const MARK: &str = "mark";
+    /// Never there.
+    pub const NO_MARK: &str = "no-mark";
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
     shards: u16,
+    /// Of a store that is opened to move from or to it.
+    past_mark: bool,
 }
 
 impl Keys {
     pub fn new(prefix: &str, shards: u16) -> Self {
-        Self { prefix: prefix.to_owned(), shards: shards.max(1) }
+        Self { prefix: prefix.to_owned(), shards: shards.max(1), past_mark: false }
+    }
+
+    pub fn past_mark(self) -> Self {
+        Self { past_mark: true, ..self }
+    }
+
+    pub fn is_past_mark(&self) -> bool {
+        self.past_mark
+    }
+
+    /// What scripts of this shard look at before they write.
+    pub fn guard(&self, shard: u16) -> Vec<u8> {
+        self.of(shard, if self.past_mark { names::NO_MARK } else { names::MARK })
     }
 
     pub fn all(&self) -> impl Iterator<Item = u16> + use<> {

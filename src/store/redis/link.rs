@@ -64,6 +64,8 @@ pub(super) struct Scripts {
     pub unpoint: Script,
     pub prune: Script,
     pub moves: Script,
+    pub single: Script,
+    pub arriving: Script,
 }
 
 impl Scripts {
@@ -77,13 +79,15 @@ impl Scripts {
             unpoint: Script::new(include_str!("scripts/unpoint.lua")),
             prune: Script::new(include_str!("scripts/prune.lua")),
             moves: Script::new(include_str!("scripts/moves.lua")),
+            single: Script::new(include_str!("scripts/single.lua")),
+            arriving: Script::new(include_str!("scripts/arriving.lua")),
         });
         &SCRIPTS
     }
 
-    fn all(&self) -> [&Script; 8] {
-        let Self { commit, payment, lease, renew, point, unpoint, prune, moves } = self;
-        [commit, payment, lease, renew, point, unpoint, prune, moves]
+    fn all(&self) -> [&Script; 10] {
+        let Self { commit, payment, lease, renew, point, unpoint, prune, moves, single, arriving } = self;
+        [commit, payment, lease, renew, point, unpoint, prune, moves, single, arriving]
     }
 }
 
@@ -423,6 +427,7 @@ fn sorted(error: &RedisError) -> Failed {
         },
         ErrorKind::Extension => match error.code() {
             Some("WRONGTYPE") => Failed::Refused(StoreError::Corrupt(text)),
+            Some("STOREMOVED") => Failed::Refused(super::moving::refusal(error.detail().unwrap_or_default())),
             // Another script runs for too long; a failover is under way.
             Some("BUSY" | "UNBLOCKED") => Failed::NotNow(text),
             _ => Failed::Refused(StoreError::Unavailable(text)),

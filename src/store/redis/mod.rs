@@ -13,6 +13,7 @@ pub mod endpoint;
 mod keys;
 mod link;
 mod list;
+mod moving;
 mod names;
 mod orphans;
 mod payments;
@@ -115,6 +116,13 @@ impl RedisStore {
         let mut revision = self.process[..8].to_vec();
         revision.extend(self.writes.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         revision
+    }
+
+    /// One command that writes something of shard 0, unless the store has moved.
+    async fn single(&self, name: &str, args: &[&[u8]], by: tokio::time::Instant) -> Result<::redis::Value, StoreError> {
+        let keys = [self.keys.of(0, name), self.keys.guard(0)];
+        let args: Vec<_> = args.iter().map(|arg| arg.to_vec()).collect();
+        self.link.script(&link::Scripts::get().single, &keys, &args, Effect::Durable(0), by).await
     }
 
     /// Takes the next number of one of the store's counters.

@@ -71,8 +71,8 @@ impl RedisStore {
         let seen = seen.map(|seen| seen.raw.clone()).unwrap_or_default();
         let once = if for_ever { b"once".to_vec() } else { Vec::new() };
         let args = [place.name.clone(), seen, target.to_vec(), once];
-        let answer =
-            self.link.script(&Scripts::get().point, std::slice::from_ref(&place.names), &args, Effect::Durable(place.shard), by).await?;
+        let keys = [place.names.clone(), self.keys.guard(place.shard)];
+        let answer = self.link.script(&Scripts::get().point, &keys, &args, Effect::Durable(place.shard), by).await?;
         let mut parts = reply::Parts::of(answer)?;
         let here = reply::number(parts.next())? == 1;
         let found = Pointer::parse(reply::bytes(parts.next())?)?;

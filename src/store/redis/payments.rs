@@ -3,6 +3,7 @@
 use super::{
     keys::{PaymentPlace, names},
     link::{Effect, Scripts},
+    moving::encode_reversal,
     names::{Pointed, Pointer},
     write::{Commit, Wrote},
     *,
@@ -11,7 +12,7 @@ use crate::{
     protocol::ids::PaymentIdentifier,
     store::{
         codec,
-        rules::{self, ClaimStep, Effect as Due, Entry, Next},
+        rules::{self, Booking, ClaimStep, Effect as Due, Entry, Next},
     },
 };
 use ::redis::Value;
@@ -139,7 +140,7 @@ impl RedisStore {
             commit = commit.until(until);
         }
         let attempt = self.orphans.attempt(&place.record, &name);
-        let wrote = commit.send(&self.link, place.shard, by).await?;
+        let wrote = commit.send(self, place.shard, by).await?;
         attempt.answered();
         Ok(wrote)
     }
@@ -172,6 +173,19 @@ impl RedisStore {
         commit
     }
 
+    /// A payment that comes from another store, where nothing is; nobody holds it.
+    pub(super) fn arriving(&self, place: &PaymentPlace, record: &PaymentRecord) -> Commit {
+        let hold = rules::Hold { fence: 0, holder: HolderId([0; 16]), until: None };
+        let entry = Entry { record: record.clone(), hold, response_kept: false };
+        let shift = Shift { ahead: 0, behind: 0 };
+        let nothing = Read { entry: None, revision: None, response: None, fence: 0, shift, server_now: 0 };
+        let mut commit = self.saving(place, &nothing, &entry, &self.next_revision());
+        if !rules::active(record) {
+            commit.write("ZREM", self.keys.of(place.shard, names::ACTIVE), [place.member.to_vec()]);
+        }
+        commit
+    }
+
     pub(super) async fn advance_payment(&self, hold: &Held, fact: Fact, now: UnixMillis) -> Result<Advanced, StoreError> {
         let by = self.link.deadline();
         let place = self.keys.payment(&hold.key);
@@ -190,7 +204,7 @@ impl RedisStore {
                         let encoded = codec::encode_response(&hold.key, response);
                         self.keep_response(&mut commit, place.shard, place.response.clone(), encoded, now);
                     }
-                    commit.send(&self.link, place.shard, by).await?
+                    commit.send(self, place.shard, by).await?
                 }
                 Due::Free => {
                     let wrote = self.free(&place, &known, by).await?;
@@ -222,7 +236,7 @@ impl RedisStore {
         }
         let before = known.entry.as_ref().map(|entry| rules::contribution(&entry.record)).unwrap_or_default();
         sums::move_payments(&mut commit, of(names::TOTALS), before, Totals::default());
-        commit.send(&self.link, place.shard, by).await
+        commit.send(self, place.shard, by).await
     }
 
     async fn free_identifier(&self, record: &PaymentRecord, place: &PaymentPlace, by: Instant) -> Result<(), StoreError> {
@@ -240,8 +254,12 @@ impl RedisStore {
             if outcome != Observed::Done {
                 return Ok(outcome);
             }
-            let commit = self.saving(&place, &known, &entry, &self.next_revision());
-            if commit.send(&self.link, place.shard, by).await? == Wrote::Done {
+            let mut commit = self.saving(&place, &known, &entry, &self.next_revision());
+            let booking = known.entry.as_ref().and_then(|before| rules::booking(&before.record, &entry.record));
+            if let (Some(Booking::Reversal), ChainFact::Reversed { by }) = (booking, fact) {
+                commit.write("HSET", place.record.clone(), [b"b".to_vec(), encode_reversal(key, (now, Some(*by)))]);
+            }
+            if commit.send(self, place.shard, by).await? == Wrote::Done {
                 return Ok(outcome);
             }
             in_time(by)?;
@@ -311,7 +329,7 @@ impl RedisStore {
         let mut dropped: u64 = 0;
         let args = [before.0.to_string().into_bytes(), PRUNE_STEP.to_string().into_bytes()];
         for shard in self.keys.all() {
-            let keys = [self.keys.of(shard, names::RESPONSE_TIMES), self.keys.of(shard, names::RESPONSES)];
+            let keys = [self.keys.of(shard, names::RESPONSE_TIMES), self.keys.of(shard, names::RESPONSES), self.keys.guard(shard)];
             loop {
                 let by = self.link.deadline();
                 let answer = self.link.script(&Scripts::get().prune, &keys, &args, Effect::Note, by).await?;

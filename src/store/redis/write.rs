@@ -1,7 +1,8 @@
 //! The writes of one verb: one script, one slot, all or nothing.
 
 use super::{
-    link::{Effect, Link, Scripts},
+    RedisStore,
+    link::{Effect, Scripts},
     reply,
 };
 use crate::store::StoreError;
@@ -62,8 +63,14 @@ impl Commit {
         self.args.extend(args);
     }
 
-    pub async fn send(&self, link: &Link, shard: u16, by: Instant) -> Result<Wrote, StoreError> {
-        match reply::number(link.script(&Scripts::get().commit, &self.keys, &self.args, Effect::Durable(shard), by).await?)? {
+    /// About how much is sent.
+    pub fn bytes(&self) -> usize {
+        self.args.iter().map(Vec::len).sum()
+    }
+
+    pub async fn send(mut self, store: &RedisStore, shard: u16, by: Instant) -> Result<Wrote, StoreError> {
+        self.keys.push(store.keys.guard(shard));
+        match reply::number(store.link.script(&Scripts::get().commit, &self.keys, &self.args, Effect::Durable(shard), by).await?)? {
             0 => Ok(Wrote::Conflict),
             1 => Ok(Wrote::Done),
             2 => Ok(Wrote::Stale),

@@ -5,8 +5,8 @@ use crate::store::{
     ClaimOutcome, Reading,
     channels::*,
     conformance::*,
-    moving::{Batch, Item, Mark, MoveError, Moving, Named, Part, migrate, undo},
-    sample_books,
+    moving::{Item, Mark, MoveError, Moving, Named, Part, migrate, undo},
+    sample_books::{self, items},
 };
 
 struct Pair {
@@ -47,18 +47,6 @@ impl Pair {
         match EmbeddedStore::open(&self.path(name), StoreId([9; 16])) {
             Err(error @ StoreError::Moved(_)) => error.to_string(),
             other => panic!("{name}: {other:?}"),
-        }
-    }
-}
-
-async fn items(store: &EmbeddedStore, part: Part, limit: u32) -> Vec<Item> {
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        let Batch { items, next } = store.items(part, after, limit).await.unwrap();
-        all.extend(items);
-        match next {
-            Some(next) => after = Some(next),
-            None => return all,
         }
     }
 }

@@ -30,7 +30,14 @@ impl RedisStore {
             Purpose::Request { identifier, nonce, .. } => (codec::identifier_key(identifier).to_vec(), codec::nonce_key(nonce).to_vec()),
             Purpose::Upkeep => (Vec::new(), Vec::new()),
         };
-        let keys = [place.record.clone(), place.used.clone(), place.charges.clone(), of(names::RESPONSES), of(names::FENCE)];
+        let keys = [
+            place.record.clone(),
+            place.used.clone(),
+            place.charges.clone(),
+            of(names::RESPONSES),
+            of(names::FENCE),
+            self.keys.guard(place.shard),
+        ];
         let name = self.next_revision();
         let args = [
             known.as_ref().map(|known| known.revision.clone()).unwrap_or_default(),
@@ -109,7 +116,8 @@ impl RedisStore {
             _ => (Vec::new(), Vec::new()),
         };
         let args = [fence.to_string().into_bytes(), millis, ends];
-        let answer = self.link.script(&Scripts::get().renew, std::slice::from_ref(&place.record), &args, Effect::Note, by).await?;
+        let keys = [place.record.clone(), self.keys.guard(place.shard)];
+        let answer = self.link.script(&Scripts::get().renew, &keys, &args, Effect::Note, by).await?;
         Ok(if reply::number(answer)? == 1 { Wrote::Done } else { Wrote::Stale })
     }
 }

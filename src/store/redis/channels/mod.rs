@@ -7,6 +7,7 @@
 
 mod cache;
 mod lease;
+mod moving;
 mod open;
 mod read;
 mod write;
@@ -82,7 +83,7 @@ impl ChannelStore for RedisStore {
                     let response = if let ChannelFact::Committed(charge) = &fact { charge.response.as_ref() } else { None };
                     let next = self.next_revision();
                     let commit = self.changing(&place, &known, &next, &change, response).fenced(lease.fence);
-                    match commit.send(&self.link, place.shard, by).await {
+                    match commit.send(self, place.shard, by).await {
                         Ok(Wrote::Done) => {
                             let known = Known { record: Arc::new(change.record), revision: next, hold: change.hold };
                             Some(self.cache.put(&lease.channel, known))
@@ -160,8 +161,7 @@ impl ChannelStore for RedisStore {
     }
 
     async fn add_server_key(&self, key: XOnlyKey) -> Result<bool, StoreError> {
-        let keys = self.keys.of(0, names::SERVER_KEYS);
-        let added = self.link.command("SADD", &[&keys, &key.0], Effect::Durable(0), self.link.deadline()).await?;
+        let added = self.single(names::SERVER_KEYS, &[b"SADD", &key.0], self.link.deadline()).await?;
         Ok(reply::number(added)? == 1)
     }
 }

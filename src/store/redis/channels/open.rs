@@ -67,7 +67,7 @@ impl RedisStore {
         }
         record.sequence = self.count(names::CHANNEL_COUNT, by).await?;
         let next = self.next_revision();
-        match self.inserting(place, &next, &record).until(until).send(&self.link, place.shard, by).await? {
+        match self.inserting(place, &next, &record).until(until).send(self, place.shard, by).await? {
             Wrote::Done => {
                 let id = record.id;
                 Ok(Some(Opened::New(self.cache.put(&id, Known { record: Arc::new(record), revision: next, hold: None }))))

@@ -106,7 +106,7 @@ impl RedisStore {
     }
 
     /// Rows of a ledger after a number, with their numbers.
-    async fn rows(&self, ledger: &[u8], after: u64, limit: u32) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    pub(super) async fn rows(&self, ledger: &[u8], after: u64, limit: u32) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         // The server counts in signed numbers, and no ledger has as many rows.
         let (mut rows, mut number) = (Vec::new(), after.min(1 << 62));

@@ -95,7 +95,7 @@ impl RedisStore {
         let next = self.next_revision();
         let mut commit = self.rewriting(place, known, &next, &after);
         self.settle(&mut commit, place, rows, by).await?;
-        let wrote = commit.send(&self.link, place.shard, by).await?;
+        let wrote = commit.send(self, place.shard, by).await?;
         if wrote == Wrote::Done {
             let closes = rules::is_open(&known.record) && !rules::is_open(&after);
             let (id, name, target) = (after.id, self.script_name(&after), script_target(&after.id, after.deposit.outpoint));
@@ -152,7 +152,7 @@ impl RedisStore {
             commit.write("ZREM", of(index), [record.id.0.to_vec()]);
         }
         sums::move_channels(&mut commit, of(names::TOTALS), rules::contribution(record), ChannelTotals::default());
-        let wrote = commit.send(&self.link, place.shard, by).await?;
+        let wrote = commit.send(self, place.shard, by).await?;
         if wrote == Wrote::Done {
             self.cache.forget(&record.id);
             self.unpoint(&self.script_name(record), &script_target(&record.id, record.deposit.outpoint), by).await?;

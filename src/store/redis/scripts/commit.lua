@@ -1,5 +1,5 @@
 -- All writes of one verb, when the record is still the one the verb was judged by.
--- KEYS[1] the record; the others as the writes name them, all of one slot.
+-- KEYS[1] the record; the others as the writes name them, the last one the mark of a move; all of one slot.
 -- ARGV[1] revision the record must have ('' none), ARGV[2] its next one ('' it is removed), ARGV[3] fence of the lease that must
 -- still hold it ('' none asked), ARGV[4] milliseconds after which it is too late ('' never), then the writes, each as number of
 -- arguments, command, place of its key, arguments.
@@ -8,6 +8,10 @@ local found = redis.call('HGET', KEYS[1], 'r') or ''
 if found == ARGV[2] then
     -- Sent again after its answer was lost.
     return 1
+end
+local mark = redis.call('GET', KEYS[#KEYS])
+if mark then
+    return redis.error_reply('STOREMOVED ' .. mark)
 end
 if ARGV[3] ~= '' and redis.call('HGET', KEYS[1], 'lf') ~= ARGV[3] then
     return 2

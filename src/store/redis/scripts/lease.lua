@@ -1,9 +1,13 @@
 -- Takes a channel for one request, or says why not.
--- KEYS: channel, its used identifiers and offers, its charges, responses of the shard, last fence of the shard.
+-- KEYS: channel, its used identifiers and offers, its charges, responses of the shard, last fence of the shard, the mark of a move.
 -- ARGV[1] revision of the record that the caller has ('' none), ARGV[2] what makes this attempt the same when it is sent again,
 -- ARGV[3] the holder and its purpose, ARGV[4] how long to hold, ms, ARGV[5] the caller's time and ARGV[6] the end by it, 20 digits
 -- each ('' both: the server's), ARGV[7] identifier and ARGV[8] offer ('' both: upkeep), ARGV[9] what the places of its responses begin with,
 -- ARGV[10] names of attempts of this process whose answers were lost: nobody has those leases.
+local mark = redis.call('GET', KEYS[6])
+if mark then
+    return redis.error_reply('STOREMOVED ' .. mark)
+end
 local held = redis.call('HMGET', KEYS[1], 'r', 'lf', 'lu', 'lw', 'lo')
 if not held[1] then
     return { 'unknown' }

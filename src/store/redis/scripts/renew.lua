@@ -1,5 +1,9 @@
--- Renews or ends the lease of a channel. KEYS: channel. ARGV[1] fence, ARGV[2] how long to hold, ms ('' it ends), ARGV[3] its end by
--- the caller's time ('' by the server's). Answers 1, or 2 when another lease holds the channel.
+-- Renews or ends the lease of a channel. KEYS: channel, the mark of a move. ARGV[1] fence, ARGV[2] how long to hold, ms ('' it ends),
+-- ARGV[3] its end by the caller's time ('' by the server's). Answers 1, or 2 when another lease holds the channel.
+local mark = redis.call('GET', KEYS[2])
+if mark then
+    return redis.error_reply('STOREMOVED ' .. mark)
+end
 if redis.call('HGET', KEYS[1], 'lf') ~= ARGV[1] then
     return 2
 end

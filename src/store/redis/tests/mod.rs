@@ -3,6 +3,7 @@
 mod cluster;
 mod faults;
 mod fleet;
+mod moving;
 mod proxy;
 mod scripts;
 #[path = "../../../../tests/support/redis.rs"]

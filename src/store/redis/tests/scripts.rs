@@ -19,7 +19,7 @@ async fn a_record_is_not_written_after_its_reservation_is_over() {
     let now = store.server_millis(by).await.unwrap();
     for (until, expect) in [(now - 1, Wrote::Late), (now + 60_000, Wrote::Done), (now - 1, Wrote::Conflict)] {
         let commit = Commit::new(store.keys.of(3, "record"), None, Some(&store.next_revision())).until(until);
-        assert_eq!(commit.send(&store.link, 3, by).await.unwrap(), expect);
+        assert_eq!(commit.send(&store, 3, by).await.unwrap(), expect);
         let written = store.link.command("EXISTS", &[&store.keys.of(3, "record")], Effect::Read, by).await.unwrap();
         assert_eq!(reply::number(written).unwrap() == 1, expect != Wrote::Late);
     }
