@@ -10,6 +10,7 @@ pub mod decide;
 pub mod error;
 pub mod exchange;
 pub mod journal;
+pub mod mcp;
 pub mod paid;
 pub mod payload;
 pub mod policy;

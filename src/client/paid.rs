@@ -34,7 +34,7 @@ use crate::{
         refusal::Code,
         time::UnixMillis,
     },
-    wire::{fingerprint, headers},
+    wire::headers,
 };
 use http::StatusCode;
 use rand::RngCore;
@@ -301,7 +301,7 @@ impl PaidClient {
         let (request, offer) = (terms.request, terms.offer);
         let own_name = request.url();
         let url = terms.challenge.resource_url().unwrap_or(&own_name);
-        let request_hash = fingerprint::request_hash(request.method.as_str(), url, &request.body, &offer.accepted);
+        let request_hash = request.request_hash(url, &offer.accepted);
         let payment = Payment { challenge: terms.challenge, offer, signed, request_hash, identifier: terms.identifier.as_ref() };
         Entry {
             txid: signed.txid,

@@ -36,7 +36,9 @@ impl Answered<'_> {
 
 /// Reads a message of a server. `None` when it is none; see [`hides_own_id`] then.
 pub fn read(message: &[u8]) -> Option<Answered<'_>> {
-    serde_json::from_slice(message).ok()
+    // A list would be read member by member.
+    let object = message.trim_ascii_start().starts_with(b"{");
+    serde_json::from_slice(message).ok().filter(|_| object)
 }
 
 /// Whether an answer to one of the gateway's calls may be in there. For what [`read`] does not understand, arrays among them.
@@ -56,7 +58,7 @@ pub struct Verdict {
 impl Verdict {
     /// `None` when this is no result of a tool.
     pub fn of(result: &RawValue) -> Option<Self> {
-        serde_json::from_str(result.get()).ok()
+        serde_json::from_str(result.get()).ok().filter(|_| result.get().starts_with('{'))
     }
 
     /// The server asks for more before it goes on: nothing is served yet.
