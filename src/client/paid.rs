@@ -145,6 +145,12 @@ impl PaidClient {
         Self { transport, ..self }
     }
 
+    /// Carries everything by other means, what channels pay for too.
+    pub fn through(self, transport: Arc<dyn Transport>) -> Self {
+        let channels = self.channels.map(|(payer, rail)| (payer.through(transport.clone()), rail));
+        Self { transport, channels, ..self }
+    }
+
     /// Pays from channels, too.
     pub fn with_channels(self, payer: ChannelPayer, rail: Rail) -> Self {
         Self { channels: Some((payer, rail)), ..self }

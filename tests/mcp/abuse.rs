@@ -174,7 +174,7 @@ async fn nothing_that_could_be_a_call_reaches_a_sold_tool_unpaid() {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), expect, "{method} {path}");
         if expect == 200 {
-            let message: Value = response.json().await.unwrap();
+            let message: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
             assert!(message["result"]["structuredContent"]["accepts"].is_array(), "{method} {path}: {message}");
         }
     }
