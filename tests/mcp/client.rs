@@ -23,11 +23,10 @@ pub const AUDIENCE: &str = "/mcp";
 /// Longest wait for anything: a hang becomes a failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A devnet, an MCP server, a seller and a gateway over them.
+/// A devnet, an MCP server and a gateway over them.
 pub struct Shop {
     pub devnet: Devnet,
     pub server: McpServer,
-    pub seller: Wallet,
     pub gateway: Gateway,
 }
 
@@ -35,9 +34,8 @@ impl Shop {
     pub async fn open(routes: &str, more: &str) -> Self {
         let devnet = Devnet::start(1, 10.0).await;
         let server = McpServer::start().await;
-        let seller = Wallet::new(200);
-        let gateway = Gateway::start(&yaml(&devnet.wrpc[..1], &seller, &server.url(), routes, more)).await;
-        Self { devnet, server, seller, gateway }
+        let gateway = Gateway::start(&yaml(&devnet.wrpc[..1], &Wallet::new(200), &server.url(), routes, more)).await;
+        Self { devnet, server, gateway }
     }
 
     pub fn url(&self) -> String {
@@ -149,8 +147,6 @@ pub struct Got {
     pub body: Vec<u8>,
     /// The last message.
     pub message: Value,
-    /// Those before it, of a stream.
-    pub before: Vec<Value>,
 }
 
 impl Got {
@@ -163,7 +159,7 @@ impl Got {
             messages.extend(serde_json::from_slice::<Value>(&body));
         }
         let message = messages.pop().unwrap_or_default();
-        Self { status, headers, body, message, before: messages }
+        Self { status, headers, body, message }
     }
 
     pub fn result(&self) -> &Value {

@@ -19,6 +19,10 @@ async fn who_hangs_up_finds_the_result_again_and_the_tool_ran_once() {
     let mut stream = Stream::of(shop.begin(call.message(1, Some(&payment)).to_string().as_bytes(), &[]).await);
     stream.messages(1).await;
     drop(stream);
+    // Nor does taking it back stop it: the server does not know the call by this id.
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    assert_eq!(shop.post(&cancelled).await.status, 202);
+    assert_eq!(shop.server.last().body, cancelled.to_string().as_bytes());
     shop.server.open_gate();
     let got = shop.post(&call.message("later", Some(&payment))).await;
     got.served("later", &transaction);

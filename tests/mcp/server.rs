@@ -41,7 +41,6 @@ struct Shared {
     gate: Arc<watch::Sender<bool>>,
     /// What every open GET stream is sent.
     pushed: broadcast::Sender<Value>,
-    count: Arc<watch::Sender<usize>>,
 }
 
 pub struct McpServer {
@@ -60,7 +59,6 @@ impl McpServer {
             owed: Arc::default(),
             gate: Arc::new(watch::Sender::new(false)),
             pushed: broadcast::Sender::new(64),
-            count: Arc::new(watch::Sender::new(0)),
         };
         let app = Router::new().fallback(answer).with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -89,11 +87,6 @@ impl McpServer {
 
     pub fn last(&self) -> Seen {
         self.seen().pop().expect("a request")
-    }
-
-    /// Ends when at least `n` requests have arrived in all.
-    pub async fn arrived(&self, n: usize) {
-        self.shared.count.subscribe().wait_for(|count| *count >= n).await.unwrap();
     }
 
     pub fn open_gate(&self) {
@@ -128,7 +121,6 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST.into_response() };
     let seen = Seen { method: parts.method.to_string(), headers: parts.headers.clone(), body: body.clone() };
     shared.seen.lock().unwrap().push(seen);
-    shared.count.send_modify(|count| *count += 1);
     if parts.headers.get("mcp-session-id").is_some_and(|session| session != SESSION) {
         let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32001, "message": "Session not found"}});
         return (StatusCode::NOT_FOUND, [("content-type", "application/json")], error.to_string()).into_response();
