@@ -13,6 +13,16 @@ fn an_opening_whose_answer_was_lost_does_not_lock_its_deposit_up() {
     passes(167);
 }
 
+#[test]
+fn who_paid_late_is_watched_although_the_store_failed_at_that_moment() {
+    passes(6920);
+}
+
+#[test]
+fn a_deposit_that_a_reorganisation_took_is_not_served_on_while_the_store_is_slow() {
+    passes(153);
+}
+
 #[track_caller]
 fn passes(seed: u64) {
     assert_eq!(play(seed, None).wrong, None, "seed {seed}");

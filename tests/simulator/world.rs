@@ -41,6 +41,8 @@ pub const REQUEST_BOUND: Duration = Duration::from_secs(180);
 pub struct Life {
     pub number: u64,
     pub slot: usize,
+    /// How many milliseconds its clock is ahead.
+    pub ahead: u64,
     dead: AtomicBool,
     dying: Notify,
     node_down: AtomicBool,
@@ -95,7 +97,7 @@ impl Life {
 
 struct Slot {
     life: Option<Arc<Life>>,
-    /// How far the clock of this machine is ahead.
+    /// How many milliseconds the clock of this machine is ahead.
     ahead: u64,
 }
 
@@ -153,8 +155,9 @@ impl World {
         })
     }
 
-    pub fn is_skewed(&self) -> bool {
-        self.weather.skewed && self.weather.gateways > 1
+    /// Several gateways are on one store only where its server has a clock of its own.
+    pub fn is_shared(&self) -> bool {
+        self.weather.gateways > 1
     }
 
     /// No trouble comes from outside any more.
@@ -253,6 +256,7 @@ impl World {
         let life = Arc::new(Life {
             number: self.lives.fetch_add(1, Ordering::SeqCst),
             slot,
+            ahead,
             dead: AtomicBool::new(false),
             dying: Notify::new(),
             node_down: AtomicBool::new(true),
