@@ -3,6 +3,7 @@
 use crate::{
     api::Api,
     dice::Dice,
+    embedded::Embedded,
     exchange::{self, Ask, Got},
     ledger::Ledger,
     link::Link,
@@ -118,6 +119,13 @@ pub struct World {
     origin: Instant,
 }
 
+/// What a run's money is kept in.
+#[derive(Clone, Copy, Debug)]
+pub enum Over {
+    Memory,
+    Embedded,
+}
+
 /// What a client sees.
 pub enum Reply {
     Got(Got),
@@ -126,11 +134,15 @@ pub enum Reply {
 }
 
 impl World {
-    pub fn new(seed: u64, planted: Option<Planted>) -> Arc<Self> {
+    pub fn new(seed: u64, planted: Option<Planted>, over: Over) -> Arc<Self> {
         let dice = Dice::new(seed);
         let weather = Weather::draw(&dice);
         Arc::new_cyclic(|world| {
-            let model: Arc<dyn Store> = Arc::new(MemoryStore::new(StoreId([7; 16])));
+            let id = StoreId([7; 16]);
+            let model: Arc<dyn Store> = match over {
+                Over::Memory => Arc::new(MemoryStore::new(id)),
+                Over::Embedded => Arc::new(Embedded::new(id)),
+            };
             let buggy = planted.map(|bug| Arc::new(Buggy::new(model.clone(), bug, world.clone())));
             let store = buggy.clone().map_or(model, |buggy| -> Arc<dyn Store> { buggy });
             let trace = Trace::new();

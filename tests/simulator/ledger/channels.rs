@@ -422,7 +422,10 @@ impl Ledger {
             if record.stream.is_some() {
                 wrong("a stream was never posted");
             }
-            if record.active() != shop::sompi(0) {
+            let stranded = stranded(world, &record.id).await;
+            if record.active() != shop::sompi(0) && record.active().sompi() <= stranded {
+                world.trace.reached("charges stranded");
+            } else if record.active() != shop::sompi(0) {
                 wrong(if refunded { "its client took back what was owed" } else { "not all that is owed was claimed" });
             }
             match self.frontier(world, &record.id) {
@@ -443,6 +446,14 @@ impl Ledger {
         let owing = |record: &&Arc<ChannelRecord>| record.active() != shop::sompi(0) && record.closure.is_none();
         records.iter().filter(owing).map(|record| record.id).collect()
     }
+}
+
+/// Charges whose vouchers are for an output that was there when they were made, and is not on the winning branch: a reorganisation put another
+/// spend that the client had signed in the place of a claim, and the client never came again (docs/threats.md).
+async fn stranded(world: &World, id: &ChannelId) -> u64 {
+    let rows = world.store.charges(id, 0, 10_000).await.unwrap_or_default();
+    let gone = rows.iter().filter(|row| world.net.ever_had(&row.terms.outpoint.txid) && !world.net.is_accepted(&row.terms.outpoint.txid));
+    gone.map(|row| row.charge.sompi()).sum()
 }
 
 async fn all(world: &World) -> Vec<Arc<ChannelRecord>> {
