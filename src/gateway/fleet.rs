@@ -10,11 +10,12 @@ use crate::{protocol::ids::ChannelId, store::StoreError};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-/// How long what a gateway left behind may stay unnoticed.
-const EVERY: Duration = Duration::from_secs(60);
+/// How long what a gateway left behind may stay unnoticed, in lengths of a hold: a minute. What a client waits for does not wait for it (the
+/// next request takes a hold that is over, and posts a stream that it finds); transactions to be sent again and streams of clients who are gone
+/// do. A round reads everything that is open, so oftener would cost more than it brings.
+const EVERY_HOLDS: u32 = 6;
 
 /// Streams of others whose end is waited for.
 type Awaited = Arc<Mutex<HashSet<ChannelId>>>;
@@ -23,7 +24,7 @@ impl Gateway {
     /// Runs for the life of the process.
     pub(super) async fn keep_up(self: Arc<Self>) {
         let awaited = Awaited::default();
-        let mut every = tokio::time::interval(EVERY);
+        let mut every = tokio::time::interval(self.limits.hold * EVERY_HOLDS);
         // `recover` has just done the first round.
         every.tick().await;
         loop {
