@@ -6,6 +6,7 @@
 mod support;
 
 mod browser;
+mod guide;
 mod shop;
 mod stock;
 mod tools;

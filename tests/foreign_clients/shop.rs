@@ -35,7 +35,10 @@ impl Shop {
     }
 
     pub async fn of(routes: &str, more: &str) -> Self {
-        let world = World::start(routes, more).await;
+        Self::over(World::start(routes, more).await).await
+    }
+
+    pub async fn over(world: World) -> Self {
         let node = world.devnet.get("/status").await["nodes"][0].clone();
         let url = |name: &str| node[name].as_str().unwrap().to_owned();
         Self { wallet: Wallet::new(1), borsh: url("wrpc"), json: url("wrpc_json"), world }
