@@ -16,6 +16,7 @@ mod operator;
 pub mod paint;
 pub mod pay;
 pub mod payments;
+mod proof;
 pub mod reconcile;
 pub mod run;
 pub mod store;
@@ -69,6 +70,8 @@ enum Command {
     /// Open, top up, show and refund channels of a wallet
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Buy by every flow there is on simnet or testnet-10, and write down what came of it
+    Proof(proof::Args),
 }
 
 /// Entry point of the binary.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Pay(args) => asynchronously(pay::run(*args)),
         Command::Mcp(command) => asynchronously(mcp::run(command)),
         Command::Channel(command) => asynchronously(channel::run(command)),
+        Command::Proof(args) => asynchronously(proof::run(args)),
     }
 }
 
