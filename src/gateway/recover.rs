@@ -61,7 +61,7 @@ impl Gateway {
         }
     }
 
-    fn take_up(&self, record: &PaymentRecord) {
+    pub(super) fn take_up(&self, record: &PaymentRecord) {
         match decode::read_stored(&record.transaction) {
             // What was perhaps never sent is not sent on the presenter's behalf: the client's
             // retry does that, and learns whether somebody else was first.
