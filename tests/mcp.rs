@@ -4,6 +4,8 @@ mod support;
 
 #[path = "mcp/abuse.rs"]
 mod abuse;
+#[path = "mcp/buying.rs"]
+mod buying;
 #[path = "mcp/channels.rs"]
 mod channels;
 #[path = "mcp/client.rs"]

@@ -1,5 +1,5 @@
-//! Interpreters and packages of programs that nobody here wrote: found, or skipped loudly; packages pinned by their list, installed
-//! once for each, outside the clone.
+//! Interpreters and packages of programs that nobody here wrote: found, or skipped loudly; packages pinned by their list (by hash where
+//! it has hashes), installed once for each list, outside the clone.
 #![allow(dead_code)]
 
 use sha2::{Digest, Sha256};
@@ -73,7 +73,7 @@ fn installed(name: &str, list: &Path, install: impl FnOnce(&Path)) -> PathBuf {
 }
 
 /// The first line that a program prints; `None` when it is not there or fails.
-fn said(command: &mut Command) -> Option<String> {
+pub fn said(command: &mut Command) -> Option<String> {
     let Output { status, stdout, .. } = command.output().ok()?;
     status.success().then(|| String::from_utf8_lossy(&stdout).lines().next().unwrap_or_default().trim().to_owned())
 }
