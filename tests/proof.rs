@@ -38,9 +38,9 @@ async fn every_flow_passes_on_simnet_and_is_reported() {
     let mut told = Vec::new();
     let watched = async {
         while let Some(line) = said.next_line().await.unwrap() {
-            // Two minutes of blocks at once.
+            // Some minutes of blocks at once.
             if line.contains("waiting until after DAA score") {
-                devnet.mine(0, 1_200).await;
+                devnet.mine(0, 3_000).await;
             }
             told.push(line);
         }

@@ -48,7 +48,7 @@ impl Times {
     /// As short as the network's blocks and a careful operator allow.
     const fn of(network: Network) -> Self {
         match network {
-            Network::Simnet => Self { horizon: 120, lead: 30, final_depth: 100 },
+            Network::Simnet => Self { horizon: 300, lead: 90, final_depth: 300 },
             Network::Testnet10 | Network::Mainnet => Self { horizon: 1_200, lead: 300, final_depth: 1_000 },
         }
     }
