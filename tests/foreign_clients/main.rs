@@ -81,6 +81,8 @@ async fn pays(shop: &Shop, payer: &Payer) {
 
     stopped_in_the_middle(shop, payer).await;
     assert_eq!(shop.charged().await, (3, 3 * PRICE));
+    failed_after_the_payment(shop, payer).await;
+    assert_eq!(shop.charged().await, (4, 4 * PRICE));
     assert_eq!(payer.kept(), 0, "a payment that is over is kept");
 }
 
@@ -100,4 +102,16 @@ async fn stopped_in_the_middle(shop: &Shop, payer: &Payer) {
     assert!(bought.succeeded, "{bought:?}");
     assert!(shop.known(bought.receipt("true")).await, "{bought:?}");
     assert_eq!(shop.world.upstream.count("/slow/report"), 1);
+}
+
+/// The API answers 502 to a paid request, and then the goods: the same payment goes again.
+async fn failed_after_the_payment(shop: &Shop, payer: &Payer) {
+    let upstream = &shop.world.upstream;
+    let before = upstream.seen().len();
+    let buying = payer.start(shop, "/flaky/502", PRICE);
+    upstream.arrived(before + 1).await;
+    upstream.open_gate();
+    let bought = shop::Told::by(buying).await;
+    assert!(bought.succeeded && bought.said.starts_with("200 GET /flaky/502 "), "{bought:?}");
+    assert!(shop.known(bought.receipt("true")).await && upstream.count("/flaky/502") > 1, "{bought:?}");
 }
