@@ -219,3 +219,20 @@ async fn answer(mut socket: TcpStream) -> std::io::Result<()> {
     socket.write_all(answer.as_bytes()).await?;
     socket.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Environment};
+
+    #[test]
+    fn the_gateway_of_the_proof_is_configured_without_error_on_every_network() {
+        for network in [Network::Simnet, Network::Testnet10] {
+            let seller = Wallet::from_secret(network, &[9; 32]).unwrap();
+            let yaml = yaml(network, "ws://127.0.0.1:17210", &seller, "127.0.0.1:3000");
+            let environment = Environment { secrets: false, ..Environment::process() };
+            let compiled = config::compile_text(&yaml, Path::new(""), &environment);
+            assert!(compiled.is_ok(), "{network}: {}", compiled.err().unwrap());
+        }
+    }
+}
