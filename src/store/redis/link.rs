@@ -103,7 +103,8 @@ pub(super) struct Link {
 
 enum Target {
     Server(Client),
-    Sentinel(tokio::sync::Mutex<SentinelClient>),
+    /// Asked in turn: without a password, then with the servers'.
+    Sentinel(tokio::sync::Mutex<Vec<SentinelClient>>),
     Cluster(ClusterClient),
 }
 
@@ -403,8 +404,14 @@ impl Link {
         Ok(match &self.target {
             Target::Server(client) => Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?),
             Target::Sentinel(sentinels) => {
-                let client = sentinels.lock().await.async_get_client().await?;
-                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+                let mut found = Err(RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "no sentinel")));
+                for sentinels in sentinels.lock().await.iter_mut() {
+                    found = sentinels.async_get_client().await;
+                    if found.is_ok() {
+                        break;
+                    }
+                }
+                Connection::One(found?.get_multiplexed_async_connection_with_config(&config).await?)
             }
             Target::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
         })
@@ -561,21 +568,29 @@ fn target(options: &Options) -> Result<Target, RedisError> {
             Target::Cluster(builder.build()?)
         }
         Form::Sentinel { master } => {
-            let addresses = infos.iter().map(|info| info.addr().clone());
-            let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?.set_client_to_redis_db(*db);
-            if *tls {
-                builder = builder
-                    .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
-                    .set_client_to_redis_certificates(certificates.clone())
-                    .set_client_to_sentinel_certificates(certificates);
-            }
-            if let Some(user) = user {
-                builder = builder.set_client_to_redis_username(user);
-            }
-            if let Some(password) = password {
-                builder = builder.set_client_to_redis_password(password.as_str());
-            }
-            Target::Sentinel(tokio::sync::Mutex::new(builder.build()?))
+            let addresses: Vec<ConnectionAddr> = infos.iter().map(|info| info.addr().clone()).collect();
+            let asking = |login: bool| {
+                let mut builder =
+                    SentinelClientBuilder::new(addresses.clone(), master, SentinelServerType::Master)?.set_client_to_redis_db(*db);
+                if *tls {
+                    builder = builder
+                        .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_certificates(certificates.clone());
+                }
+                if let Some(user) = user {
+                    builder = builder.set_client_to_redis_username(user);
+                    builder = if login { builder.set_client_to_sentinel_username(user) } else { builder };
+                }
+                if let Some(password) = password {
+                    builder = builder.set_client_to_redis_password(password.as_str());
+                    builder = if login { builder.set_client_to_sentinel_password(password.as_str()) } else { builder };
+                }
+                builder.build()
+            };
+            // A sentinel that wants no password refuses one that is given.
+            let with_login = password.as_ref().map(|_| asking(true)).transpose()?;
+            Target::Sentinel(tokio::sync::Mutex::new([asking(false)?].into_iter().chain(with_login).collect()))
         }
     })
 }
