@@ -24,7 +24,7 @@ async fn the_kaspa_sdk_for_python_signs_an_exact_payment() {
     shop.world.devnet.fund(&shop.wallet, KAS / 5, 3).await;
     let (ask, url) = (Ask::get("/paid/sdk"), shop.world.gateway.url());
     let accepted = ask.send(&url, None).await.offer();
-    let mut sign = shop.command(&python(interpreter), &shop.borsh);
+    let mut sign = shop.command(&python(&interpreter), &shop.borsh);
     let terms = ["simnet", accepted["payTo"].as_str().unwrap(), accepted["amount"].as_str().unwrap()];
     sign.arg(tools::here().join("sdk_sign.py")).arg(&shop.borsh).args(terms);
     let signed: Value = serde_json::from_str(&shop::succeeded(sign).await).unwrap();
@@ -52,14 +52,14 @@ async fn the_kaspa_sdk_for_python_signs_an_exact_payment() {
 async fn the_x402_package_for_python_pays_with_its_requests_session() {
     let Some(interpreter) = tools::python() else { return };
     let shop = Shop::open().await;
-    pays(&shop, &Payer::python(interpreter, &shop)).await;
+    pays(&shop, &Payer::python(&interpreter, &shop)).await;
 }
 
 #[tokio::test]
 async fn the_x402_packages_for_javascript_pay_with_their_fetch() {
     let Some(modules) = tools::node_modules() else { return };
     let shop = Shop::open().await;
-    pays(&shop, &Payer::javascript(modules, &shop)).await;
+    pays(&shop, &Payer::javascript(&modules, &shop)).await;
 }
 
 async fn pays(shop: &Shop, payer: &Payer) {
