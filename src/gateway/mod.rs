@@ -16,6 +16,7 @@ mod flight;
 mod follow;
 mod forward;
 pub mod ledger;
+mod mcp;
 pub mod pieces;
 mod purchase;
 mod quote;
@@ -100,6 +101,7 @@ pub struct Gateway {
     depths: depth::Depths,
     watched: recover::Watched,
     channels: channel::Channels,
+    calls: mcp::Calls,
 }
 
 impl Gateway {
@@ -139,6 +141,7 @@ impl Gateway {
             depths,
             watched: recover::Watched::default(),
             channels,
+            calls: mcp::Calls::default(),
         })
     }
 

@@ -4,6 +4,7 @@ use super::{
     Gateway,
     answer::Served,
     crash, deliver, flight,
+    mcp::ToolCall,
     respond::{ReceiptFacts, Refusal, Reply},
     sell::VerifiedSale,
     settle::Settlement,
@@ -13,7 +14,7 @@ use crate::{
     chain::{ChainError, Sighting},
     protocol::{
         ids::{RequestHash, RequestIdentity},
-        policy::{Access, Policy, Pricing, Route},
+        policy::{Policy, Pricing, Route},
         refusal::Code,
         request::Request,
         time::UnixMillis,
@@ -47,10 +48,19 @@ pub(super) struct Purchase {
     pub policy: Arc<Policy>,
     pub request: Arc<Request>,
     pub reply: Reply,
+    /// Of a tool.
+    pub call: Option<Arc<ToolCall>>,
 }
 
 impl Purchase {
-    pub fn new(verified: VerifiedSale, route: Arc<Route>, policy: Arc<Policy>, request: Arc<Request>, reply: Reply) -> Self {
+    pub fn new(
+        verified: VerifiedSale,
+        route: Arc<Route>,
+        policy: Arc<Policy>,
+        request: Arc<Request>,
+        reply: Reply,
+        call: Option<Arc<ToolCall>>,
+    ) -> Self {
         let VerifiedSale { exact, claim } = verified;
         Self {
             transaction: exact.transaction().clone(),
@@ -61,6 +71,7 @@ impl Purchase {
             policy,
             request,
             reply,
+            call,
         }
     }
 
@@ -69,10 +80,7 @@ impl Purchase {
     }
 
     pub fn pricing(&self) -> Option<&Pricing> {
-        match &self.route.access {
-            Access::Priced(pricing) => Some(pricing),
-            Access::Free => None,
-        }
+        self.route.pricing()
     }
 
     pub fn refusal(&self, code: Code, detail: impl Into<String>) -> Refusal {
