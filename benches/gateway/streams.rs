@@ -51,7 +51,10 @@ pub async fn measure(options: &Options, node: &Devnet) -> Fallible<Measured> {
     // The first of each is for warming up.
     for round in 0..=options.payments {
         let free = first_event(HTTP.get(format!("{}/free", gateway.url()))).await?.0;
-        let header = if round == 0 { opening.clone() } else { channel.paying(&channel.renewed.take().ok_or("an offer for the next")?) };
+        let header = match channel.renewed.take() {
+            None if round == 0 => opening.clone(),
+            renewed => channel.paying(&renewed.ok_or("an offer for the next")?),
+        };
         let request = HTTP.get(format!("{}/reserved", gateway.url())).header("PAYMENT-SIGNATURE", header);
         let (reserved, receipt) = first_event(request).await?;
         channel.read(&serde_json::from_str(&receipt)?);

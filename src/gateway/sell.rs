@@ -330,7 +330,7 @@ impl Gateway {
     /// The one place where a refusal becomes an answer: offers are attached where the code says so,
     /// and only while they could be paid.
     fn refuse_or_offer(&self, order: &Order, pricing: &Pricing, quotes: &[Quote<'_>], mut refusal: Refusal) -> Answer {
-        let Order { route, policy, request, reply, .. } = order;
+        let Order { route, policy, reply, request, .. } = order;
         self.count_refusal(refusal.code);
         refusal.network = refusal.network.or_else(|| presented_network(request));
         if refusal.code.offers() == Offers::Never {
