@@ -24,6 +24,18 @@ pub struct Settings {
     pub retention_seconds: u64,
     /// Where the server keys stand, when they stand in a file.
     pub server_keys_file: Option<PathBuf>,
+    /// `None`: not started.
+    pub facilitator: Option<FacilitatorSettings>,
+}
+
+/// The facilitator's listener; whom it serves is policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FacilitatorSettings {
+    pub listen: ListenSettings,
+    /// Longest body of a call, bytes.
+    pub body_limit: usize,
+    /// Where the tenants' server keys stand, those that stand in files.
+    pub key_files: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

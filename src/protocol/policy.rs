@@ -9,6 +9,7 @@ use super::{
     price::PriceRule,
     requirements::{FinalityRule, Scheme},
     route::Router,
+    tenant::Tenant,
 };
 use http::{HeaderName, HeaderValue, Method};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -24,6 +25,8 @@ pub struct Policy {
     pub encoded_slashes: bool,
     /// `None` when no route sells under `batch-settlement` and no server key is left to claim with.
     pub channels: Option<Channels>,
+    /// Whom the facilitator serves; empty when there is none.
+    pub tenants: Vec<Arc<Tenant>>,
 }
 
 pub type UpstreamName = String;

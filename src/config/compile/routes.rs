@@ -52,6 +52,7 @@ pub fn routes(root: &Root, upstreams: &Upstreams, ways: &Ways<'_>, cx: &mut Cont
     }
     if let Some(list) = &root.routes
         && !cx.problems.has_errors()
+        && root.facilitator.is_none()
         && !routes.iter().any(|route| matches!(route.value.access, Access::Priced(_)))
     {
         cx.problem(Code::NothingPriced, list.at, "no route has a price");

@@ -3,9 +3,11 @@
 //! Reads shapes only. What a value means, and whether values fit each other, is `compile`'s business.
 
 mod channels;
+mod facilitator;
 mod values;
 
 pub use channels::*;
+pub use facilitator::*;
 pub use values::*;
 
 use super::shape::{At, Named, OneOrMany, Shape, section};
@@ -42,6 +44,8 @@ section! {
         limits: Limits,
         /// Escrow channels: what holds for every route that is sold by `batch-settlement`.
         channels: Channels,
+        /// Verification and settlement for other servers.
+        facilitator: Facilitator,
         /// Browsers' access to offers and receipts: `any`, `off` (the upstream alone answers), or a list of origins. Default `any`.
         cors: Cors,
         /// Short for one upstream: its URL.

@@ -136,5 +136,6 @@ pub fn policy(change: &impl Fn(&mut Pricing)) -> Policy {
         cors: Cors::Any,
         encoded_slashes: false,
         channels: Some(channel_rules()),
+        tenants: vec![],
     }
 }
