@@ -16,9 +16,9 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+pub use crate::protocol::bearer::{Token, TokenError};
 pub use inspect::{Inspect, Status};
 pub use listen::{Listen, ListenError, MalformedListen};
-pub use crate::protocol::bearer::{Token, TokenError};
 
 use listen::Socket;
 use routes::Access;

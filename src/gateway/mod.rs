@@ -10,6 +10,7 @@ pub mod channel;
 pub(crate) mod crash;
 mod deliver;
 mod depth;
+pub mod facilitate;
 mod fleet;
 mod flight;
 mod follow;

@@ -5,7 +5,11 @@
 use super::{
     Gateway,
     answer::{Answer, BodyRead, Free, Paywall, RawHead, ReceiptAsk, Routed, Sale, Served},
-    channel::{self, serve::ChannelSale},
+    channel::{
+        self,
+        serve::{ChannelSale, Offered},
+    },
+    facilitate::Goal,
     purchase::Purchase,
     quote::{self, Authentic, Quote, Signing},
     respond::{Refusal, Reply},
@@ -123,12 +127,13 @@ impl Paywall for Arc<Gateway> {
                 let sale = Box::new(ChannelSale {
                     payload,
                     accepted,
-                    token,
+                    offer: Offered::by(&token),
                     accept,
                     price,
                     identifier,
                     identity,
                     request_hash,
+                    goal: Goal::Forward,
                     route: route.clone(),
                     policy: policy.clone(),
                     request: request.clone(),

@@ -35,6 +35,11 @@ pub type UpstreamName = String;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub String);
 
+impl RouteId {
+    /// Begins the ids under which records of the facilitator's tenants stand; no route's does.
+    pub const FACILITATOR: &str = "facilitator:";
+}
+
 impl std::fmt::Display for RouteId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

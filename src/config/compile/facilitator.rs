@@ -21,7 +21,7 @@ use crate::{
         tenant::{Permissions, Rate, Tenant},
     },
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8404";
@@ -128,7 +128,8 @@ fn compiled(
     let recipients = recipients(name, raw, network_known, taken, cx);
     let keys = server_keys(name, raw, taken, cx);
     let final_depth = root.limits.as_ref().map(|limits| limits.value.clone()).unwrap_or_default().final_depth();
-    let exact = prices::finality(raw.finality.as_ref(), final_depth, cx).map(|(finality, mempool_max)| ExactTerms { finality, mempool_max });
+    let exact =
+        prices::finality(raw.finality.as_ref(), final_depth, cx).map(|(finality, mempool_max)| ExactTerms { finality, mempool_max });
     let observe = match raw.observe() {
         raw::Observe::Proven => Observe::Proven,
         raw::Observe::Never => Observe::Never,
