@@ -9,9 +9,6 @@ mod routes;
 mod serve;
 mod tls;
 
-#[cfg(test)]
-mod tests;
-
 pub use serve::{Bound, Running, serve};
 pub use tls::TlsError;
 

@@ -5,6 +5,7 @@ pub(in crate::gateway) mod channels;
 mod conflicts;
 mod edges;
 mod exchange;
+mod facilitator;
 mod fakes;
 mod foreign;
 mod from_channels;
