@@ -13,6 +13,8 @@ pub struct Settings {
     pub listeners: Vec<ListenSettings>,
     pub edge: EdgeLimits,
     pub node: NodeSettings,
+    /// Who settles for a gateway without a node.
+    pub remote: Option<RemoteSettings>,
     pub store: StoreSettings,
     pub admin: AdminSettings,
     pub log: LogSettings,
@@ -68,6 +70,16 @@ pub struct NodeSettings {
     /// Empty only with `trust_public_nodes`.
     pub urls: Vec<String>,
     pub trust_public_nodes: bool,
+}
+
+/// Another gateway's facilitator.
+#[derive(Clone, Debug)]
+pub struct RemoteSettings {
+    /// An origin.
+    pub url: url::Url,
+    pub token: super::secrets::Secret,
+    /// PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

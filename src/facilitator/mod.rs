@@ -5,6 +5,7 @@
 //! `gateway::facilitate`. Started by `runtime`.
 
 mod rate;
+pub mod remote;
 mod routes;
 mod serve;
 mod tls;

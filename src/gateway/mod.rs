@@ -21,6 +21,7 @@ mod purchase;
 mod quote;
 pub mod reconcile;
 mod recover;
+pub mod remote;
 mod respond;
 mod sell;
 mod settle;
@@ -39,7 +40,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -100,6 +101,8 @@ pub struct Gateway {
     depths: depth::Depths,
     watched: recover::Watched,
     channels: channel::Channels,
+    /// Who settles for a gateway without a node.
+    remote: OnceLock<Arc<dyn remote::RemoteFacilitator>>,
 }
 
 impl Gateway {
@@ -139,6 +142,7 @@ impl Gateway {
             depths,
             watched: recover::Watched::default(),
             channels,
+            remote: OnceLock::new(),
         })
     }
 

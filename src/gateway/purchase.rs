@@ -18,6 +18,7 @@ use crate::{
         policy::{Access, Policy, Pricing, Route},
         refusal::Code,
         request::Request,
+        requirements::Requirements,
         time::UnixMillis,
     },
     store::{Advanced, Claim, ClaimOutcome, Fact, Held, PaymentKey, PaymentRecord, StoreError, StoredPayment, Submission},
@@ -45,6 +46,8 @@ pub(super) struct Purchase {
     pub transaction: Transaction,
     pub request_hash: RequestHash,
     pub payer_proof: Option<PayerProof>,
+    /// The terms it pays.
+    pub accepted: Requirements,
     pub route: Arc<Route>,
     pub policy: Arc<Policy>,
     pub request: Arc<Request>,
@@ -54,12 +57,13 @@ pub(super) struct Purchase {
 
 impl Purchase {
     pub fn new(verified: VerifiedSale, route: Arc<Route>, policy: Arc<Policy>, request: Arc<Request>, reply: Reply) -> Self {
-        let VerifiedSale { exact, claim } = verified;
+        let VerifiedSale { exact, claim, accepted } = verified;
         Self {
             transaction: exact.transaction().clone(),
             request_hash: exact.request_hash(),
             payer_proof: exact.payer_proof().cloned(),
             claim,
+            accepted,
             route,
             policy,
             request,

@@ -37,7 +37,8 @@ impl Gateway {
         let _ = self.watched.me.set(Arc::downgrade(&self));
         tokio::spawn(self.depths.clone().drive());
         let mut after = 0;
-        loop {
+        // Without a node there is nothing to follow: who settled it does.
+        while self.remote.get().is_none() {
             let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
             let Some(last) = page.last() else { break };
             after = last.sequence;

@@ -180,6 +180,7 @@ pub(super) struct VerifiedSale {
     pub exact: exact_v1::VerifiedExact,
     /// What the store is asked; the hold's length and holder are the gateway's.
     pub claim: Claim,
+    pub accepted: Requirements,
 }
 
 /// Lower case, without port, user info or the trailing dot of a rooted name.
@@ -247,7 +248,7 @@ impl Gateway {
             hold_millis: self.limits.hold_millis(),
             late: false,
         };
-        Ok(Verified::Exact(Box::new(VerifiedSale { exact, claim })))
+        Ok(Verified::Exact(Box::new(VerifiedSale { exact, claim, accepted: envelope.accepted })))
     }
 
     /// A payment that does not fit this request may have paid for another: then the money has moved

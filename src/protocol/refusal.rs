@@ -251,6 +251,8 @@ codes! {
     TenantRecipient = "tenant_recipient", 403, Client, Never, "invalid_payment_requirements";
     /// More calls than the tenant is allowed.
     TenantRate = "tenant_rate", 429, Nobody, Never, "unexpected_settle_error";
+    /// The facilitator that settles for this gateway cannot be reached or does not work for it; nothing is known to have been sent.
+    FacilitatorUnavailable = "facilitator_unavailable", 503, Operator, Never, "unexpected_settle_error";
     /// The channel owes nothing that could be claimed as it was asked.
     ClaimRefused = "claim_refused", 409, Client, Never, "invalid_transaction_state";
 

@@ -8,10 +8,14 @@ use crate::{
     admin,
     chain::{
         Chain,
+        absent::AbsentChain,
         kaspa::{KaspaChain, Options},
     },
-    config::{AdminListen, Compiled, FacilitatorSettings, ListenSettings, Settings},
-    facilitator::{self, FacilitatorError},
+    config::{AdminListen, Compiled, FacilitatorSettings, ListenSettings, RemoteSettings, Settings},
+    facilitator::{
+        self, FacilitatorError,
+        remote::{Remote, RemoteSettingsError},
+    },
     gateway::{Environment, Gateway, Limits},
     protocol::{ids::StoreId, offer::OfferKeys},
     proxy::{Bound, EdgeSettings, ListenTls, Listener, PingoraUpstreams, RunningEdge, Stopped},
@@ -48,6 +52,8 @@ pub enum StartError {
     ServerKeys(#[from] ServerKeysError),
     #[error(transparent)]
     Facilitator(#[from] FacilitatorError),
+    #[error(transparent)]
+    Remote(#[from] RemoteSettingsError),
 }
 
 /// A gateway that takes requests.
@@ -78,10 +84,20 @@ pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
     let store_id = store.id();
     server_keys::bind(store.as_ref(), &server_keys, key_files(&settings)).await?;
 
-    let mut options = Options::new(settings.network, settings.node.urls.clone(), Arc::new(clock::now));
-    options.trust_public_nodes = settings.node.trust_public_nodes;
-    options.checkpoint = checkpoint;
-    let chain: Arc<dyn Chain> = KaspaChain::connect(options);
+    let (chain, remote): (Arc<dyn Chain>, _) = match &settings.remote {
+        None => {
+            let mut options = Options::new(settings.network, settings.node.urls.clone(), Arc::new(clock::now));
+            options.trust_public_nodes = settings.node.trust_public_nodes;
+            options.checkpoint = checkpoint;
+            (KaspaChain::connect(options), None)
+        }
+        Some(remote) => {
+            let remote = Arc::new(Remote::new(remote_settings(remote))?);
+            let absent = Arc::new(AbsentChain::new(settings.network));
+            tokio::spawn(remote.clone().watch(absent.clone()));
+            (absent, Some(remote))
+        }
+    };
 
     let upstreams = Arc::new(PingoraUpstreams::new(settings.edge.upstream_connections));
     let limits = Limits { final_depth: settings.final_depth, waiting: settings.waiting_payments, ..Limits::default() };
@@ -96,6 +112,9 @@ pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
         limits,
         Arc::new(Metrics::new()),
     );
+    if let Some(remote) = remote {
+        gateway.settle_through(remote);
+    }
     gateway.clone().recover().await.map_err(failed)?;
 
     let (stop, stopped) = watch::channel(false);
@@ -166,6 +185,11 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
 fn key_files(settings: &Settings) -> impl Iterator<Item = &Path> {
     let tenants = settings.facilitator.iter().flat_map(|facilitator| &facilitator.key_files);
     settings.server_keys_file.iter().chain(tenants).map(PathBuf::as_path)
+}
+
+fn remote_settings(settings: &RemoteSettings) -> facilitator::remote::Settings {
+    let token = settings.token.expose().to_owned().into();
+    facilitator::remote::Settings { url: settings.url.clone(), token, ca_file: settings.ca_file.clone() }
 }
 
 fn facilitator_settings(settings: &FacilitatorSettings) -> facilitator::Settings {

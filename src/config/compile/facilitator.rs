@@ -168,7 +168,7 @@ fn token(name: &Key, raw: &raw::TenantSection, taken: &mut Taken, cx: &mut Conte
     let written = raw.token.as_ref()?;
     let secret = cx.secret(written)?;
     // Where secrets are not read, any token stands in; each is another, so that they are told apart.
-    let text = if cx.environment.secrets { secret.expose().to_owned() } else { format!("{:-<64}", name.text) };
+    let text = if cx.environment.secrets { secret.expose().to_owned() } else { format!("{:-<64}", hex::encode(&name.text)) };
     let token = Token::new(Zeroizing::new(text.into_bytes()));
     let token = token.map_err(|error| cx.problem(Code::SecretMalformed, written.at, error.to_string())).ok()?;
     if let Some((_, other)) = taken.tokens.iter().find(|(other, _)| *other == token) {

@@ -5,6 +5,7 @@ mod charges;
 mod facilitator;
 mod fit;
 mod prices;
+mod remote;
 mod routes;
 mod settings;
 mod shared_store;

@@ -37,6 +37,7 @@ pub fn network(root: &Root, problems: &mut Problems) -> Option<Network> {
 pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
     let listeners = listeners(root, cx);
     let node = node(root, cx);
+    let remote = super::remote::remote(root, cx);
     let store = store(root, cx);
     let admin = admin(root, &store, cx);
     let edge = edge(root, cx);
@@ -60,6 +61,7 @@ pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
         listeners,
         edge,
         node,
+        remote,
         store,
         admin: admin?,
         log: LogSettings { json: log.format() == raw::LogFormat::Json, level: log.level() },

@@ -42,3 +42,15 @@ section! {
         burst: u64 = 100u64,
     }
 }
+
+section! {
+    /// Another gateway's facilitator.
+    Remote {
+        /// `https://`, host and port of its `facilitator.listen`.
+        url: String [required],
+        /// This gateway's token there.
+        token: Secret [required],
+        /// PEM file with certificate authorities instead of the system's.
+        ca_file: String,
+    }
+}

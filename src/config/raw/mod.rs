@@ -30,8 +30,10 @@ section! {
         edge: Edge,
         /// The Kaspa address that is paid, unless a route says otherwise.
         pay_to: String,
-        /// The Kaspa nodes that decide what is paid.
-        node: NodeSection [required],
+        /// The Kaspa nodes that decide what is paid. Required, unless `remote_facilitator` settles.
+        node: NodeSection,
+        /// Another gateway's facilitator that settles for this one, which then has no node and no server key.
+        remote_facilitator: Remote,
         /// Where payments are kept.
         store: Store,
         /// Keys, from the environment or from files that only their owner can read; never written here.

@@ -29,10 +29,9 @@ pub(super) fn presented(called: &Called) -> Option<TxId> {
 }
 
 impl Gateway {
-    pub(super) async fn exact(self: &Arc<Self>, asked: Asked, act: Act) -> Result<Told, Refusal> {
-        let (purchase, repeatable) = self.exact_sale(asked)?;
+    pub(super) async fn exact(self: &Arc<Self>, purchase: Purchase, act: Act) -> Result<Told, Refusal> {
         match act {
-            Act::Verify => self.verify_exact(&purchase, repeatable).await,
+            Act::Verify => self.verify_exact(&purchase).await,
             Act::Settle => match self.purchase(purchase).await? {
                 Served::Answer(answer) => Ok(Told::Receipt(answer)),
                 // Only forwarded requests stream.
@@ -41,7 +40,7 @@ impl Gateway {
         }
     }
 
-    fn exact_sale(&self, mut asked: Asked) -> Result<(Purchase, bool), Refusal> {
+    pub(super) fn exact_sale(&self, mut asked: Asked) -> Result<Purchase, Refusal> {
         let tenant = asked.caller.tenant.clone();
         let payload = payload::parse(std::mem::take(&mut asked.called.envelope.payload))?;
         let proof = asked.called.envelope.payer_proof.take();
@@ -87,14 +86,14 @@ impl Gateway {
             terms: Terms::Exact(terms),
         };
         let (route, policy, request) = (asked.route(accept), asked.caller.policy.clone(), asked.request());
-        let mut purchase = Purchase::new(VerifiedSale { exact, claim }, route, policy, request, asked.reply());
-        let repeatable = asked.repeatable();
-        purchase.goal = Goal::Report { repeatable };
-        Ok((purchase, repeatable))
+        let mut purchase =
+            Purchase::new(VerifiedSale { exact, claim, accepted: asked.accepted().clone() }, route, policy, request, asked.reply());
+        purchase.goal = Goal::Report { repeatable: asked.repeatable() };
+        Ok(purchase)
     }
 
     /// What settling would find, without claiming anything.
-    async fn verify_exact(&self, purchase: &Purchase, repeatable: bool) -> Result<Told, Refusal> {
+    async fn verify_exact(&self, purchase: &Purchase) -> Result<Told, Refusal> {
         let key = purchase.key();
         let valid = |payer| Told::Valid { payer, kaspa: json!({ "transactionId": key.txid }) };
         let known = self.ask(self.store.payment(&key)).await;
@@ -108,7 +107,7 @@ impl Gateway {
         let own = record.identity == purchase.claim.identity;
         match record.state {
             PaymentState::Reversed => Err(purchase.refusal(Code::TransactionConflicted, "")),
-            PaymentState::Delivered if own && repeatable => Ok(valid(record.payer)),
+            PaymentState::Delivered if own && purchase.goal == (Goal::Report { repeatable: true }) => Ok(valid(record.payer)),
             PaymentState::Pending | PaymentState::Settled if own => Ok(valid(record.payer)),
             _ => Err(already(purchase.refusal(Code::Replay, ""), record.charged)),
         }

@@ -28,10 +28,7 @@ use crate::{
         time::UnixMillis,
     },
     store::{Advanced, Fact, PaymentRecord, PaymentState, StoredResponse},
-    wire::{
-        envelope::Fault,
-        facilitator::{Call, Called},
-    },
+    wire::{envelope::Fault, facilitator::Call},
 };
 use answers::Told;
 use async_trait::async_trait;
@@ -131,6 +128,13 @@ impl Facilitator for Arc<Gateway> {
     }
 }
 
+/// A call whose payment is its tenant's and right in itself.
+enum Judged {
+    Exact(Box<Purchase>),
+    /// What a payment from a channel says is judged against the channel.
+    Channel(Box<sale::Asked>),
+}
+
 /// Says whether the payment that is refused counted before.
 pub(in crate::gateway) fn already(refusal: Refusal, settled: bool) -> Refusal {
     refusal.with("alreadySettled", settled)
@@ -154,24 +158,21 @@ impl Gateway {
         let presented = exact::presented(&called);
         let owner = sale::route_id(&caller.tenant);
         let network = caller.policy.network;
-        match self.judged(caller, act, called, hash, request_id).await {
+        match self.judged(sale::Asked { caller, called, hash, request_id }, act) {
+            Ok(Judged::Exact(purchase)) => self.exact(*purchase, act).await,
+            Ok(Judged::Channel(asked)) => self.from_channel(*asked, act).await,
             // What does not fit this call may have paid for another of this tenant's.
             Err(refusal) if refusal.code.offers() == Offers::Attach => match presented {
                 Some(txid) => Err(self.settled_before(network, txid, &owner, refusal).await),
                 None => Err(refusal),
             },
-            judged => judged,
+            Err(refusal) => Err(refusal),
         }
     }
 
-    async fn judged(
-        self: &Arc<Self>,
-        caller: Caller,
-        act: Act,
-        called: Called,
-        hash: Option<crate::protocol::ids::RequestHash>,
-        request_id: String,
-    ) -> Result<Told, Refusal> {
+    /// Everything that needs neither store nor chain.
+    fn judged(&self, asked: sale::Asked, act: Act) -> Result<Judged, Refusal> {
+        let sale::Asked { caller, called, .. } = &asked;
         let accepted = &called.envelope.accepted;
         if accepted.network != caller.policy.network {
             return Err(Fault::new(Code::Network, format!("this facilitator works on {}", caller.policy.network)).into());
@@ -184,13 +185,12 @@ impl Gateway {
         if !owns {
             return Err(Refusal::new(Code::TenantRecipient, ""));
         }
-        let asked = sale::Asked { caller, called, hash, request_id };
-        match &asked.called.envelope.accepted.extra {
-            Extra::Exact(_) if act == Act::Settle && !asked.caller.tenant.permissions.settle => {
+        match &accepted.extra {
+            Extra::Exact(_) if act == Act::Settle && !caller.tenant.permissions.settle => {
                 Err(Refusal::new(Code::TenantPermission, "settle"))
             }
-            Extra::Exact(_) => self.exact(asked, act).await,
-            Extra::Escrow(_) => self.from_channel(asked, act).await,
+            Extra::Exact(_) => Ok(Judged::Exact(Box::new(self.exact_sale(asked)?))),
+            Extra::Escrow(_) => Ok(Judged::Channel(Box::new(asked))),
         }
     }
 

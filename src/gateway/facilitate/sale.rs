@@ -71,7 +71,9 @@ impl Asked {
     /// When it was offered, at the earliest: no payment is good for an offer that it is older than.
     pub fn offered_daa(&self, daa_score: u64) -> u64 {
         let lifetime = self.accepted().max_timeout_seconds.saturating_mul(DAA_PER_SECOND);
-        self.token().map_or(daa_score.saturating_sub(lifetime), |token| token.daa)
+        // A gateway without a node knows no score.
+        let offered = self.token().filter(|token| token.daa > 0);
+        offered.map_or(daa_score.saturating_sub(lifetime), |token| token.daa)
     }
 
     pub fn reply(&self) -> Reply {
