@@ -82,10 +82,11 @@ async fn a_call_is_limited_in_rate_in_length_and_in_form() {
     assert_eq!(get(Method::POST, "/supported").await, 405);
     assert_eq!(get(Method::GET, "/other").await, 404);
     let long = " ".repeat(300_000);
-    let whole = place.request(Method::POST, "/settle").bearer_auth(&token).body(long.clone());
+    let whole = place.request(Method::POST, "/settle").bearer_auth(&token).header("connection", "close").body(long.clone());
     let pieces =
         futures::stream::iter(long.as_bytes().chunks(10_000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>());
-    let chunked = place.request(Method::POST, "/settle").bearer_auth(&token).body(reqwest::Body::wrap_stream(pieces));
+    let chunked =
+        place.request(Method::POST, "/settle").bearer_auth(&token).header("connection", "close").body(reqwest::Body::wrap_stream(pieces));
     for request in [whole, chunked] {
         let told = Told::read(request.send().await.unwrap()).await;
         assert_eq!((told.status, told.code()), (413, "body_too_large"));

@@ -35,6 +35,15 @@ pub struct Called {
     pub requirements_hash: [u8; 32],
     /// Of the whole payment, as it was sent.
     pub payment_hash: [u8; 32],
+    /// `accepted` is `paymentRequirements`, member by member.
+    agreed: bool,
+}
+
+impl Called {
+    /// The payment is for what the call requires.
+    pub fn agreed(&self) -> Result<(), Fault> {
+        if self.agreed { Ok(()) } else { Err(Fault::new(Code::OfferNotOurs, "accepted is not paymentRequirements")) }
+    }
 }
 
 impl Call {
@@ -66,7 +75,7 @@ impl Call {
         }
     }
 
-    /// The payment's envelope; its `accepted` is what the call requires.
+    /// The payment's envelope.
     pub fn payment(self) -> Result<Called, Fault> {
         let Self { mut payment, requirements, .. } = self;
         let payment_hash = canonical::sha256(&payment);
@@ -75,10 +84,8 @@ impl Call {
             known_terms(accepted);
         }
         let envelope = envelope::parse(payment)?;
-        if sent != requirements {
-            return Err(Fault::new(Code::OfferNotOurs, "accepted is not paymentRequirements"));
-        }
-        Ok(Called { envelope, requirements_hash: canonical::sha256(&sent), payment_hash })
+        let agreed = sent == requirements;
+        Ok(Called { envelope, requirements_hash: canonical::sha256(&sent), payment_hash, agreed })
     }
 }
 
@@ -203,7 +210,7 @@ mod tests {
             (set("/paymentRequirements/payTo", json!("kaspasim:p")), Some(Code::OfferNotOurs)),
             (set("/paymentPayload/accepted/amount", json!(1)), Some(Code::OfferNotOurs)),
         ] {
-            let read = Call::parse(call.to_string().as_bytes()).and_then(Call::payment);
+            let read = Call::parse(call.to_string().as_bytes()).and_then(Call::payment).and_then(|called| called.agreed());
             assert_eq!(read.err().map(|fault| fault.code), expect, "{call}");
         }
         for body in ["", "{", r#"{"x402Version":2,"x402Version":2}"#, &format!("{} x", call()), &"[".repeat(100)] {

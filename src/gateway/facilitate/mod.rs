@@ -177,6 +177,7 @@ impl Gateway {
         if accepted.network != caller.policy.network {
             return Err(Fault::new(Code::Network, format!("this facilitator works on {}", caller.policy.network)).into());
         }
+        called.agreed()?;
         let owns = caller.tenant.recipients.contains(&accepted.pay_to)
             && match &accepted.extra {
                 Extra::Exact(_) => true,
