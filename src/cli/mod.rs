@@ -15,6 +15,7 @@ mod operator;
 pub mod paint;
 pub mod pay;
 pub mod payments;
+mod proof;
 pub mod reconcile;
 pub mod run;
 pub mod store;
@@ -65,6 +66,8 @@ enum Command {
     /// Open, top up, show and refund channels of a wallet
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Buy by every flow there is on simnet or testnet-10, and write down what came of it
+    Proof(proof::Args),
 }
 
 /// Entry point of the binary.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
         Command::Channel(command) => asynchronously(channel::run(command)),
+        Command::Proof(args) => asynchronously(proof::run(args)),
     }
 }
 

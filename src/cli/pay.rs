@@ -18,9 +18,9 @@ use crate::{
         error::FetchError,
         exchange::{PaidRequest, Reply},
         paid::{Edge, Fetched, PaidClient, Rail, Step},
-        policy::{Patience, SpendingPolicy},
+        policy::{Budget, Patience, SpendingPolicy},
     },
-    protocol::{amount::Amount, ids::ChannelId, network::Network},
+    protocol::{amount::Amount, ids::ChannelId, network::Network, time::UnixMillis},
     runtime::clock,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -61,6 +61,15 @@ pub struct Args {
     /// The most the network fee may be
     #[arg(long, value_parser = amount, value_name = "AMOUNT", default_value = "0.05 KAS")]
     max_fee: Amount,
+    /// The most that all requests of this wallet to the same server may cost together
+    #[arg(long, value_parser = amount, value_name = "AMOUNT")]
+    max_origin: Option<Amount>,
+    /// The most that all requests of this wallet may cost together
+    #[arg(long, value_parser = amount, value_name = "AMOUNT")]
+    max_total: Option<Amount>,
+    /// Count only the last so many days for --max-origin and --max-total; without it everything in the wallet's journal counts
+    #[arg(long, value_name = "DAYS")]
+    budget_days: Option<u32>,
     /// Pay only these addresses; repeatable
     #[arg(long, value_name = "ADDRESS")]
     recipient: Vec<String>,
@@ -108,6 +117,14 @@ pub struct Args {
     /// Summarise as one JSON object instead of text
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// From when on purchases count.
+    fn budget_since(&self, now: UnixMillis) -> UnixMillis {
+        let counted = self.budget_days.map(|days| u64::from(days).saturating_mul(24 * 3_600 * 1_000));
+        counted.map_or(UnixMillis(0), |millis| UnixMillis(now.0.saturating_sub(millis)))
+    }
 }
 
 /// Runs the subcommand.
@@ -188,6 +205,7 @@ fn prepare(args: &Args, wanted: Option<Wanted>) -> Result<(PaidClient, PaidReque
         network,
         recipients: (!args.recipient.is_empty()).then(|| args.recipient.clone()),
         other_origin: args.other_origin,
+        budget: Budget { per_origin: args.max_origin, total: args.max_total, since: args.budget_since(clock::now()) },
     };
     let patience = Patience { total: Duration::from_secs(args.timeout), ..Patience::default() };
     let chain = args.node.clone().map(|node| connect(network, node) as Arc<dyn Chain>);
@@ -265,6 +283,10 @@ mod tests {
             assert_eq!(parse(&["--max", half]).unwrap().max, Amount::from_sompi(50_000_000).ok());
         }
         assert_eq!(parse(&[]).unwrap().max, None);
+        let now = UnixMillis(100 * 24 * 3_600 * 1_000);
+        for (days, since) in [(&[][..], 0), (&["--budget-days", "1"], 99 * 24 * 3_600 * 1_000), (&["--budget-days", "101"], 0)] {
+            assert_eq!(parse(days).unwrap().budget_since(now), UnixMillis(since));
+        }
         for wrong in [["--max", "0.5"], ["--max", "-1 KAS"], ["--network", "simnet"], ["--timeout", "soon"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }

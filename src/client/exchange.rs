@@ -70,6 +70,11 @@ impl PaidRequest {
         Ok(Self { method, url, headers, body })
     }
 
+    /// GET without headers of its own.
+    pub fn get(url: &str) -> Result<Self, UrlError> {
+        Self::new(Method::GET, url, HeaderMap::new(), Bytes::new())
+    }
+
     /// Origin, path and query exactly as they go on the wire: what the request hash covers.
     pub fn url(&self) -> String {
         format!("{}{}", self.origin(), self.target(&self.url))
@@ -91,7 +96,7 @@ impl PaidRequest {
     /// Another place of the same server, without this request's headers and body.
     pub fn elsewhere(&self, target: &str) -> Option<Self> {
         let url = self.url.join(target).ok().filter(|url| url.origin() == self.url.origin())?;
-        Self::new(Method::GET, url.as_str(), HeaderMap::new(), Bytes::new()).ok()
+        Self::get(url.as_str()).ok()
     }
 
     /// Scheme, host and port.
@@ -173,7 +178,7 @@ mod tests {
     use super::*;
 
     fn get(url: &str) -> PaidRequest {
-        PaidRequest::new(Method::GET, url, HeaderMap::new(), Bytes::new()).unwrap()
+        PaidRequest::get(url).unwrap()
     }
 
     #[test]

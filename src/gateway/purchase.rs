@@ -206,7 +206,11 @@ impl Gateway {
             ClaimOutcome::EntitlementOver(record) => {
                 Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(&ReceiptFacts::of(&record)))
             }
-            ClaimOutcome::Late(_) => Claimed::Refused(purchase.refusal(Code::PaidLate, "")),
+            ClaimOutcome::Late(record) => {
+                // Whoever claimed it may have died before it was watched, or never learned that it was claimed.
+                self.take_up(&record);
+                Claimed::Refused(purchase.refusal(Code::PaidLate, ""))
+            }
             ClaimOutcome::Reversed(_) => Claimed::Refused(purchase.refusal(Code::TransactionConflicted, "")),
             ClaimOutcome::Expired => Claimed::Refused(self.expired(purchase).await?),
         })
@@ -222,10 +226,11 @@ impl Gateway {
                 let late = Claim { late: true, ..purchase.claim.clone() };
                 let unusable = |_: StoreError| purchase.refusal(Code::StoreUnavailable, "");
                 if let ClaimOutcome::Fresh(held) = self.ask(self.store.claim(&late, self.now())).await.map_err(unusable)? {
+                    // First of all: whether or not the next steps succeed, the record says that the network has it.
+                    self.watch(purchase.key(), &purchase.transaction, None, true);
                     self.advance(&held, Fact::Submitted(Submission::Foreign)).await.map_err(unusable)?;
                     self.advance(&held, Fact::Released).await.map_err(unusable)?;
                     tracing::warn!(txid = %purchase.key().txid, route = %purchase.route.id, "paid late: unresolved");
-                    self.watch(purchase.key(), &purchase.transaction, None, true);
                 }
                 Ok(purchase.refusal(Code::PaidLate, ""))
             }

@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::task::AbortHandle;
 
-/// Records taken up at once after a start.
+/// Records read at once.
 const PAGE: u32 = 256;
 /// How often the place to catch up from is made durable.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -36,15 +36,9 @@ impl Gateway {
     pub async fn recover(self: Arc<Self>) -> Result<(), StoreError> {
         let _ = self.watched.me.set(Arc::downgrade(&self));
         tokio::spawn(self.depths.clone().drive());
-        let mut after = 0;
         // Without a node there is nothing to follow: who settled it does.
-        while self.remote.get().is_none() {
-            let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
-            let Some(last) = page.last() else { break };
-            after = last.sequence;
-            for record in page {
-                self.take_up(&record);
-            }
+        if self.remote.get().is_none() {
+            self.take_up_payments().await?;
         }
         self.recover_channels().await?;
         tokio::spawn(self.clone().keep_checkpoint());
@@ -59,7 +53,18 @@ impl Gateway {
         self.watched.me.get().and_then(std::sync::Weak::upgrade)
     }
 
-    pub(super) fn take_up(&self, record: &PaymentRecord) {
+    /// Follows every payment that is not final.
+    pub(super) async fn take_up_payments(&self) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.sequence;
+            page.iter().for_each(|record| self.take_up(record));
+        }
+    }
+
+    fn take_up(&self, record: &PaymentRecord) {
         match decode::read_stored(&record.transaction) {
             // What was perhaps never sent is not sent on the presenter's behalf: the client's
             // retry does that, and learns whether somebody else was first.

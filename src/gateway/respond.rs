@@ -35,6 +35,8 @@ pub(super) struct Refusal {
     pub detail: String,
     /// Whenever a transaction was presented and understood.
     pub payment: Option<(Network, TxId)>,
+    /// What the presented payment says it is on, where it names a network at all.
+    pub network: Option<Network>,
     pub retry_after_seconds: Option<u32>,
     /// Further members of `extensions.kaspa`.
     pub kaspa: Map<String, Value>,
@@ -50,6 +52,7 @@ impl Refusal {
             code,
             detail: detail.into(),
             payment: None,
+            network: None,
             retry_after_seconds: retry_after(code),
             kaspa: Map::new(),
             receipt: None,
@@ -206,6 +209,7 @@ impl Reply {
                 kaspa.insert("status".into(), "pending".into());
             }
             let (network, txid) = refusal.payment.unzip();
+            let network = network.or(refusal.network);
             let failed = SettlementResponse::failed(refusal.code.error_reason(), txid, network, Value::Object(kaspa));
             answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(&failed));
         }

@@ -296,15 +296,16 @@ impl Gateway {
         quotes: &[Quote<'_>],
         request: &Request,
         reply: &Reply,
-        refusal: Refusal,
+        mut refusal: Refusal,
     ) -> Answer {
         self.count_refusal(refusal.code);
+        refusal.network = refusal.network.or_else(|| presented_network(request));
         if refusal.code.offers() == Offers::Never {
             return reply.refuse(&refusal);
         }
         if let Err(reason) = self.readiness() {
             let code = if reason == "store_unavailable" { Code::StoreUnavailable } else { Code::NodeUnavailable };
-            return reply.refuse(&Refusal { payment: refusal.payment, ..Refusal::new(code, reason) });
+            return reply.refuse(&Refusal { payment: refusal.payment, network: refusal.network, ..Refusal::new(code, reason) });
         }
         let keys = self.keys.load();
         let signing = Signing { keys: &keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score };
@@ -344,6 +345,12 @@ fn presented_transaction(request: &Request) -> Option<TxId> {
     let message = header::decode(value.as_bytes()).ok()?;
     let transaction = message.pointer("/payload/transaction")?.as_str()?;
     Some(exact_v1::decode::decode(transaction).ok()?.id().into())
+}
+
+/// The network that a refused payment names. Other people's clients want one in every receipt; what is not named is not made up.
+fn presented_network(request: &Request) -> Option<Network> {
+    let value = request.head.headers.get(headers::PAYMENT_SIGNATURE)?;
+    header::decode(value.as_bytes()).ok()?.pointer("/accepted/network")?.as_str()?.parse().ok()
 }
 
 /// A payment under terms of `batch-settlement`; its route always names payments.

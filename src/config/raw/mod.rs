@@ -130,7 +130,7 @@ section! {
         prefix: String = "kas402",
         /// `redis`: `strict` starts only when the server loses nothing it has acknowledged, and waits for its replicas; `standard` also starts when a crash or failover can lose the last second.
         durability: StoreDurability = StoreDurability::Strict,
-        /// `redis` with `strict`: replicas of each master that must have a fact before it is answered. Default: those it has at start.
+        /// `redis` with `strict`: replicas that each master must have at start. All that follow a master must have a fact before it is answered, and never fewer than followed it at start.
         replicas: u64,
         /// `redis`: longest time to connect.
         connect_timeout_seconds: u64 = 2u64,

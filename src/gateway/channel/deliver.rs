@@ -29,7 +29,7 @@ use crate::{
         charge::ChargeRule,
         policy::{ChannelTerms, Pricing},
         refusal::Code,
-        requirements::{EscrowExtra, Requirements},
+        requirements::EscrowExtra,
     },
     store::{
         StoredResponse,
@@ -419,7 +419,7 @@ impl Delivery<'_> {
             nonce: sale.offer.nonce,
             identity: sale.identity,
             request_hash: sale.request_hash,
-            requirements_hash: requirements_hash(&sale.accepted, self.extra),
+            requirements_hash: BatchTerms::of(&sale.accepted, self.extra).hash(),
             outpoint: self.admission.voucher.outpoint(),
             voucher: *self.admission.voucher.voucher(),
             ceiling,
@@ -474,20 +474,6 @@ impl Delivery<'_> {
         let receipt = receipts::not_charged(admission.sale.policy.network, refusal.code, &state);
         refusal.receipted(receipt)
     }
-}
-
-fn requirements_hash(accepted: &Requirements, extra: &EscrowExtra) -> [u8; 32] {
-    BatchTerms {
-        network: accepted.network,
-        amount: accepted.amount,
-        pay_to: &accepted.pay_to,
-        max_timeout_seconds: accepted.max_timeout_seconds,
-        template: extra.template_id,
-        server_key: extra.server_public_key,
-        min_deposit: extra.min_deposit_sompi,
-        refund_timeout_daa: extra.refund_timeout_daa,
-    }
-    .hash()
 }
 
 fn remember(tail: &mut Vec<u8>, chunk: &[u8]) {

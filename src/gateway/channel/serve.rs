@@ -171,7 +171,11 @@ impl Gateway {
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
-            let (voucher, counted) = match self.judge(&sale, &record, &presented) {
+            let judged = match self.seen_under_lease(record).await {
+                Ok(record) => self.judge(&sale, &record, &presented).map(|(voucher, counted)| (record, voucher, counted)),
+                Err(refusal) => Err(refusal),
+            };
+            let (record, voucher, counted) = match judged {
                 Ok(judged) => judged,
                 Err(refusal) => {
                     self.release_lease(&lease).await;
@@ -213,7 +217,16 @@ impl Gateway {
         if self.looked_at(&record).await {
             return Ok(record);
         }
-        Err(Refusal::new(Code::NodeUnavailable, "the node has not told of this channel yet"))
+        Err(Refusal::new(Code::NodeUnavailable, "what the chain says of this channel is not known, or not recorded, yet"))
+    }
+
+    /// The lease may have taken its time, too.
+    async fn seen_under_lease(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
+        if self.has_looked(&record.id) {
+            return Ok(record);
+        }
+        let record = self.seen_now(record).await?;
+        self.ask(self.store.channel(&record.id)).await.map_err(unusable)?.ok_or_else(|| channel_unknown().into())
     }
 
     pub(super) async fn lease_for(&self, sale: &ChannelSale, presented: &Presented) -> Result<Leased, Refusal> {

@@ -7,6 +7,7 @@ mod edges;
 mod exchange;
 mod facilitator;
 mod fakes;
+mod fleet;
 mod foreign;
 mod from_channels;
 mod headers;
