@@ -36,10 +36,7 @@ impl Gateway {
     pub async fn recover(self: Arc<Self>) -> Result<(), StoreError> {
         let _ = self.watched.me.set(Arc::downgrade(&self));
         tokio::spawn(self.depths.clone().drive());
-        // Without a node there is nothing to follow: who settled it does.
-        if self.remote.get().is_none() {
-            self.take_up_payments().await?;
-        }
+        self.take_up_payments().await?;
         self.recover_channels().await?;
         tokio::spawn(self.clone().keep_checkpoint());
         if self.store.is_shared() {
@@ -64,7 +61,11 @@ impl Gateway {
         }
     }
 
-    fn take_up(&self, record: &PaymentRecord) {
+    pub(super) fn take_up(&self, record: &PaymentRecord) {
+        if self.remote.get().is_some() {
+            // Without a node there is nothing to follow: who settled it does.
+            return;
+        }
         match decode::read_stored(&record.transaction) {
             // What was perhaps never sent is not sent on the presenter's behalf: the client's
             // retry does that, and learns whether somebody else was first.
