@@ -16,6 +16,7 @@ mod offers;
 mod pay;
 mod reconcile;
 mod recovery;
+mod remote;
 mod replay;
 mod shop;
 mod store_faults;
