@@ -35,10 +35,10 @@ pub const SOLD: &str = "-";
 async fn run(runner: &impl Runner, place: &Place, seed: u8) {
     let payer = Wallet::new(seed);
     let coins = place.devnet.fund(&payer, 20 * KAS, 2).await;
-    for scheme in [Scheme::Exact, Scheme::Batch] {
+    for (scheme, coin) in [Scheme::Exact, Scheme::Batch].into_iter().zip(&coins) {
         let terms = runner.terms(scheme).await;
         // Every case changes the same payment, which is good: it is sold at the end.
-        let good = base(scheme, &payer, &coins[..1], &terms);
+        let good = base(scheme, &payer, std::slice::from_ref(coin), &terms);
         for Case { name, change, code, by_node, .. } in CASES.iter().filter(|case| case.scheme == scheme) {
             let mut message = good.clone();
             change(&mut message);
