@@ -10,6 +10,7 @@ pub mod channel;
 pub(crate) mod crash;
 mod deliver;
 mod depth;
+pub mod facilitate;
 mod fleet;
 mod flight;
 mod follow;
@@ -21,6 +22,7 @@ mod purchase;
 mod quote;
 pub mod reconcile;
 mod recover;
+pub mod remote;
 mod respond;
 mod sell;
 mod settle;
@@ -39,7 +41,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -101,6 +103,8 @@ pub struct Gateway {
     watched: recover::Watched,
     channels: channel::Channels,
     calls: mcp::Calls,
+    /// Who settles for a gateway without a node.
+    remote: OnceLock<Arc<dyn remote::RemoteFacilitator>>,
 }
 
 impl Gateway {
@@ -141,6 +145,7 @@ impl Gateway {
             watched: recover::Watched::default(),
             channels,
             calls: mcp::Calls::default(),
+            remote: OnceLock::new(),
         })
     }
 
