@@ -202,7 +202,8 @@ async fn the_command_line_moves_a_store_to_redis_and_back_and_reads_it_there() {
     refused(&kas402(&gateway, &["store", "migrate", "nothing.db", &url], &secret).await, 1);
     let moved = told(&kas402(&gateway, &["store", "migrate", "store.db", &url, "--json"], &secret).await);
     let moved: Value = serde_json::from_str(&moved).unwrap();
-    assert_eq!((&moved["payments"], &moved["channels"], &moved["charges"]), (&1.into(), &1.into(), &2.into()), "{moved}");
+    let counts: Vec<_> = moved["parts"].as_array().unwrap().iter().map(|part| part[1].as_u64().unwrap()).collect();
+    assert_eq!(counts, [1, 1, 2, 0, 1, 1], "{moved}");
     // From one prefix of the server into another, by a configuration.
     std::fs::write(gateway.path("shared.yaml"), &shared).unwrap();
     let moved = told(&kas402(&gateway, &["store", "migrate", &url, "shared.yaml"], &secret).await);
@@ -212,7 +213,7 @@ async fn the_command_line_moves_a_store_to_redis_and_back_and_reads_it_there() {
 
     // Read without a gateway, and the same beside one.
     gateway.configure(&shared);
-    refused(&kas402(&gateway, &["payments", "list"], &[]).await, 2);
+    refused(&kas402(&gateway, &["payments", "list"], &[]).await, 1);
     assert_eq!(told(&kas402(&gateway, &["payments", "export", "--format", "jsonl"], &secret).await), books);
     gateway.run(&secret).await;
     gateway.ready().await;

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod health;
 pub mod init;
 pub mod keys;
+pub mod mcp;
 mod operator;
 pub mod paint;
 pub mod pay;
@@ -63,6 +64,9 @@ enum Command {
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
     Pay(Box<pay::Args>),
+    /// Call tools of an MCP server that sells them
+    #[command(subcommand)]
+    Mcp(mcp::Command),
     /// Open, top up, show and refund channels of a wallet
     #[command(subcommand)]
     Channel(channel::Command),
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
+        Command::Mcp(command) => asynchronously(mcp::run(command)),
         Command::Channel(command) => asynchronously(channel::run(command)),
         Command::Proof(args) => asynchronously(proof::run(args)),
     }

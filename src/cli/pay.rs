@@ -16,7 +16,8 @@ use crate::{
         channel::{ChannelPayer, ChannelPolicy, Channels, Want},
         coins::CoinRules,
         error::FetchError,
-        exchange::{PaidRequest, Reply},
+        exchange::{Exchange, PaidRequest, Reply, ToolCall},
+        mcp::McpClient,
         paid::{Edge, Fetched, PaidClient, Rail, Step},
         policy::{Budget, Patience, SpendingPolicy},
     },
@@ -130,6 +131,37 @@ impl Args {
 /// Runs the subcommand.
 pub async fn run(args: Args) -> ExitCode {
     execute(args, None).await
+}
+
+impl Args {
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The headers that were asked for.
+    pub(super) fn fields(&self) -> Result<HeaderMap, String> {
+        headers(&self.header)
+    }
+}
+
+/// Pays for a call of a tool instead of a request.
+pub(super) async fn call(args: Args, call: ToolCall) -> ExitCode {
+    let prepared = prepare(&args, None).and_then(|(client, request, _)| {
+        if args.request.is_some() || args.data.is_some() {
+            return Err("--request and --data are of requests, not of calls".into());
+        }
+        let request = PaidRequest::call(&request.url(), request.headers, call).map_err(|error| error.to_string())?;
+        let patience = Patience { total: Duration::from_secs(args.timeout), ..Patience::default() };
+        Ok((client.through(Arc::new(McpClient::over(Arc::new(Exchange::new(&patience))))), request))
+    });
+    let exit = match prepared {
+        Err(error) => {
+            eprintln!("kas402 mcp: {error}");
+            Exit::Usage
+        }
+        Ok((client, request)) => act(&args, &client, &request, None).await,
+    };
+    ExitCode::from(exit as u8)
 }
 
 /// Runs it, or with `wanted` opens or tops up a channel with the request as its first payment; `true` opens another.

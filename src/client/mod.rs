@@ -31,6 +31,7 @@ pub mod decide;
 pub mod error;
 pub mod exchange;
 pub mod journal;
+pub mod mcp;
 pub mod paid;
 pub mod payload;
 pub mod policy;

@@ -34,7 +34,7 @@ use crate::{
         refusal::Code,
         time::UnixMillis,
     },
-    wire::{fingerprint, headers},
+    wire::headers,
 };
 use http::StatusCode;
 use rand::RngCore;
@@ -143,6 +143,12 @@ impl PaidClient {
     /// Carries requests by other means.
     pub fn over(self, transport: Arc<dyn Transport>) -> Self {
         Self { transport, ..self }
+    }
+
+    /// Carries everything by other means, what channels pay for too.
+    pub fn through(self, transport: Arc<dyn Transport>) -> Self {
+        let channels = self.channels.map(|(payer, rail)| (payer.through(transport.clone()), rail));
+        Self { transport, channels, ..self }
     }
 
     /// Pays from channels, too.
@@ -307,7 +313,7 @@ impl PaidClient {
         let (request, offer) = (terms.request, terms.offer);
         let own_name = request.url();
         let url = terms.challenge.resource_url().unwrap_or(&own_name);
-        let request_hash = fingerprint::request_hash(request.method.as_str(), url, &request.body, &offer.accepted);
+        let request_hash = request.request_hash(url, &offer.accepted);
         let payment = Payment { challenge: terms.challenge, offer, signed, request_hash, identifier: terms.identifier.as_ref() };
         Entry {
             txid: signed.txid,

@@ -16,6 +16,7 @@ mod flight;
 mod follow;
 mod forward;
 pub mod ledger;
+mod mcp;
 pub mod pieces;
 mod purchase;
 mod quote;
@@ -103,6 +104,7 @@ pub struct Gateway {
     channels: channel::Channels,
     /// Who settles for a gateway without a node.
     remote: OnceLock<Arc<dyn remote::RemoteFacilitator>>,
+    calls: mcp::Calls,
 }
 
 impl Gateway {
@@ -143,6 +145,7 @@ impl Gateway {
             watched: recover::Watched::default(),
             channels,
             remote: OnceLock::new(),
+            calls: mcp::Calls::default(),
         })
     }
 

@@ -6,6 +6,7 @@ use super::{
     crash, deliver,
     facilitate::{Goal, already},
     flight,
+    mcp::ToolCall,
     respond::{ReceiptFacts, Refusal, Reply},
     sell::VerifiedSale,
     settle::Settlement,
@@ -15,7 +16,7 @@ use crate::{
     chain::{ChainError, Sighting},
     protocol::{
         ids::{RequestHash, RequestIdentity},
-        policy::{Access, Policy, Pricing, Route},
+        policy::{Policy, Pricing, Route},
         refusal::Code,
         request::Request,
         requirements::Requirements,
@@ -53,10 +54,19 @@ pub(super) struct Purchase {
     pub request: Arc<Request>,
     pub reply: Reply,
     pub goal: Goal,
+    /// Of a tool.
+    pub call: Option<Arc<ToolCall>>,
 }
 
 impl Purchase {
-    pub fn new(verified: VerifiedSale, route: Arc<Route>, policy: Arc<Policy>, request: Arc<Request>, reply: Reply) -> Self {
+    pub fn new(
+        verified: VerifiedSale,
+        route: Arc<Route>,
+        policy: Arc<Policy>,
+        request: Arc<Request>,
+        reply: Reply,
+        call: Option<Arc<ToolCall>>,
+    ) -> Self {
         let VerifiedSale { exact, claim, accepted } = verified;
         Self {
             transaction: exact.transaction().clone(),
@@ -69,6 +79,7 @@ impl Purchase {
             request,
             reply,
             goal: Goal::Forward,
+            call,
         }
     }
 
@@ -77,10 +88,7 @@ impl Purchase {
     }
 
     pub fn pricing(&self) -> Option<&Pricing> {
-        match &self.route.access {
-            Access::Priced(pricing) => Some(pricing),
-            Access::Free => None,
-        }
+        self.route.pricing()
     }
 
     pub fn refusal(&self, code: Code, detail: impl Into<String>) -> Refusal {

@@ -159,15 +159,28 @@ impl Reply {
 
     /// The head of a paid response: the upstream's, with the receipt.
     pub fn paid(&self, status: u16, upstream: HeaderMap, receipt: &SettlementResponse, body: Bytes) -> Answer {
+        let mut headers = self.unpaid(upstream);
+        headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(receipt));
+        let mut answer = Answer { status, headers, body, close: false };
+        self.finish(&mut answer.headers);
+        answer
+    }
+
+    /// The head of what nobody paid for: the upstream's, without what is the gateway's to say.
+    pub fn unpaid(&self, upstream: HeaderMap) -> HeaderMap {
         let mut headers = upstream;
         let reserved: Vec<HeaderName> = headers.keys().filter(|name| headers::reserved(name)).cloned().collect();
         for name in reserved {
             headers.remove(name);
         }
-        headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(receipt));
-        let mut answer = Answer { status, headers, body, close: false };
-        self.finish(&mut answer.headers);
-        answer
+        headers
+    }
+
+    /// The head of a stream that ends with its receipt.
+    pub fn stream(&self, upstream: HeaderMap) -> Answer {
+        let mut headers = self.unpaid(upstream);
+        self.finish(&mut headers);
+        Answer { status: 200, headers, body: Bytes::new(), close: false }
     }
 
     /// A stored response, as it was given the first time.

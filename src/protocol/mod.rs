@@ -25,4 +25,5 @@ pub mod requirements;
 pub mod route;
 pub mod tenant;
 pub mod time;
+pub mod tools;
 pub mod units;

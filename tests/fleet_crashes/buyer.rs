@@ -184,13 +184,7 @@ fn process(number: u8, journal: PathBuf, chain: &Arc<KaspaChain>, doors: &Arc<Do
     let rules = CoinRules::of(Network::Simnet);
     let node: Arc<dyn Chain> = chain.clone();
     let channels = Channels::new(wallet.clone(), journal.clone(), Some(node.clone()), rules.clone(), PATIENCE);
-    let policy = SpendingPolicy {
-        max_amount: Some(sompi(KAS)),
-        max_fee: sompi(KAS / 10),
-        network: Network::Simnet,
-        recipients: None,
-        other_origin: false,
-    };
+    let policy = SpendingPolicy { max_fee: sompi(KAS / 10), ..SpendingPolicy::up_to(sompi(KAS), Network::Simnet) };
     let terms = ChannelPolicy { deposit: Some(sompi(20 * KAS)), max_locked: None, max_lock_daa: 10_000_000, only: None };
     let payer = ChannelPayer::new(channels.clone(), policy.clone(), terms).over(doors.clone(), PAUSES);
     let client = PaidClient::new(wallet, journal.clone(), Some(node), policy, rules, PATIENCE).over(doors.clone());

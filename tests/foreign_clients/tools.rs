@@ -1,61 +1,26 @@
-//! Interpreters and packages of other people's clients: found, or skipped loudly; packages pinned, installed once, outside the clone.
+//! What other people's clients need: interpreters with their packages ([`packages`]), and a browser.
 
-use sha2::{Digest, Sha256};
+use super::support::packages::{self, said, skipped};
 use std::{
-    fs::{self, File},
-    io::Write,
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
     sync::OnceLock,
 };
 
 /// Where the examples are, with what they need.
 pub const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/clients");
 
-/// The interpreter of an environment with `requirements.txt`; `None` without a CPython that the wheels are made for.
+/// The interpreter of an environment with what the examples need; `None` without a CPython that the wheels are made for.
 pub fn python() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| {
-        let names = ["python3", "python3.13", "python3.12", "python3.11"];
-        let version =
-            |name: &&str| said(Command::new(name).args(["-c", "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"]));
-        let known = |version: &String| ["3.11", "3.12", "3.13"].contains(&version.as_str());
-        let Some((name, version)) = names.iter().find_map(|name| Some((*name, version(name).filter(known)?))) else {
-            skipped("no CPython 3.11 to 3.13 with venv (Debian: python3 python3-venv)");
-            return None;
-        };
-        let requirements = Path::new(EXAMPLES).join("python/requirements.txt");
-        let folder = installed(&format!("python-{version}"), &requirements, |folder| {
-            done(Command::new(name).args(["-m", "venv"]).arg(folder));
-            let pip =
-                ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:", "-r"];
-            done(Command::new(folder.join("bin/python")).args(pip).arg(&requirements));
-        });
-        Some(folder.join("bin/python"))
-    });
-    found.as_deref()
+    FOUND.get_or_init(|| packages::python(&Path::new(EXAMPLES).join("python/requirements.txt"))).as_deref()
 }
 
-/// `node_modules` with the packages of `package-lock.json`; `None` without node and npm.
+/// `node_modules` with what the examples need; `None` without node and npm.
 pub fn node_modules() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| {
-        let major = |name: &str| said(Command::new(name).arg("--version"))?.trim_start_matches('v').split('.').next()?.parse::<u32>().ok();
-        if major("node").is_none_or(|major| major < 18) || major("npm").is_none() {
-            skipped("no node 18 or later with npm (Debian: nodejs npm)");
-            return None;
-        }
-        let source = Path::new(EXAMPLES).join("javascript");
-        let folder = installed("node", &source.join("package-lock.json"), |folder| {
-            fs::create_dir_all(folder).unwrap();
-            for name in ["package.json", "package-lock.json"] {
-                fs::copy(source.join(name), folder.join(name)).unwrap();
-            }
-            done(Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder));
-        });
-        Some(folder.join("node_modules"))
-    });
-    found.as_deref()
+    FOUND.get_or_init(|| packages::node_modules(&Path::new(EXAMPLES).join("javascript"))).as_deref()
 }
 
 /// Chromium or a browser made from it.
@@ -84,44 +49,4 @@ pub fn javascript(modules: &Path) -> tempfile::TempDir {
 /// The folder of these tests.
 pub fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign_clients")
-}
-
-/// Past the test runner's capture, which hides what a passing test says. CI has to have everything.
-fn skipped(why: &str) {
-    let words = format!("\x1b[1;33mSKIPPED: other people's clients were NOT tried: {why}\x1b[0m\n");
-    assert!(std::env::var_os("CI").is_none(), "{words}");
-    let _ = std::io::stderr().write_all(words.as_bytes());
-}
-
-/// The folder for this list of packages, made by `install` unless an earlier run did, whoever came first.
-fn installed(name: &str, list: &Path, install: impl FnOnce(&Path)) -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home to cache in")).join(".cache"));
-    let clients = cache.join("kas402/clients");
-    fs::create_dir_all(&clients).unwrap();
-    let digest = hex::encode(&Sha256::digest(fs::read(list).unwrap())[..8]);
-    let folder = clients.join(format!("{name}-{digest}"));
-    let lock = File::create(clients.join(format!("{name}-{digest}.lock"))).unwrap();
-    lock.lock().unwrap();
-    let ready = folder.join(".ready");
-    if !ready.exists() {
-        if folder.exists() {
-            fs::remove_dir_all(&folder).unwrap();
-        }
-        install(&folder);
-        File::create(ready).unwrap();
-    }
-    folder
-}
-
-/// The first line that a program prints; `None` when it is not there or fails.
-fn said(command: &mut Command) -> Option<String> {
-    let Output { status, stdout, .. } = command.output().ok()?;
-    status.success().then(|| String::from_utf8_lossy(&stdout).lines().next().unwrap_or_default().trim().to_owned())
-}
-
-fn done(command: &mut Command) {
-    let output = command.output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&said));
 }

@@ -94,7 +94,7 @@ const REACHED: [&str; 61] = [
 ];
 
 /// Runs over the embedded store in CI.
-const EMBEDDED_SEEDS: u64 = 100;
+const EMBEDDED_SEEDS: u64 = 60;
 
 /// Within so many seeds each planted bug is found.
 const PLANTED_SEEDS: u64 = 1_000;

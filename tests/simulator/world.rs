@@ -153,7 +153,7 @@ impl World {
                 weather,
                 dice,
                 trace,
-                net: Net::new(),
+                net: Net::new(planted),
                 ledger: Ledger::default(),
                 store,
                 planted,

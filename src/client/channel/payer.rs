@@ -108,7 +108,12 @@ impl ChannelPayer {
         Self { channels, transport, policy, terms, pauses: Pauses::default() }
     }
 
-    /// Carries requests by other means, with other pauses.
+    /// Carries requests by other means.
+    pub fn through(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport, ..self }
+    }
+
+    /// The same, with other pauses.
     pub fn over(self, transport: Arc<dyn Transport>, pauses: Pauses) -> Self {
         Self { transport, pauses, ..self }
     }

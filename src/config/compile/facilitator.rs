@@ -17,7 +17,7 @@ use crate::{
     protocol::{
         bearer::Token,
         ids::XOnlyKey,
-        policy::{Access, ExactTerms, Observe, Route},
+        policy::{ExactTerms, Observe, Route},
         tenant::{Permissions, Rate, Tenant},
     },
 };
@@ -100,12 +100,9 @@ struct Taken {
 
 impl Taken {
     fn of(routes: &[At<Route>], own: Option<&ServerKeys>) -> Self {
-        let priced = routes.iter().filter_map(|route| match &route.value.access {
-            Access::Priced(pricing) => Some((route, pricing)),
-            Access::Free => None,
-        });
-        let paid = priced.flat_map(|(route, pricing)| pricing.accepts.iter().map(move |way| (way.pay_to.clone(), route)));
-        let recipients = paid.map(|(address, route)| (address, format!("the route {}", route.value.id))).collect();
+        let sold = routes.iter().flat_map(|route| route.value.sold()).filter_map(|route| Some((route, route.pricing()?)));
+        let paid = sold.flat_map(|(route, pricing)| pricing.accepts.iter().map(move |way| (way.pay_to.clone(), route)));
+        let recipients = paid.map(|(address, route)| (address, format!("the route {}", route.id))).collect();
         let keys = own.into_iter().flat_map(ServerKeys::iter).map(|key| (key.public(), "the gateway itself (keys.server)".to_owned()));
         Self { recipients, keys: keys.collect(), tokens: Vec::new() }
     }

@@ -9,6 +9,7 @@ mod remote;
 mod routes;
 mod settings;
 mod shared_store;
+mod tools;
 mod upstreams;
 mod ways;
 

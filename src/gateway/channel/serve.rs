@@ -17,12 +17,13 @@ use crate::{
         answer::Served,
         facilitate::Goal,
         flight::Flight,
+        mcp::ToolCall,
         respond::{Refusal, Reply},
     },
     protocol::{
         ids::{ChannelId, PaymentIdentifier, RequestHash, RequestIdentity},
         offer::OfferToken,
-        policy::{Accept, Access, ChannelTerms, Policy, Pricing, Route, Terms},
+        policy::{Accept, ChannelTerms, Policy, Pricing, Route, Terms},
         price::Price,
         refusal::Code,
         request::Request,
@@ -61,6 +62,8 @@ pub(in crate::gateway) struct ChannelSale {
     pub policy: Arc<Policy>,
     pub request: Arc<Request>,
     pub reply: Reply,
+    /// Of a tool.
+    pub call: Option<Arc<ToolCall>>,
     pub goal: Goal,
 }
 
@@ -84,7 +87,7 @@ impl Offered {
 impl ChannelSale {
     /// What was read when the sale was made; the compiler of the configuration keeps channel terms and their settings together.
     pub fn parts(&self) -> Option<(&Pricing, &Accept, &ChannelTerms, &EscrowExtra)> {
-        let Access::Priced(pricing) = &self.route.access else { return None };
+        let pricing = self.route.pricing()?;
         let accept = pricing.accepts.get(self.accept)?;
         match (&accept.terms, &self.accepted.extra) {
             (Terms::Channel(terms), Extra::Escrow(extra)) => Some((pricing, accept, terms, extra)),

@@ -87,7 +87,7 @@ impl Gateway {
         };
         let (route, policy, request) = (asked.route(accept), asked.caller.policy.clone(), asked.request());
         let mut purchase =
-            Purchase::new(VerifiedSale { exact, claim, accepted: asked.accepted().clone() }, route, policy, request, asked.reply());
+            Purchase::new(VerifiedSale { exact, claim, accepted: asked.accepted().clone() }, route, policy, request, asked.reply(), None);
         purchase.goal = Goal::Report { repeatable: asked.repeatable() };
         Ok(purchase)
     }
