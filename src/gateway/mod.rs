@@ -102,9 +102,9 @@ pub struct Gateway {
     depths: depth::Depths,
     watched: recover::Watched,
     channels: channel::Channels,
-    calls: mcp::Calls,
     /// Who settles for a gateway without a node.
     remote: OnceLock<Arc<dyn remote::RemoteFacilitator>>,
+    calls: mcp::Calls,
 }
 
 impl Gateway {
@@ -144,8 +144,8 @@ impl Gateway {
             depths,
             watched: recover::Watched::default(),
             channels,
-            calls: mcp::Calls::default(),
             remote: OnceLock::new(),
+            calls: mcp::Calls::default(),
         })
     }
 

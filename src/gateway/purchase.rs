@@ -53,9 +53,9 @@ pub(super) struct Purchase {
     pub policy: Arc<Policy>,
     pub request: Arc<Request>,
     pub reply: Reply,
+    pub goal: Goal,
     /// Of a tool.
     pub call: Option<Arc<ToolCall>>,
-    pub goal: Goal,
 }
 
 impl Purchase {
@@ -78,8 +78,8 @@ impl Purchase {
             policy,
             request,
             reply,
-            call,
             goal: Goal::Forward,
+            call,
         }
     }
 

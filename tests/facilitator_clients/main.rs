@@ -1,11 +1,8 @@
 //! The facilitator clients of `@x402/core` (npm) and `x402` (PyPI), as they are, against the facilitator of a real gateway over a real node.
-//! Their packages are those of `examples/clients`, pinned and installed by the tests themselves.
+//! Their packages are pinned, and installed by the tests themselves.
 
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../foreign_clients/tools.rs"]
-#[allow(dead_code, reason = "the other half is for browsers and wallets")]
-mod tools;
 
 use kaspa_consensus_core::tx::Transaction;
 use serde_json::{Value, json};
@@ -16,6 +13,7 @@ use std::{
 };
 use support::{
     devnet::{KAS, Wallet},
+    packages,
     pay::{Ask, message, transaction},
     tenants::{Place, Tenant},
 };
@@ -24,8 +22,11 @@ const PRICE: u64 = 30_000_000;
 
 #[tokio::test]
 async fn the_facilitator_client_for_javascript_verifies_and_settles() {
-    let Some(modules) = tools::node_modules() else { return };
-    let folder = tools::javascript(modules);
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/javascript");
+    let Some(modules) = packages::node_modules(&packages) else { return };
+    // Packages are found from the folder of the script.
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).unwrap();
     std::fs::copy(here("stock.mjs"), folder.path().join("stock.mjs")).unwrap();
     let mut command = Command::new("node");
     command.arg("stock.mjs").current_dir(folder.path());
@@ -34,7 +35,7 @@ async fn the_facilitator_client_for_javascript_verifies_and_settles() {
 
 #[tokio::test]
 async fn the_facilitator_client_for_python_verifies_and_settles() {
-    let Some(interpreter) = tools::python() else { return };
+    let Some(interpreter) = packages::python(&here("requirements.txt")) else { return };
     let mut command = Command::new(interpreter);
     command.arg(here("stock.py"));
     settles_with(command).await;

@@ -100,9 +100,9 @@ struct Taken {
 
 impl Taken {
     fn of(routes: &[At<Route>], own: Option<&ServerKeys>) -> Self {
-        let priced = routes.iter().flat_map(|route| route.value.sold()).filter_map(|sold| Some((sold, sold.pricing()?)));
-        let paid = priced.flat_map(|(sold, pricing)| pricing.accepts.iter().map(move |way| (way.pay_to.clone(), sold)));
-        let recipients = paid.map(|(address, sold)| (address, format!("the route {}", sold.id))).collect();
+        let sold = routes.iter().flat_map(|route| route.value.sold()).filter_map(|route| Some((route, route.pricing()?)));
+        let paid = sold.flat_map(|(route, pricing)| pricing.accepts.iter().map(move |way| (way.pay_to.clone(), route)));
+        let recipients = paid.map(|(address, route)| (address, format!("the route {}", route.id))).collect();
         let keys = own.into_iter().flat_map(ServerKeys::iter).map(|key| (key.public(), "the gateway itself (keys.server)".to_owned()));
         Self { recipients, keys: keys.collect(), tokens: Vec::new() }
     }

@@ -105,6 +105,7 @@ impl Gateway {
             route: asked.route(accept),
             policy: asked.caller.policy.clone(),
             reply: asked.reply(),
+            call: None,
             goal: Goal::Report { repeatable: asked.repeatable() },
             request,
             call: None,
