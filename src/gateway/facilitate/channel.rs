@@ -108,7 +108,6 @@ impl Gateway {
             call: None,
             goal: Goal::Report { repeatable: asked.repeatable() },
             request,
-            call: None,
         })
     }
 
