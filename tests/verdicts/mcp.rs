@@ -3,9 +3,9 @@
 use crate::{
     Runner, SOLD,
     support::{pay::HTTP, tenants::Place},
-    table::Scheme,
+    table::{IDENTIFIER, Scheme},
 };
-use kas402::protocol::refusal::Code;
+use kas402::{protocol::refusal::Code, wire::identifier};
 use serde_json::{Value, json};
 
 /// A priced tool and `_meta["x402/payment"]`.
@@ -39,8 +39,14 @@ impl Runner for AtMcp<'_> {
     }
 
     async fn codes(&self, _: &Value, message: &Value, _: bool) -> Vec<String> {
+        let mut message = message.clone();
+        let id = &mut message["extensions"][identifier::NAME]["info"]["id"];
+        if *id == IDENTIFIER {
+            // The proxy's payment had it: it is one gateway.
+            *id = "identifier-of-this-call".into();
+        }
         loop {
-            let result = self.call(Some(message)).await;
+            let result = self.call(Some(&message)).await;
             let (receipt, words) = (&result["_meta"]["x402/payment-response"], &result["structuredContent"]);
             let places = [&receipt["extensions"]["kaspa"]["reason"], &words["extensions"]["kaspa"]["reason"], &words["error"]];
             let code = places.into_iter().find_map(Value::as_str);
