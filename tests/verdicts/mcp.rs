@@ -40,8 +40,8 @@ impl Runner for AtMcp<'_> {
 
     async fn codes(&self, _: &Value, message: &Value, _: bool) -> Vec<String> {
         let mut message = message.clone();
-        let id = &mut message["extensions"][identifier::NAME]["info"]["id"];
-        if *id == IDENTIFIER {
+        let place = format!("/extensions/{}/info/id", identifier::NAME);
+        if let Some(id) = message.pointer_mut(&place).filter(|id| **id == IDENTIFIER) {
             // The proxy's payment had it: it is one gateway.
             *id = "identifier-of-this-call".into();
         }
