@@ -30,7 +30,7 @@ pub(super) struct Delivery<'a> {
 }
 
 /// For the log line.
-pub(super) struct Outcome {
+pub(in crate::gateway) struct Outcome {
     pub status: u16,
     pub delivered: bool,
 }

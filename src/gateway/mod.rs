@@ -10,6 +10,7 @@ pub mod channel;
 pub(crate) mod crash;
 mod deliver;
 mod depth;
+pub mod facilitate;
 mod flag;
 mod fleet;
 mod flight;
@@ -22,6 +23,7 @@ mod purchase;
 mod quote;
 pub mod reconcile;
 mod recover;
+pub mod remote;
 mod respond;
 mod sell;
 mod settle;
@@ -40,7 +42,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -101,6 +103,8 @@ pub struct Gateway {
     depths: depth::Depths,
     watched: recover::Watched,
     channels: channel::Channels,
+    /// Who settles for a gateway without a node.
+    remote: OnceLock<Arc<dyn remote::RemoteFacilitator>>,
     calls: mcp::Calls,
 }
 
@@ -141,6 +145,7 @@ impl Gateway {
             depths,
             watched: recover::Watched::default(),
             channels,
+            remote: OnceLock::new(),
             calls: mcp::Calls::default(),
         })
     }

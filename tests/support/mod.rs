@@ -8,4 +8,5 @@ pub mod packages;
 pub mod patience;
 pub mod pay;
 pub mod redis;
+pub mod tenants;
 pub mod upstream;
