@@ -10,6 +10,7 @@ use crate::protocol::{
     requirements::{Requirements, Scheme},
 };
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The canonical body.
@@ -59,6 +60,21 @@ struct Identified<'a> {
 
 impl Sorted for Identified<'_> {}
 
+/// Separates the hash of a tool call from every other hash; version 2 is the first that names the audience.
+const TOOL_CALL_SCOPE: &str = "kaspa:x402:mcp-tool-call:v2";
+
+/// What the fingerprint of a tool call is the hash of. The arguments may hold any JSON, so it takes the general way.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolCall<'a> {
+    scope: &'static str,
+    audience: &'a str,
+    tool_name: &'a str,
+    /// `null` when the call has none.
+    arguments: Option<&'a Value>,
+    payment_requirements_hash: String,
+}
+
 /// `url` of the hashes: the configured origin, then path and query exactly as received.
 pub fn url(origin: &PublicOrigin, request: &Request) -> String {
     format!("{}{}", origin.0, request.head.target)
@@ -83,6 +99,13 @@ fn hashed(method: &str, url: &str, body: &[u8], payment_requirements_hash: Strin
     RequestHash(canonical::sorted_sha256(&Hashed { body: Body::of(body), method, payment_requirements_hash, url }))
 }
 
+/// The request hash of an MCP tool call (PROTOCOL section 8): `audience` is the route's public URL, and `arguments` are
+/// those of `params`, without `_meta`; absent and `null` are the same call. Stands where [`request_hash`] stands for HTTP.
+pub fn tool_call_hash<T: Serialize>(audience: &str, tool_name: &str, arguments: Option<&Value>, accepted: &T) -> RequestHash {
+    let payment_requirements_hash = requirements_hash(accepted);
+    RequestHash(canonical::sha256(&ToolCall { scope: TOOL_CALL_SCOPE, audience, tool_name, arguments, payment_requirements_hash }))
+}
+
 /// The request identity, which does not contain the rolling offer.
 pub fn request_identity(
     method: &str,
@@ -100,7 +123,7 @@ pub fn request_identity(
 mod tests {
     use super::*;
     use crate::protocol::requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn accepted() -> Requirements {
         Requirements {
@@ -132,6 +155,34 @@ mod tests {
             requirements_hash(&accepted())
         );
         assert_eq!(request_hash("POST", "https://x/a?b", b"hi", &accepted()).0, <[u8; 32]>::from(Sha256::digest(request)));
+    }
+
+    #[test]
+    fn a_tool_call_is_hashed_with_its_audience_tool_and_arguments() {
+        // Canonical JSON written out by hand: keys sorted, 1.0 and 1e2 as JavaScript prints them.
+        let hash = |arguments: &str| {
+            let terms = requirements_hash(&accepted());
+            let text = format!(
+                r#"{{"arguments":{arguments},"audience":"https://x/mcp","paymentRequirementsHash":"{terms}","scope":"kaspa:x402:mcp-tool-call:v2","toolName":"render"}}"#
+            );
+            <[u8; 32]>::from(Sha256::digest(text))
+        };
+        let called = |arguments: Option<Value>| tool_call_hash("https://x/mcp", "render", arguments.as_ref(), &accepted());
+        assert_eq!(called(None).0, hash("null"));
+        assert_eq!(called(Some(Value::Null)).0, hash("null"));
+        assert_eq!(called(Some(json!({}))).0, hash("{}"));
+        let any: Value = serde_json::from_str(r#"{"b": [1.0, 1e2, "ü"], "a": {"d": null, "c": true}}"#).unwrap();
+        assert_eq!(called(Some(any)).0, hash(r#"{"a":{"c":true,"d":null},"b":[1,100,"ü"]}"#));
+        let mut other = accepted();
+        other.extra.offer_mut().push('x');
+        for changed in [
+            tool_call_hash("https://y/mcp", "render", None, &accepted()),
+            tool_call_hash("https://x/mcp", "Render", None, &accepted()),
+            tool_call_hash("https://x/mcp", "render", Some(&json!({})), &accepted()),
+            tool_call_hash("https://x/mcp", "render", None, &other),
+        ] {
+            assert_ne!(changed, called(None));
+        }
     }
 
     #[test]
