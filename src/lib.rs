@@ -9,6 +9,9 @@ pub mod binding;
 pub mod protocol;
 pub mod wire;
 
+#[cfg(any(feature = "gateway", test))]
+pub mod conformance;
+
 #[cfg(feature = "gateway")]
 pub mod admin;
 #[cfg(feature = "gateway")]

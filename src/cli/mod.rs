@@ -19,6 +19,7 @@ pub mod reconcile;
 pub mod run;
 pub mod store;
 mod table;
+pub mod vectors;
 pub mod wallet;
 
 use clap::{Parser, Subcommand};
@@ -65,6 +66,9 @@ enum Command {
     /// Open, top up, show and refund channels of a wallet
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Check conformance vectors
+    #[command(subcommand)]
+    Vectors(vectors::Command),
 }
 
 /// Entry point of the binary.
@@ -83,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
         Command::Channel(command) => asynchronously(channel::run(command)),
+        Command::Vectors(command) => vectors::run(&command),
     }
 }
 

@@ -30,8 +30,8 @@ impl Scheme {
     }
 }
 
-/// When a payment counts as settled (PROTOCOL section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// When a payment counts as settled, weakest first (PROTOCOL section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finality {
     /// In the node's mempool. Replaceable: only with an explicit risk opt-in and a maximum amount.
@@ -49,6 +49,11 @@ impl Finality {
             Self::Accepted => "accepted",
             Self::Confirmed => "confirmed",
         }
+    }
+
+    /// Whether a payment that reached this level satisfies a demand for `required`. The depth of `confirmed` is the route's.
+    pub fn suffices_for(self, required: Self) -> bool {
+        self >= required
     }
 }
 

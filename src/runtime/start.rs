@@ -10,7 +10,7 @@ use crate::{
         Chain,
         kaspa::{KaspaChain, Options},
     },
-    config::{AdminListen, Compiled, ListenSettings, Settings},
+    config::{Compiled, ListenSettings, Settings},
     gateway::{Environment, Gateway, Limits},
     protocol::{ids::StoreId, offer::OfferKeys},
     proxy::{Bound, EdgeSettings, ListenTls, Listener, PingoraUpstreams, RunningEdge, Stopped},
@@ -144,10 +144,7 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
 }
 
 fn admin_settings(settings: &Settings) -> Result<admin::Settings, StartError> {
-    let listen = match &settings.admin.listen {
-        AdminListen::Unix(path) => admin::Listen::Unix(path.clone()),
-        AdminListen::Tcp(address) => admin::Listen::Tcp(*address),
-    };
+    let listen = settings.admin.listen.clone().into();
     let token = match &settings.admin.token {
         Some(secret) => Some(admin::Token::new(secret.expose().as_bytes().to_vec().into())?),
         None => None,
