@@ -67,7 +67,8 @@ fn judge(message: Value) {
     match &accepted.extra {
         Extra::Exact(_) => {
             if let Ok(transfer) = exact_v1::payload::parse(payload) {
-                let facts = Facts { accepted: &accepted, request_hash: RequestHash([7; 32]), require_request_hash: false, daa_score: 1_000 };
+                let facts =
+                    Facts { accepted: &accepted, request_hash: RequestHash([7; 32]), require_request_hash: false, daa_score: 1_000 };
                 if let Ok(verified) = exact_v1::verify(&transfer, payer_proof, facts) {
                     let output = &verified.transaction().outputs[verified.output_index() as usize];
                     assert_eq!(output.value, accepted.amount.sompi());
@@ -139,7 +140,8 @@ pub fn deposit_voucher(data: &[u8]) {
 
 pub fn voucher(data: &[u8]) {
     if let Some(BatchPayload::Voucher(voucher)) = batch(data, "voucher") {
-        let _ = escrow_v1::VoucherKey::parse(XOnlyKey(voucher.client_public_key.0)).map(|key| key.verify(&[1; 32], &voucher.voucher.signature));
+        let _ =
+            escrow_v1::VoucherKey::parse(XOnlyKey(voucher.client_public_key.0)).map(|key| key.verify(&[1; 32], &voucher.voucher.signature));
     }
 }
 

@@ -4,7 +4,7 @@
 //! fault: the word of the x402 vocabulary, and the diagnostic of the field. `vectors/README.md` has the table.
 
 use super::{judge, schemas};
-use crate::wire::envelope::{self, Fault};
+use crate::wire::envelope::Fault;
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ pub fn decoded(schema: &str, value: &Value) -> Result<(), Fault> {
     match schema {
         "payment-payload" => judge::judge_payment(value.clone()),
         "kaspa-payment-payload" => judge::judge_payload(value.as_object().cloned().ok_or_else(not_an_object)?),
-        "payment-requirements" => envelope::terms(value.as_object().cloned().ok_or_else(not_an_object)?).map(drop),
+        "payment-requirements" => judge::judge_terms(value.as_object().cloned().ok_or_else(not_an_object)?),
         _ => Ok(()),
     }
 }

@@ -23,13 +23,24 @@ pub fn judge_payment(message: Value) -> Result<(), Fault> {
     let envelope = envelope::parse(message)?;
     let required = envelope.extensions.get(identifier::NAME).is_some_and(|echo| echo.pointer("/info/required") == Some(&true.into()));
     identifier::read(&envelope.extensions, required).map_err(|code| Fault::new(code, "the payment identifier"))?;
-    if envelope.accepted.extra.offer().len() > limits::OFFER_TOKEN_CHARS {
-        return Err(Fault::new(Code::OfferMalformed, "accepted.extra.offer is too long"));
-    }
+    bounded(&envelope.accepted)?;
     match &envelope.accepted.extra {
         Extra::Exact(_) => exact(&envelope.accepted, envelope.payload),
         Extra::Escrow(_) => batch(&envelope.accepted, envelope.payload),
     }
+}
+
+/// Terms by themselves.
+pub fn judge_terms(accepted: Map<String, Value>) -> Result<(), Fault> {
+    bounded(&envelope::terms(accepted)?)
+}
+
+/// The token's length; whose it is, only the gateway that signed it can say.
+fn bounded(accepted: &Requirements) -> Result<(), Fault> {
+    if accepted.extra.offer().len() > limits::OFFER_TOKEN_CHARS {
+        return Err(Fault::new(Code::OfferMalformed, "accepted.extra.offer is too long"));
+    }
+    Ok(())
 }
 
 /// A payload of either scheme by itself.

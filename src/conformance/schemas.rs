@@ -4,30 +4,23 @@ use jsonschema::{Registry, Resource, ValidationError, Validator};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::LazyLock};
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        /// Name and text of each.
-        pub const FILES: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/", $name, ".schema.json")))),*];
-    };
-}
-
-files![
-    "common",
-    "channel-state",
-    "kaspa-requirements-extra",
-    "payment-requirements",
-    "payment-identifier",
-    "payment-required",
-    "corrective-402",
-    "kaspa-payment-payload",
-    "payment-payload",
-    "settlement-response",
-    "facilitator-request",
-    "facilitator-supported",
-    "facilitator-verify-response",
-    "facilitator-settle-response",
-    "config",
+/// Name and text of each.
+pub const FILES: &[(&str, &str)] = &[
+    ("common", include_str!("../../schemas/common.schema.json")),
+    ("channel-state", include_str!("../../schemas/channel-state.schema.json")),
+    ("kaspa-requirements-extra", include_str!("../../schemas/kaspa-requirements-extra.schema.json")),
+    ("payment-requirements", include_str!("../../schemas/payment-requirements.schema.json")),
+    ("payment-identifier", include_str!("../../schemas/payment-identifier.schema.json")),
+    ("payment-required", include_str!("../../schemas/payment-required.schema.json")),
+    ("corrective-402", include_str!("../../schemas/corrective-402.schema.json")),
+    ("kaspa-payment-payload", include_str!("../../schemas/kaspa-payment-payload.schema.json")),
+    ("payment-payload", include_str!("../../schemas/payment-payload.schema.json")),
+    ("settlement-response", include_str!("../../schemas/settlement-response.schema.json")),
+    ("facilitator-request", include_str!("../../schemas/facilitator-request.schema.json")),
+    ("facilitator-supported", include_str!("../../schemas/facilitator-supported.schema.json")),
+    ("facilitator-verify-response", include_str!("../../schemas/facilitator-verify-response.schema.json")),
+    ("facilitator-settle-response", include_str!("../../schemas/facilitator-settle-response.schema.json")),
+    ("config", include_str!("../../schemas/config.schema.json")),
 ];
 
 static VALIDATORS: LazyLock<BTreeMap<&'static str, Validator>> = LazyLock::new(|| {

@@ -328,11 +328,11 @@ fn what_a_schema_refuses_no_decoder_takes() {
                 refused += usize::from(no_wider(schema, &changed));
             }
             let (parent, name) = place.rsplit_once('/').unwrap_or(("", ""));
-            for change in [
-                &|object: &mut Map<String, Value>| drop(object.remove(name)) as &dyn Fn(&mut Map<String, Value>),
-                &|object| drop(object.insert("more".into(), json!(1))),
-                &|object| drop(object.insert(name.to_uppercase(), json!(1))),
-            ] {
+            let changes: [&dyn Fn(&mut Map<String, Value>); 3] =
+                [&|object| drop(object.remove(name)), &|object| drop(object.insert("more".into(), json!(1))), &|object| {
+                    drop(object.insert(name.to_uppercase(), json!(1)))
+                }];
+            for change in changes {
                 let mut changed = value.clone();
                 if let Some(object) = changed.pointer_mut(parent).and_then(Value::as_object_mut) {
                     change(object);

@@ -7,6 +7,7 @@ use super::{
     decimal,
     ids::{ChannelId, Outpoint, P2shScript, SchnorrSignature, XOnlyKey},
     network::Network,
+    present,
 };
 use serde::{Deserialize, Serialize};
 
@@ -137,10 +138,10 @@ pub struct ExactExtra {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EscrowExtra {
     /// Only in a corrective 402: where the channel stands. Part of the signed terms, so that it is echoed as it was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub channel_state: Option<ChannelState>,
     /// When the gateway claims, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub claim_policy: Option<String>,
     /// The least an escrow is opened with, sompi.
     pub min_deposit_sompi: Amount,
@@ -152,7 +153,7 @@ pub struct EscrowExtra {
     pub server_public_key: XOnlyKey,
     pub template_id: TemplateId,
     /// Only in a corrective 402, and always with `channel_state`: the client's own latest voucher.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub voucher_state: Option<VoucherState>,
 }
 
@@ -179,7 +180,7 @@ pub struct ChannelState {
 pub struct VoucherState {
     pub amount: Amount,
     /// Absent when nothing was signed for this outpoint yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub signature: Option<SchnorrSignature>,
 }
 

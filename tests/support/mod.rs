@@ -7,4 +7,5 @@ pub mod gateway;
 pub mod patience;
 pub mod pay;
 pub mod redis;
+pub mod schema;
 pub mod upstream;

@@ -138,6 +138,8 @@ def exact():
         *wrong("payload/transactionId", HASHES, SCHEMA),
         *wrong("payload/requestHash", HASHES, SCHEMA),
         ("payerAddress-number", "a hint is a string", [("payload/payerAddress", 1)], SCHEMA),
+        *[(f"{field}-null", f"{field} is left out, never null", [(f"payload/{field}", None)], SCHEMA)
+          for field in ["payerAddress", "transactionId", "requestHash"]],
         ("transaction-number", "a transaction is a string", [("payload/transaction", 1)], SCHEMA),
         ("transaction-object", "a transaction is hex, not JSON", [("payload/transaction", TX)], SCHEMA),
         ("transaction-empty", "nothing is no transaction", [("payload/transaction", "")], "invalid_kaspa_exact_transaction"),
@@ -223,6 +225,9 @@ def batch():
         ("voucher-unknown-field", "a voucher has no such member", [("payload/voucher/more", 1)], SCHEMA),
         ("outpoint-unknown-field", "an outpoint has no such member", [("payload/fundingOutpoint/more", 1)], SCHEMA),
         ("payload-unknown-field", "a payload has no such member", [("payload/more", 1)], SCHEMA),
+        ("funding-null", "fundingTransaction is left out, never null", [("payload/fundingTransaction", None)], SCHEMA),
+        *[(f"{field}-null", f"{field} is left out, never null", [(f"accepted/extra/{field}", None)], "offer_not_ours")
+          for field in ["claimPolicy", "channelState", "voucherState"]],
         ("funding-number", "a transaction is a string", [("payload/fundingTransaction", 1)], SCHEMA),
         ("config-other-network", "not the offered network", [("payload/channelConfig/network", "kaspa:testnet-10")], "invalid_kaspa_x402_network"),
         ("config-other-server", "not the offered key", [("payload/channelConfig/serverPublicKey", escrow.CLIENT)], "invalid_kaspa_escrow_server_key"),
