@@ -120,8 +120,8 @@ pub fn terms(accepted: Map<String, Value>) -> Result<Requirements, Fault> {
 /// Terms that nobody could have offered, though each of their fields is well-formed.
 fn possible(terms: &Requirements) -> Result<(), Fault> {
     let never = |detail: &str| Err(Fault::new(Code::OfferNotOurs, detail));
-    if terms.max_timeout_seconds == 0 {
-        return never("accepted.maxTimeoutSeconds is 0");
+    if !(1..=limits::JSON_INTEGER).contains(&terms.max_timeout_seconds) {
+        return never("accepted.maxTimeoutSeconds is 0, or more than a JSON number holds exactly");
     }
     if let Extra::Escrow(extra) = &terms.extra {
         if terms.network == Network::Mainnet {

@@ -114,6 +114,7 @@ def terms():
         ("payTo-number", "an address is a string", [("accepted/payTo", 1)], "offer_not_ours"),
         ("maxTimeoutSeconds-zero", "a time to answer is positive", [("accepted/maxTimeoutSeconds", 0)], "offer_not_ours"),
         ("maxTimeoutSeconds-negative", "a time to answer is positive", [("accepted/maxTimeoutSeconds", -1)], "offer_not_ours"),
+        ("maxTimeoutSeconds-beyond-floats", "a number that readers would print in two ways", [("accepted/maxTimeoutSeconds", 2**53)], "offer_not_ours"),
         ("maxTimeoutSeconds-text", "a time to answer is a number", [("accepted/maxTimeoutSeconds", "60")], "offer_not_ours"),
         ("maxTimeoutSeconds-fraction", "a time to answer is whole", [("accepted/maxTimeoutSeconds", 0.5)], "offer_not_ours"),
         ("terms-unknown-field", "terms have no such member", [("accepted/more", 1)], "offer_not_ours"),
