@@ -3,7 +3,7 @@
 //! `docs/architecture.md` is the map. In one line: [`protocol`], [`wire`] and
 //! [`binding`] are pure; [`store`] and [`chain`] are the two traits behind which
 //! durability and the Kaspa network live; [`gateway`] holds the use cases;
-//! [`proxy`], [`admin`], [`cli`] and [`client`] are the edges.
+//! [`proxy`], [`admin`], [`cli`] and [`client`] are the edges; [`proof`] tries all of it on a network.
 
 pub mod binding;
 pub mod protocol;
@@ -24,6 +24,8 @@ pub mod client;
 pub mod config;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "gateway")]
+pub mod proof;
 #[cfg(feature = "gateway")]
 pub mod proxy;
 #[cfg(feature = "gateway")]

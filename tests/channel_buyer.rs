@@ -19,16 +19,21 @@ mod shop;
 mod till;
 
 use buyer::{Buyer, DEPOSIT, KAS, Setup, TIMEOUT, cost};
-use kas402::client::{
-    channel::{
-        ChannelError, Preview, Want,
-        record::{FlightState, Phase},
+use kas402::{
+    client::{
+        channel::{
+            ChannelError, Preview, Want,
+            record::{FlightState, Phase},
+        },
+        error::{FetchError, Unpaid},
+        paid::{Fetched, Quote, Rail},
+        policy::{Budget, Limit, Unwilling},
     },
-    error::{FetchError, Unpaid},
-    paid::{Fetched, Quote, Rail},
+    protocol::time::UnixMillis,
 };
 use shop::Fault;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use till::sompi;
 
 #[tokio::test]
 async fn a_channel_is_opened_charged_claimed_topped_up_and_refunded_over_http() {
@@ -104,6 +109,50 @@ async fn whatever_happens_to_an_answer_the_same_header_goes_again_and_one_charge
         }
         assert_eq!(buyer.counter.till.ledger().await.len(), 2);
     }
+}
+
+#[tokio::test]
+async fn a_budget_bounds_what_is_charged_and_may_be_charged_and_not_what_is_deposited() {
+    let bounds = |origin: Option<u64>, total: Option<u64>| Setup {
+        budget: Budget { per_origin: origin.map(sompi), total: total.map(sompi), since: UnixMillis(0) },
+        ..Setup::default()
+    };
+    for (limit, setup) in [(Limit::Origin, bounds(Some(2_500_000), None)), (Limit::Total, bounds(None, Some(2_500_000)))] {
+        let buyer = Buyer::new(setup.clone());
+        // Each may cost 1,000,000 and costs 400,000: after four of them a fifth could break it.
+        for _ in 0..4 {
+            assert_eq!(buyer.pay("/pay/1000000/400000").await, 400_000);
+        }
+        let sent = buyer.counter.sent().len();
+        let after = buyer.restarted(setup);
+        for buyer in [&buyer, &after] {
+            let Err(ChannelError::Unpaid(Unpaid::Unwilling(reasons))) = buyer.fetch("/pay/1000000/400000").await else {
+                panic!("paid beyond the budget");
+            };
+            assert!(
+                matches!(&reasons[..], [Unwilling::Budget(over)] if over.limit == limit && over.spent.sompi() == 1_600_000),
+                "{reasons:?}"
+            );
+        }
+        assert_eq!(after.counter.sent().len(), sent, "no voucher left the buyer");
+        // What fits is paid all the same, and the books are whole.
+        assert_eq!(after.pay("/pay/900000/1").await, 1);
+        after.agrees().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_been_charged_counts_with_its_ceiling() {
+    let setup = |total| Setup { budget: Budget { total: Some(sompi(1_500_000)), ..Budget::default() }, total, ..Setup::default() };
+    let buyer = Buyer::new(setup(Duration::from_millis(300)));
+    buyer.pay("/pay/500000/100").await;
+    buyer.counter.faults(&[Fault::Status(503); 1_000]);
+    assert!(matches!(buyer.fetch("/pay/1000000/200").await, Err(ChannelError::InFlight { .. })));
+    buyer.counter.faults(&[]);
+    let buyer = buyer.restarted(setup(Duration::from_secs(10)));
+    assert_eq!(buyer.journal.spent(None, UnixMillis(0)).unwrap().sompi(), 1_000_100);
+    buyer.pay("/pay/1000000/200").await;
+    assert_eq!(buyer.journal.spent(None, UnixMillis(0)).unwrap().sompi(), 300, "resumed within the budget, and its charge is known");
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 
 #[path = "support/devnet.rs"]
 mod devnet;
+#[path = "support/chain.rs"]
+mod node;
 #[path = "channel_buyer/shop.rs"]
 mod shop;
 #[path = "channel_buyer/till.rs"]
@@ -10,13 +12,9 @@ mod till;
 
 use devnet::Devnet;
 use kas402::{
-    chain::{
-        Chain,
-        kaspa::{KaspaChain, Options},
-    },
+    chain::{Chain, kaspa::KaspaChain},
     client::{journal::Journal, wallet::Wallet},
     protocol::{ids::ChannelId, network::Network},
-    runtime::clock,
 };
 use serde_json::Value;
 use shop::{Counter, Fault};
@@ -45,10 +43,7 @@ fn wallet() -> Wallet {
 impl Market {
     async fn open() -> Self {
         let devnet = Devnet::start(1, 10.0).await;
-        let chain = KaspaChain::connect(Options::new(Network::Simnet, devnet.wrpc.clone(), Arc::new(clock::now)));
-        let mut health = chain.health();
-        timeout(PATIENCE, health.wait_for(|health| health.ready)).await.expect("ready in time").expect("connected");
-        drop(health);
+        let chain = node::connect(node::options(&devnet.wrpc)).await;
         devnet.fund(&devnet::Wallet::new(7), 30 * KAS, 4).await;
         devnet.mine(0, 30).await;
         let timeout_daa = chain.tip().borrow().daa_score + HORIZON;

@@ -13,7 +13,7 @@ use kas402::{
         exchange::PaidRequest,
         journal::{Journal, State},
         paid::{Edge, Fetched, PaidClient, Quote},
-        policy::{Patience, SpendingPolicy},
+        policy::{Budget, Limit, Patience, SpendingPolicy, Unwilling},
         wallet::Wallet,
     },
     protocol::{amount::Amount, ids::TxId, network::Network, time::UnixMillis},
@@ -39,11 +39,19 @@ struct Setup {
     node: bool,
     total: Duration,
     network: Network,
+    budget: Budget,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { max: Some(PRICE), max_fee: 10_000_000, node: true, total: Duration::from_secs(20), network: Network::Simnet }
+        Self {
+            max: Some(PRICE),
+            max_fee: 10_000_000,
+            node: true,
+            total: Duration::from_secs(20),
+            network: Network::Simnet,
+            budget: Budget::default(),
+        }
     }
 }
 
@@ -55,6 +63,7 @@ fn client(setup: &Setup, journal: &Arc<Journal>, node: &Arc<FakeNode>) -> PaidCl
         network: setup.network,
         recipients: None,
         other_origin: false,
+        budget: setup.budget,
     };
     let patience = Patience { total: setup.total, attempt: Duration::from_millis(400), body_bytes: 1 << 20 };
     let chain = setup.node.then(|| node.clone() as Arc<dyn kas402::chain::Chain>);
@@ -425,4 +434,60 @@ async fn a_quote_costs_nothing_and_knows_of_a_payment_under_way() {
     buyer.fetch(&shop).await.expect_err("asked again");
     let quote = buyer.client.quote(&request(&shop)).await.unwrap();
     assert!(matches!(quote, Quote::UnderWay(entry) if entry.txid == assert_one_payment(&shop)));
+}
+
+#[tokio::test]
+async fn a_budget_bounds_one_server_and_all_together_also_after_a_restart() {
+    let bounds = || {
+        let amount = |payments| Amount::from_sompi(payments * PRICE).ok();
+        Setup { budget: Budget { per_origin: amount(2), total: amount(3), since: UnixMillis(0) }, ..Setup::default() }
+    };
+    let refused = |outcome: Result<Fetched, FetchError>, limit: Limit| match outcome {
+        Err(FetchError::BeforePaying(Unpaid::Unwilling(reasons))) => {
+            assert!(matches!(&reasons[..], [Unwilling::Budget(over)] if over.limit == limit), "{reasons:?}");
+        }
+        other => panic!("not refused: {other:?}"),
+    };
+    let (one, two) = (Shop::open(vec![Trick::Deliver; 3]).await, Shop::open(vec![Trick::Deliver; 2]).await);
+    let buyer = Buyer::new(bounds());
+    for _ in 0..2 {
+        paid(buyer.fetch_as(&one, true).await);
+    }
+    refused(buyer.fetch_as(&one, true).await, Limit::Origin);
+    let Quote::Priced { choice: Err(Unpaid::Unwilling(_)), .. } = buyer.client.quote(&request(&one)).await.unwrap() else {
+        panic!("the price is shown as if it would be paid");
+    };
+    let buyer = buyer.restarted(bounds());
+    refused(buyer.fetch(&one).await, Limit::Origin);
+    paid(buyer.fetch(&two).await);
+    refused(buyer.fetch_as(&two, true).await, Limit::Total);
+    assert_eq!((one.payments().len(), two.payments().len()), (2, 1), "nothing was sent that is not in the budget");
+}
+
+#[tokio::test]
+async fn a_payment_that_used_up_the_budget_is_resumed_and_may_be_replaced_within_it() {
+    let bounds = |prices: u64, total| {
+        let total_budget = Amount::from_sompi(prices * PRICE).ok();
+        Setup { max: Some(2 * PRICE), budget: Budget { total: total_budget, ..Budget::default() }, total, ..Setup::default() }
+    };
+    let long = Duration::from_secs(20);
+    let shop = Shop::open(vec![Trick::Hang, Trick::Hang, Trick::Deliver]).await;
+    let buyer = Buyer::new(bounds(1, Duration::from_millis(500)));
+    assert!(matches!(buyer.fetch(&shop).await, Err(FetchError::Undecided { .. })));
+    let buyer = buyer.restarted(bounds(1, long));
+    paid(buyer.fetch(&shop).await);
+    assert_one_payment(&shop);
+
+    // A newer offer for the same transaction, then a dearer one, beyond the budget and within it.
+    for (prices, trick, states) in [
+        (1, Trick::Reject("offer_expired"), vec![State::Delivered]),
+        (1, Trick::RejectAndRaise("offer_expired"), vec![State::Open]),
+        (2, Trick::RejectAndRaise("offer_expired"), vec![State::Delivered, State::Replaced]),
+    ] {
+        let shop = Shop::open(vec![trick, Trick::Deliver]).await;
+        let buyer = Buyer::new(bounds(prices, long));
+        let outcome = buyer.fetch(&shop).await;
+        assert_eq!(outcome.is_ok(), states[0] == State::Delivered, "{trick:?}: {outcome:?}");
+        assert_eq!(buyer.states(), states, "{trick:?}");
+    }
 }

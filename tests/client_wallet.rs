@@ -2,19 +2,17 @@
 
 #[path = "support/devnet.rs"]
 mod devnet;
+#[path = "support/chain.rs"]
+mod node;
 
 use devnet::{Devnet, KAS};
 use kas402::{
-    chain::{
-        Chain, SubmitOutcome, TxStatus,
-        kaspa::{KaspaChain, Options},
-    },
+    chain::{Chain, SubmitOutcome, TxStatus, kaspa::KaspaChain},
     client::{
         coins::{CoinRules, Plan, Purse, SignedPayment, Spend, plan},
         wallet::Wallet,
     },
     protocol::{amount::Amount, network::Network},
-    runtime::clock,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use std::{collections::HashSet, path::Path, process::Output, sync::Arc, time::Duration};
@@ -38,10 +36,7 @@ fn wallet(seed: u8) -> Wallet {
 impl Market {
     async fn open() -> Self {
         let devnet = Devnet::start(1, 10.0).await;
-        let chain = KaspaChain::connect(Options::new(Network::Simnet, devnet.wrpc.clone(), Arc::new(clock::now)));
-        let mut health = chain.health();
-        timeout(PATIENCE, health.wait_for(|health| health.ready)).await.expect("ready in time").expect("connected");
-        drop(health);
+        let chain = node::connect(node::options(&devnet.wrpc)).await;
         Self { devnet, chain, buyer: wallet(7), shop: wallet(9), rules: CoinRules::of(Network::Simnet) }
     }
 

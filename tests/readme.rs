@@ -50,7 +50,7 @@ fn every_command_of_the_readme_exists_with_its_options() {
         let names = words.iter().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).take(2);
         // `run` and `pay` have no second word; a first argument may look like one.
         let names: Vec<&&str> =
-            if ["keys", "wallet", "channels", "channel"].contains(&words[0]) { names.collect() } else { names.take(1).collect() };
+            if ["keys", "wallet", "channels", "channel", "mcp"].contains(&words[0]) { names.collect() } else { names.take(1).collect() };
         let help = Command::new(env!("CARGO_BIN_EXE_kas402")).args(names).arg("--help").output().unwrap();
         assert!(help.status.success(), "{command}: {}", String::from_utf8_lossy(&help.stderr));
         let help = String::from_utf8(help.stdout).unwrap();

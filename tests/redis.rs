@@ -151,3 +151,89 @@ async fn a_gateway_on_a_server_that_is_not_fit_says_why_and_does_not_start() {
         assert!(said.contains(code), "{code}: {said}");
     }
 }
+
+const PASSWORD: &str = "right";
+
+async fn kas402(gateway: &Gateway, args: &[&str], environment: &[(&str, &str)]) -> std::process::Output {
+    gateway.command().args(args).envs(environment.iter().copied()).output().await.unwrap()
+}
+
+#[track_caller]
+fn told(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[track_caller]
+fn refused(output: &std::process::Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// By hand: a store becomes one on a server that wants a password, is read there, and comes back.
+#[tokio::test]
+async fn the_command_line_moves_a_store_to_redis_and_back_and_reads_it_there() {
+    let redis = Server::start(&[&SAFE[..], &["--requirepass", PASSWORD]].concat());
+    let devnet = Devnet::start(1, 10.0).await;
+    let upstream = Upstream::start().await;
+    let embedded = yaml(&devnet.wrpc[..1], &Wallet::new(200), &upstream.url(), ROUTES, SETTINGS);
+    let settings = format!("store: {{kind: redis, url: \"{}\", prefix: moved, password: {{env: SHOP_REDIS}}}}", redis.url());
+    let shared = embedded.replace("store: {path: store.db}", &settings);
+    let mut gateway = Gateway::start(&embedded).await;
+    let (ask, payer) = (Ask::get("/once/report"), Wallet::new(1));
+    let coins = devnet.fund(&payer, 10 * KAS, 1).await;
+    let (_, header) = prepare(&ask, &gateway.url(), &payer, &coins).await;
+    let bought = ask.send(&gateway.url(), Some(&header)).await;
+    assert_eq!(bought.status, 200, "{bought:?}");
+    let paid = Ask::get("/paid/report");
+    let mut channel = Channel::open(&devnet, &paid, &gateway, &Wallet::new(2), 5 * KAS).await;
+    channel.buy(&paid, &gateway.url()).await;
+    let books = told(&kas402(&gateway, &["payments", "export", "--format", "jsonl"], &[]).await);
+    assert_eq!(books.lines().count(), 3, "{books}");
+    gateway.kill().await;
+
+    let secret = [("SHOP_REDIS", PASSWORD), ("KAS402_STORE_PASSWORD", PASSWORD)];
+    let url = format!("{}/0", redis.url());
+    let loud = url.replace("redis://", "redis://:right@");
+    refused(&kas402(&gateway, &["store", "migrate", "store.db", &loud], &secret).await, 2);
+    refused(&kas402(&gateway, &["store", "migrate", "store.db", &url], &[]).await, 1);
+    let wrong = refused(&kas402(&gateway, &["store", "migrate", "store.db", &url], &[("KAS402_STORE_PASSWORD", "wrong")]).await, 1);
+    assert!(!wrong.contains("wrong@") && !wrong.contains(PASSWORD), "{wrong}");
+    refused(&kas402(&gateway, &["store", "migrate", "nothing.db", &url], &secret).await, 1);
+    let moved = told(&kas402(&gateway, &["store", "migrate", "store.db", &url, "--json"], &secret).await);
+    let moved: Value = serde_json::from_str(&moved).unwrap();
+    let counts: Vec<_> = moved["parts"].as_array().unwrap().iter().map(|part| part[1].as_u64().unwrap()).collect();
+    assert_eq!(counts, [1, 1, 2, 0, 1, 1], "{moved}");
+    // From one prefix of the server into another, by a configuration.
+    std::fs::write(gateway.path("shared.yaml"), &shared).unwrap();
+    let moved = told(&kas402(&gateway, &["store", "migrate", &url, "shared.yaml"], &secret).await);
+    assert!(moved.contains("1 payment") && moved.contains("2 charges"), "{moved}");
+    let left = refused(&kas402(&gateway, &["store", "migrate", &url, "other.db"], &secret).await, 1);
+    assert!(left.contains("moved"), "{left}");
+
+    // Read without a gateway, and the same beside one.
+    gateway.configure(&shared);
+    refused(&kas402(&gateway, &["payments", "list"], &[]).await, 1);
+    assert_eq!(told(&kas402(&gateway, &["payments", "export", "--format", "jsonl"], &secret).await), books);
+    gateway.run(&secret).await;
+    gateway.ready().await;
+    assert_eq!(told(&kas402(&gateway, &["payments", "export", "--format", "jsonl"], &secret).await), books);
+    let again = ask.send(&gateway.url(), Some(&header)).await;
+    assert_eq!((again.status, again.body), (200, bought.body), "replayed");
+    assert_eq!(upstream.count("/once/report"), 1);
+    channel.renewed = None;
+    channel.buy(&paid, &gateway.url()).await;
+    let books = told(&kas402(&gateway, &["payments", "export", "--format", "jsonl"], &secret).await);
+    gateway.kill().await;
+
+    let back = told(&kas402(&gateway, &["store", "migrate", "kas402.yaml", "back.db"], &secret).await);
+    assert!(back.contains("3 charges"), "{back}");
+    assert!(told(&kas402(&gateway, &["store", "check", "back.db"], &[]).await).contains("3 charges"));
+    gateway.configure(&embedded.replace("store.db", "back.db"));
+    gateway.run(&[]).await;
+    gateway.ready().await;
+    assert_eq!(told(&kas402(&gateway, &["payments", "export", "--format", "jsonl"], &[]).await), books);
+    channel.renewed = None;
+    channel.buy(&paid, &gateway.url()).await;
+    assert_eq!(number(&totals(&gateway).await["chargedSompi"]), channel.charged);
+}

@@ -19,6 +19,7 @@ mod rounds;
 mod servers;
 mod stats;
 mod stores;
+mod streams;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod vouchers;
@@ -76,6 +77,10 @@ async fn run(options: &Options) -> Fallible<Report> {
     if options.runs(Section::Exact) {
         say("exact: payments on the real node");
         report.exact(exact::measure(options, &node, &gateway).await?);
+    }
+    if options.runs(Section::Streams) {
+        say("streams: the first event");
+        report.streams(streams::measure(options, &node).await?);
     }
     let fleet = if options.runs(Section::Channels) {
         say("channels: opening them on the real node");

@@ -72,20 +72,10 @@ pub fn paid(payment: &[u8], channel: &Channel) -> Fallible<Steps> {
     let request_hash = fingerprint::request_hash_of_offer("GET", &url, b"", &accepted);
     let (network, amount) = (accepted.network, accepted.amount);
     let commit = || {
-        let terms = BatchTerms {
-            network,
-            amount,
-            pay_to: &accepted.pay_to,
-            max_timeout_seconds: accepted.max_timeout_seconds,
-            template: extra.template_id,
-            server_key: extra.server_public_key,
-            min_deposit: extra.min_deposit_sompi,
-            refund_timeout_daa: extra.refund_timeout_daa,
-        };
         let commitment = Commitment {
             channel: channel.id(),
             request_hash,
-            requirements_hash: terms.hash(),
+            requirements_hash: BatchTerms::of(&accepted, &extra).hash(),
             outpoint: voucher.funding_outpoint,
             voucher: voucher.voucher,
             charge: amount,

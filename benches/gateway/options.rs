@@ -6,10 +6,10 @@ const USAGE: &str = "usage: make bench, or scripts/bench [OPTION...]
   --rounds N      rounds per comparison (7)
   --seconds N     length of one measurement (2)
   --connections N open connections of the load generator (32)
-  --payments N    paid requests (60)
+  --payments N    paid requests, and streams of each kind (60)
   --channels N    channels whose vouchers pay (256)
   --idle N        idle connections (1000)
-  --only NAME     free, 402, channels, stores, exact or memory; may be repeated
+  --only NAME     free, 402, channels, stores, exact, streams or memory; may be repeated
   --json FILE     also write everything as JSON";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub enum Section {
     Channels,
     Stores,
     Exact,
+    Streams,
     Memory,
 }
 
@@ -76,6 +77,7 @@ fn section(name: &str) -> Result<Section, &'static str> {
         "channels" => Ok(Section::Channels),
         "stores" => Ok(Section::Stores),
         "exact" => Ok(Section::Exact),
+        "streams" => Ok(Section::Streams),
         "memory" => Ok(Section::Memory),
         _ => Err(USAGE),
     }

@@ -9,7 +9,7 @@ use crate::{
     rounds::Standing,
     servers::FirstOffer,
     stats::{median, quantile},
-    stores,
+    stores, streams,
 };
 use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
@@ -27,6 +27,8 @@ const VOUCHER_AIM: f64 = 0.38;
 const VOUCHER_CPU_AIM: f64 = 1.3;
 /// Median milliseconds over the node's own report.
 const EXACT_AIM_MS: f64 = 5.0;
+/// Median milliseconds of an event's way through the gateway.
+const EVENT_AIM_MS: f64 = 5.0;
 /// A server that used less of its core was held up by the load generator or by other programs: its requests per second say little.
 const SATURATED: f64 = 0.90;
 
@@ -195,6 +197,25 @@ impl Report {
         self.json["exact"] = figures;
         let added = median(&paid.iter().map(|paid| paid.added).collect::<Vec<_>>());
         self.judge("exact", format_args!("at most {EXACT_AIM_MS} ms median"), added <= EXACT_AIM_MS, format_args!("{added:.2} ms"));
+    }
+
+    pub fn streams(&mut self, measured: streams::Measured) {
+        let streams::Measured { free, reserved, mcp } = measured;
+        let count = free.len();
+        push(&mut self.text, format_args!("\nThe first event of a stream, {count} of each\n{:<48}{:>9}{:>9}\n", "", "median", "p90"));
+        let rows = [
+            ("free", "a free route", free),
+            ("reserved", "a route that a channel pays for", reserved),
+            ("mcp", "a free call of a tool", mcp),
+        ];
+        self.json["streams"] = json!({ "streams": count });
+        for (key, name, all) in rows {
+            let (middle, p90) = (median(&all), quantile(&all, 0.9));
+            let name = format!("{name}, server to client, ms");
+            push(&mut self.text, format_args!("{name:<48}{middle:>9.2}{p90:>9.2}\n"));
+            self.json["streams"][key] = json!({ "median": middle, "p90": p90, "all": all });
+            self.judge("streams", format_args!("at most {EVENT_AIM_MS} ms median"), middle <= EVENT_AIM_MS, format_args!("{middle:.2} ms"));
+        }
     }
 
     pub fn memory(&mut self, memory: Memory) {

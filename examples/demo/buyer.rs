@@ -8,7 +8,7 @@ use kas402::{
         exchange::{Exchange, PaidRequest, Reply, Transport},
         journal::{Entry, Journal},
         paid::{Edge, Fetched, PaidClient, Step},
-        policy::{Patience, SpendingPolicy},
+        policy::{Budget, Patience, SpendingPolicy},
         receipt::Receipt,
         wallet::Wallet,
     },
@@ -67,6 +67,7 @@ pub fn policy(wallet: &Wallet, max: &str) -> Result<SpendingPolicy, Failure> {
         network: wallet.network(),
         recipients: None,
         other_origin: false,
+        budget: Budget::default(),
     })
 }
 

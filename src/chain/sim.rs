@@ -178,12 +178,12 @@ impl SimChain {
         self.lock().submits.clone()
     }
 
-    /// How many transactions are followed.
     /// What was sent in place of another, in order; each is among the submits too.
     pub fn replacements(&self) -> Vec<TxId> {
         self.lock().replacements.clone()
     }
 
+    /// How many transactions are followed.
     pub fn followed(&self) -> usize {
         self.lock().followed.len()
     }

@@ -88,7 +88,7 @@ fn summary(file: &str, compiled: &Result<Compiled, Problems>, paint: Paint) -> S
     match compiled {
         Ok(compiled) => {
             let routes = compiled.policy.router.routes();
-            let priced = routes.iter().filter(|route| matches!(route.access, crate::protocol::policy::Access::Priced(_))).count();
+            let priced = routes.iter().filter(|route| !matches!(route.access, crate::protocol::policy::Access::Free)).count();
             let warnings = count(&compiled.warnings, false);
             let network = compiled.policy.network;
             let summary = format!("{} {file}: {network}, {} routes, {priced} priced, {warnings} warnings", paint.green("ok"), routes.len());

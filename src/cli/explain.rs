@@ -69,6 +69,17 @@ fn explain(request: &Request, policy: &Policy) -> Value {
         Match::Route(route) => match &route.access {
             Access::Free => json!({"path": path, "route": route.id.0, "answer": "free", "upstream": route.upstream}),
             Access::Priced(pricing) => sold(request, &route, pricing, policy),
+            Access::Tools(tools) => {
+                let sold: Vec<Value> = tools
+                    .rules()
+                    .iter()
+                    .map(|rule| match &rule.sold {
+                        Some(sold) => json!({"tool": rule.name.as_str(), "route": sold.id.0, "answer": "sold"}),
+                        None => json!({"tool": rule.name.as_str(), "answer": "free"}),
+                    })
+                    .collect();
+                json!({"path": path, "route": route.id.0, "answer": "an MCP server; other tools are free", "upstream": route.upstream, "tools": sold})
+            }
         },
     }
 }

@@ -11,10 +11,12 @@ pub mod explain;
 pub mod health;
 pub mod init;
 pub mod keys;
+pub mod mcp;
 mod operator;
 pub mod paint;
 pub mod pay;
 pub mod payments;
+mod proof;
 pub mod reconcile;
 pub mod run;
 pub mod store;
@@ -63,9 +65,14 @@ enum Command {
     Wallet(wallet::Args),
     /// Fetch something that costs KAS
     Pay(Box<pay::Args>),
+    /// Call tools of an MCP server that sells them
+    #[command(subcommand)]
+    Mcp(mcp::Command),
     /// Open, top up, show and refund channels of a wallet
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Buy by every flow there is on simnet or testnet-10, and write down what came of it
+    Proof(proof::Args),
     /// Check conformance vectors
     #[command(subcommand)]
     Vectors(vectors::Command),
@@ -86,7 +93,9 @@ pub fn main() -> ExitCode {
         Command::Claim(args) => claim::run(args),
         Command::Wallet(args) => asynchronously(wallet::run(args)),
         Command::Pay(args) => asynchronously(pay::run(*args)),
+        Command::Mcp(command) => asynchronously(mcp::run(command)),
         Command::Channel(command) => asynchronously(channel::run(command)),
+        Command::Proof(args) => asynchronously(proof::run(args)),
         Command::Vectors(command) => vectors::run(&command),
     }
 }

@@ -16,11 +16,12 @@ use crate::{
         channel::{ChannelPayer, ChannelPolicy, Channels, Want},
         coins::CoinRules,
         error::FetchError,
-        exchange::{PaidRequest, Reply},
+        exchange::{Exchange, PaidRequest, Reply, ToolCall},
+        mcp::McpClient,
         paid::{Edge, Fetched, PaidClient, Rail, Step},
-        policy::{Patience, SpendingPolicy},
+        policy::{Budget, Patience, SpendingPolicy},
     },
-    protocol::{amount::Amount, ids::ChannelId, network::Network},
+    protocol::{amount::Amount, ids::ChannelId, network::Network, time::UnixMillis},
     runtime::clock,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -61,6 +62,15 @@ pub struct Args {
     /// The most the network fee may be
     #[arg(long, value_parser = amount, value_name = "AMOUNT", default_value = "0.05 KAS")]
     max_fee: Amount,
+    /// The most that all requests of this wallet to the same server may cost together
+    #[arg(long, value_parser = amount, value_name = "AMOUNT")]
+    max_origin: Option<Amount>,
+    /// The most that all requests of this wallet may cost together
+    #[arg(long, value_parser = amount, value_name = "AMOUNT")]
+    max_total: Option<Amount>,
+    /// Count only the last so many days for --max-origin and --max-total; without it everything in the wallet's journal counts
+    #[arg(long, value_name = "DAYS")]
+    budget_days: Option<u32>,
     /// Pay only these addresses; repeatable
     #[arg(long, value_name = "ADDRESS")]
     recipient: Vec<String>,
@@ -110,9 +120,48 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// From when on purchases count.
+    fn budget_since(&self, now: UnixMillis) -> UnixMillis {
+        let counted = self.budget_days.map(|days| u64::from(days).saturating_mul(24 * 3_600 * 1_000));
+        counted.map_or(UnixMillis(0), |millis| UnixMillis(now.0.saturating_sub(millis)))
+    }
+}
+
 /// Runs the subcommand.
 pub async fn run(args: Args) -> ExitCode {
     execute(args, None).await
+}
+
+impl Args {
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The headers that were asked for.
+    pub(super) fn fields(&self) -> Result<HeaderMap, String> {
+        headers(&self.header)
+    }
+}
+
+/// Pays for a call of a tool instead of a request.
+pub(super) async fn call(args: Args, call: ToolCall) -> ExitCode {
+    let prepared = prepare(&args, None).and_then(|(client, request, _)| {
+        if args.request.is_some() || args.data.is_some() {
+            return Err("--request and --data are of requests, not of calls".into());
+        }
+        let request = PaidRequest::call(&request.url(), request.headers, call).map_err(|error| error.to_string())?;
+        let patience = Patience { total: Duration::from_secs(args.timeout), ..Patience::default() };
+        Ok((client.through(Arc::new(McpClient::over(Arc::new(Exchange::new(&patience))))), request))
+    });
+    let exit = match prepared {
+        Err(error) => {
+            eprintln!("kas402 mcp: {error}");
+            Exit::Usage
+        }
+        Ok((client, request)) => act(&args, &client, &request, None).await,
+    };
+    ExitCode::from(exit as u8)
 }
 
 /// Runs it, or with `wanted` opens or tops up a channel with the request as its first payment; `true` opens another.
@@ -188,6 +237,7 @@ fn prepare(args: &Args, wanted: Option<Wanted>) -> Result<(PaidClient, PaidReque
         network,
         recipients: (!args.recipient.is_empty()).then(|| args.recipient.clone()),
         other_origin: args.other_origin,
+        budget: Budget { per_origin: args.max_origin, total: args.max_total, since: args.budget_since(clock::now()) },
     };
     let patience = Patience { total: Duration::from_secs(args.timeout), ..Patience::default() };
     let chain = args.node.clone().map(|node| connect(network, node) as Arc<dyn Chain>);
@@ -265,6 +315,10 @@ mod tests {
             assert_eq!(parse(&["--max", half]).unwrap().max, Amount::from_sompi(50_000_000).ok());
         }
         assert_eq!(parse(&[]).unwrap().max, None);
+        let now = UnixMillis(100 * 24 * 3_600 * 1_000);
+        for (days, since) in [(&[][..], 0), (&["--budget-days", "1"], 99 * 24 * 3_600 * 1_000), (&["--budget-days", "101"], 0)] {
+            assert_eq!(parse(days).unwrap().budget_since(now), UnixMillis(since));
+        }
         for wrong in [["--max", "0.5"], ["--max", "-1 KAS"], ["--network", "simnet"], ["--timeout", "soon"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }

@@ -97,6 +97,12 @@ pub enum Unpaid {
     Journal(#[from] JournalError),
 }
 
+impl From<Unwilling> for Unpaid {
+    fn from(reason: Unwilling) -> Self {
+        Self::Unwilling(vec![reason])
+    }
+}
+
 /// Why a recorded payment is left undecided.
 #[derive(Debug, thiserror::Error)]
 pub enum Why {

@@ -1,13 +1,16 @@
 //! One HTTP exchange: the request as it is named, sent, and answered. Nothing here knows of money.
 
 use super::{journal::RequestKey, policy::Patience};
-use crate::wire::{canonical, headers};
+use crate::{
+    protocol::ids::RequestHash,
+    wire::{canonical, fingerprint, headers, mcp},
+};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use reqwest::{Client, redirect::Policy};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{future::poll_fn, pin::Pin};
 use url::Url;
@@ -20,6 +23,15 @@ pub struct PaidRequest {
     /// Sent every time; payment headers among them are replaced by the buyer's own.
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What is bought, when it is a call of a tool and not an answer of HTTP.
+    call: Option<ToolCall>,
+}
+
+/// A call of a tool of an MCP server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    pub tool: String,
+    pub arguments: Option<Value>,
 }
 
 /// The URL is no place to send money to.
@@ -48,7 +60,7 @@ pub struct SendError {
 }
 
 impl SendError {
-    fn after_sending(words: impl Into<String>) -> Self {
+    pub(super) fn after_sending(words: impl Into<String>) -> Self {
         Self { words: words.into(), unsent: false }
     }
 }
@@ -67,7 +79,31 @@ impl PaidRequest {
             return Err(UrlError);
         }
         url.set_fragment(None);
-        Ok(Self { method, url, headers, body })
+        Ok(Self { method, url, headers, body, call: None })
+    }
+
+    /// A call of a tool, for [`super::mcp::McpClient`] to carry.
+    pub fn call(url: &str, headers: HeaderMap, call: ToolCall) -> Result<Self, UrlError> {
+        // Names the purchase; the message around it changes from one sending to the next.
+        let body = canonical::to_vec(&json!({ "method": mcp::CALL, "name": call.tool, "arguments": call.arguments }));
+        Ok(Self { call: Some(call), ..Self::new(Method::POST, url, headers, body.into())? })
+    }
+
+    pub fn tool(&self) -> Option<&ToolCall> {
+        self.call.as_ref()
+    }
+
+    /// What binds a payment to this request, under the URL by which the server names it.
+    pub fn request_hash(&self, url: &str, accepted: &Value) -> RequestHash {
+        match &self.call {
+            Some(call) => fingerprint::tool_call_hash(url, &call.tool, call.arguments.as_ref(), accepted),
+            None => fingerprint::request_hash(self.method.as_str(), url, &self.body, accepted),
+        }
+    }
+
+    /// GET without headers of its own.
+    pub fn get(url: &str) -> Result<Self, UrlError> {
+        Self::new(Method::GET, url, HeaderMap::new(), Bytes::new())
     }
 
     /// Origin, path and query exactly as they go on the wire: what the request hash covers.
@@ -91,7 +127,7 @@ impl PaidRequest {
     /// Another place of the same server, without this request's headers and body.
     pub fn elsewhere(&self, target: &str) -> Option<Self> {
         let url = self.url.join(target).ok().filter(|url| url.origin() == self.url.origin())?;
-        Self::new(Method::GET, url.as_str(), HeaderMap::new(), Bytes::new()).ok()
+        Self::get(url.as_str()).ok()
     }
 
     /// Scheme, host and port.
@@ -173,7 +209,7 @@ mod tests {
     use super::*;
 
     fn get(url: &str) -> PaidRequest {
-        PaidRequest::new(Method::GET, url, HeaderMap::new(), Bytes::new()).unwrap()
+        PaidRequest::get(url).unwrap()
     }
 
     #[test]

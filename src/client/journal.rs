@@ -11,10 +11,14 @@
 //! has it open, and after a crash until the next one does: a copy takes both.
 
 mod channels;
+mod spending;
 
 pub use channels::{Begun, Opening, Renewed};
 
-use super::wallet::{WalletError, make_private_parent, refuse_open_mode, sync_parent};
+use super::{
+    policy::{Budget, Over},
+    wallet::{WalletError, make_private_parent, refuse_open_mode, sync_parent},
+};
 use crate::protocol::{
     amount::Amount,
     ids::{Outpoint, PaymentIdentifier, RequestHash, TxId},
@@ -107,6 +111,8 @@ pub enum Recorded {
     RequestOpen(Box<Entry>),
     /// Another payment holds this input; nothing was written. Choose again.
     InputTaken(Outpoint),
+    /// It would cost more than the budget has left; nothing was written.
+    OverBudget(Over),
     /// The payment to be replaced is not open any more, or this very transaction was replaced before; nothing was written.
     NotOpen,
 }
@@ -162,9 +168,14 @@ impl Journal {
             0 => {
                 transaction.execute_batch(SCHEMA)?;
                 transaction.execute_batch(channels::SCHEMA)?;
+                transaction.execute_batch(spending::SCHEMA)?;
             }
-            1 => transaction.execute_batch(channels::SCHEMA)?,
-            2 => {}
+            1 => {
+                transaction.execute_batch(channels::SCHEMA)?;
+                count_all(&transaction)?;
+            }
+            2 => count_all(&transaction)?,
+            3 => {}
             other => return Err(JournalError::Version(other)),
         }
         transaction.commit()?;
@@ -173,7 +184,7 @@ impl Journal {
 
     /// Records a payment before it is sent. With `fresh` an open payment of the same request does not
     /// count; with `entry.replaces` that payment is closed and its inputs are freed in the same step.
-    pub fn record(&self, entry: &Entry, fresh: bool) -> Result<Recorded, JournalError> {
+    pub fn record(&self, entry: &Entry, fresh: bool, budget: &Budget) -> Result<Recorded, JournalError> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(replaced) = &entry.replaces {
@@ -184,6 +195,9 @@ impl Journal {
         }
         if !fresh && let Some(open) = unresolved(&transaction, &entry.key)? {
             return Ok(Recorded::RequestOpen(Box::new(open)));
+        }
+        if let Some(over) = spending::exceeds(&transaction, &purchase(entry), budget)? {
+            return Ok(Recorded::OverBudget(over));
         }
         let locked = locked(&transaction)?;
         if let Some(taken) = entry.inputs.iter().find(|input| locked.contains(input)) {
@@ -253,13 +267,7 @@ impl Journal {
     /// Every payment, newest first, at most `limit`.
     pub fn history(&self, limit: u32) -> Result<Vec<Entry>, JournalError> {
         let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let mut statement = transaction.prepare(&format!("{SELECT} ORDER BY rowid DESC LIMIT ?1"))?;
-        let mut entries = statement.query_map([limit], entry)?.collect::<Result<Vec<_>, _>>()?;
-        for entry in &mut entries {
-            entry.inputs = inputs(&transaction, &entry.txid)?;
-        }
-        Ok(entries)
+        Ok(history(&connection.transaction()?, limit)?)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -298,6 +306,28 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")
 }
 
+/// Counts what was bought before there were budgets.
+fn count_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(spending::SCHEMA)?;
+    for entry in history(transaction, u32::MAX)?.iter().filter(|entry| entry.state != State::Replaced) {
+        spending::put(transaction, &purchase(entry))?;
+    }
+    channels::count_all(transaction)
+}
+
+fn purchase(entry: &Entry) -> spending::Purchase<'_> {
+    spending::Purchase { id: entry.txid.to_string(), url: &entry.url, amount: entry.amount, at: entry.created }
+}
+
+fn history(transaction: &Transaction<'_>, limit: u32) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = transaction.prepare(&format!("{SELECT} ORDER BY rowid DESC LIMIT ?1"))?;
+    let mut entries = statement.query_map([limit], entry)?.collect::<Result<Vec<_>, _>>()?;
+    for entry in &mut entries {
+        entry.inputs = inputs(transaction, &entry.txid)?;
+    }
+    Ok(entries)
+}
+
 fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     let txid = entry.txid.to_string();
     transaction.execute(
@@ -324,7 +354,7 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
     for (position, input) in entry.inputs.iter().enumerate() {
         transaction.execute("INSERT INTO inputs VALUES (?1, ?2, ?3, ?4)", params![txid, position, input.txid.to_string(), input.index])?;
     }
-    Ok(())
+    spending::put(transaction, &purchase(entry))
 }
 
 fn known(transaction: &Transaction<'_>, txid: &TxId) -> rusqlite::Result<bool> {
@@ -341,6 +371,9 @@ fn set_state(transaction: &Transaction<'_>, txid: &TxId, state: State, now: Unix
         &format!("UPDATE payments SET state = ?2, updated_ms = ?3 WHERE txid = ?1 AND state IN {from}"),
         params![txid.to_string(), state.as_str(), millis(now)],
     )?;
+    if changed == 1 && state == State::Replaced {
+        spending::remove(transaction, &txid.to_string())?;
+    }
     Ok(changed == 1)
 }
 
@@ -427,7 +460,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn payment(n: u8, key: u8, inputs: &[u8]) -> Entry {
+    pub(super) fn payment(n: u8, key: u8, inputs: &[u8]) -> Entry {
         Entry {
             txid: TxId([n; 32]),
             key: RequestKey([key; 32]),
@@ -455,8 +488,8 @@ mod tests {
         let path = dir.path().join("journal.sqlite");
         let (one, two) = (payment(1, 1, &[1, 2]), payment(2, 2, &[3]));
         let journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.record(&one, false).unwrap(), Recorded::New);
-        assert_eq!(journal.record(&two, false).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&one, false, &Budget::default()).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&two, false, &Budget::default()).unwrap(), Recorded::New);
         // Its log, too.
         let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap).collect();
         assert!(files.len() > 1 && files.iter().all(|file| file.metadata().unwrap().permissions().mode() & 0o777 == 0o600), "{files:?}");
@@ -471,10 +504,13 @@ mod tests {
     fn one_request_has_one_open_payment_and_one_coin_one_payment() {
         let journal = Journal::in_memory().unwrap();
         let first = payment(1, 1, &[1]);
-        assert_eq!(journal.record(&first, false).unwrap(), Recorded::New);
-        assert_eq!(journal.record(&payment(2, 1, &[2]), false).unwrap(), Recorded::RequestOpen(Box::new(first.clone())));
-        assert_eq!(journal.record(&payment(3, 3, &[2, 1]), false).unwrap(), Recorded::InputTaken(first.inputs[0]));
-        assert_eq!(journal.record(&payment(2, 1, &[2]), true).unwrap(), Recorded::New, "asked for on purpose");
+        assert_eq!(journal.record(&first, false, &Budget::default()).unwrap(), Recorded::New);
+        assert_eq!(
+            journal.record(&payment(2, 1, &[2]), false, &Budget::default()).unwrap(),
+            Recorded::RequestOpen(Box::new(first.clone()))
+        );
+        assert_eq!(journal.record(&payment(3, 3, &[2, 1]), false, &Budget::default()).unwrap(), Recorded::InputTaken(first.inputs[0]));
+        assert_eq!(journal.record(&payment(2, 1, &[2]), true, &Budget::default()).unwrap(), Recorded::New, "asked for on purpose");
     }
 
     #[test]
@@ -488,7 +524,7 @@ mod tests {
         ] {
             let journal = Journal::in_memory().unwrap();
             let first = payment(1, 1, &[1]);
-            assert_eq!(journal.record(&first, false).unwrap(), Recorded::New);
+            assert_eq!(journal.record(&first, false, &Budget::default()).unwrap(), Recorded::New);
             for state in &path {
                 journal.update(&first.txid, *state, Some("{}"), UnixMillis(8)).unwrap();
             }
@@ -503,16 +539,16 @@ mod tests {
     fn a_replacement_closes_the_first_and_may_spend_its_coins() {
         let journal = Journal::in_memory().unwrap();
         let first = payment(1, 1, &[1, 2]);
-        assert_eq!(journal.record(&first, false).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&first, false, &Budget::default()).unwrap(), Recorded::New);
         let second = Entry { replaces: Some(first.txid), ..payment(2, 1, &[2, 3]) };
-        assert_eq!(journal.record(&second, false).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&second, false, &Budget::default()).unwrap(), Recorded::New);
         assert_eq!(journal.unresolved(&first.key).unwrap(), Some(second.clone()));
         assert_eq!(journal.locked().unwrap(), second.inputs.iter().copied().collect());
         let third = Entry { replaces: Some(first.txid), ..payment(3, 1, &[1]) };
-        assert_eq!(journal.record(&third, false).unwrap(), Recorded::NotOpen, "replaced already");
+        assert_eq!(journal.record(&third, false, &Budget::default()).unwrap(), Recorded::NotOpen, "replaced already");
         journal.update(&second.txid, State::Settled, None, UnixMillis(9)).unwrap();
         let fourth = Entry { replaces: Some(second.txid), ..payment(4, 1, &[2]) };
-        assert_eq!(journal.record(&fourth, false).unwrap(), Recorded::NotOpen, "a settled payment is never replaced");
+        assert_eq!(journal.record(&fourth, false, &Budget::default()).unwrap(), Recorded::NotOpen, "a settled payment is never replaced");
         assert_eq!(journal.unresolved(&first.key).unwrap().map(|e| e.state), Some(State::Settled), "the refusal wrote nothing");
     }
 
@@ -520,7 +556,7 @@ mod tests {
     fn an_open_payment_may_carry_its_transaction_under_another_offer() {
         let journal = Journal::in_memory().unwrap();
         let first = payment(1, 1, &[1]);
-        assert_eq!(journal.record(&first, false).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&first, false, &Budget::default()).unwrap(), Recorded::New);
         let renewed = Entry { header: "newer".into(), request_hash: RequestHash([9; 32]), ..first.clone() };
         assert!(journal.renew(&renewed).unwrap());
         assert_eq!(journal.unresolved(&first.key).unwrap(), Some(renewed.clone()));
@@ -528,9 +564,9 @@ mod tests {
         assert!(!journal.renew(&renewed).unwrap(), "a settled payment keeps its header");
         // The chain of replacements has no cycles: what was replaced does not come back.
         let (a, b) = (payment(5, 5, &[5]), Entry { replaces: Some(TxId([5; 32])), ..payment(6, 5, &[5]) });
-        assert_eq!(journal.record(&a, false).unwrap(), Recorded::New);
-        assert_eq!(journal.record(&b, false).unwrap(), Recorded::New);
-        assert_eq!(journal.record(&Entry { replaces: Some(b.txid), ..a }, true).unwrap(), Recorded::NotOpen);
+        assert_eq!(journal.record(&a, false, &Budget::default()).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&b, false, &Budget::default()).unwrap(), Recorded::New);
+        assert_eq!(journal.record(&Entry { replaces: Some(b.txid), ..a }, true, &Budget::default()).unwrap(), Recorded::NotOpen);
     }
 
     #[test]
@@ -540,7 +576,7 @@ mod tests {
         let second = Entry { replaces: Some(first.txid), ..payment(2, 1, &[4, 3, 2]) };
         let third = Entry { replaces: Some(second.txid), ..payment(3, 1, &[4, 2]) };
         for entry in [&first, &second, &third] {
-            assert_eq!(journal.record(entry, true).unwrap(), Recorded::New);
+            assert_eq!(journal.record(entry, true, &Budget::default()).unwrap(), Recorded::New);
         }
         for (entry, expect) in
             [(&first, vec![first.inputs[0], first.inputs[1]]), (&second, vec![first.inputs[1]]), (&third, vec![first.inputs[1]])]
@@ -555,8 +591,8 @@ mod tests {
         let path = dir.path().join("journal.sqlite");
         let (a, b) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
         let outcomes = std::thread::scope(|scope| {
-            let one = scope.spawn(|| a.record(&payment(1, 1, &[1]), false).unwrap());
-            let two = scope.spawn(|| b.record(&payment(2, 1, &[2]), false).unwrap());
+            let one = scope.spawn(|| a.record(&payment(1, 1, &[1]), false, &Budget::default()).unwrap());
+            let two = scope.spawn(|| b.record(&payment(2, 1, &[2]), false, &Budget::default()).unwrap());
             [one.join().unwrap(), two.join().unwrap()]
         });
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Recorded::New).count(), 1, "{outcomes:?}");
@@ -573,7 +609,7 @@ mod tests {
                     let (path, at_once) = (&path, &at_once);
                     scope.spawn(move || {
                         at_once.wait();
-                        Journal::open(path).unwrap().record(&payment(n, n, &[n]), false).unwrap()
+                        Journal::open(path).unwrap().record(&payment(n, n, &[n]), false, &Budget::default()).unwrap()
                     });
                 }
             });

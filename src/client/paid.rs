@@ -23,7 +23,7 @@ use super::{
     exchange::{Exchange, PaidRequest, Reply, Transport},
     journal::{Entry, Journal, Recorded, State},
     payload::{self, Payment},
-    policy::{Patience, SpendingPolicy},
+    policy::{Patience, SpendingPolicy, Unwilling},
     receipt::Receipt,
     wallet::Wallet,
 };
@@ -34,7 +34,7 @@ use crate::{
         refusal::Code,
         time::UnixMillis,
     },
-    wire::{fingerprint, headers},
+    wire::headers,
 };
 use http::StatusCode;
 use rand::RngCore;
@@ -145,6 +145,12 @@ impl PaidClient {
         Self { transport, ..self }
     }
 
+    /// Carries everything by other means, what channels pay for too.
+    pub fn through(self, transport: Arc<dyn Transport>) -> Self {
+        let channels = self.channels.map(|(payer, rail)| (payer.through(transport.clone()), rail));
+        Self { transport, channels, ..self }
+    }
+
     /// Pays from channels, too.
     pub fn with_channels(self, payer: ChannelPayer, rail: Rail) -> Self {
         Self { channels: Some((payer, rail)), ..self }
@@ -171,7 +177,7 @@ impl PaidClient {
             return Ok(Quote::Free(reply));
         }
         let challenge = Box::new(read_challenge(&reply)?);
-        let choice = self.choose(request, &challenge).cloned();
+        let choice = self.choose(request, &challenge, None).cloned();
         let channel = channels.map(|(payer, _)| Box::new(payer.preview(&challenge)));
         Ok(Quote::Priced { challenge, choice, channel })
     }
@@ -199,7 +205,7 @@ impl PaidClient {
         {
             return Ok(payer.pay(request, &challenge, Want::Pay, edge).await?);
         }
-        let offer = self.choose(request, &challenge)?;
+        let offer = self.choose(request, &challenge, None)?;
         (edge.watch)(Step::Offered(offer));
         let id = payload::advertises_identifier(&challenge).then(|| payload::draw_identifier(edge.rng));
         let terms = Terms { request, challenge: &challenge, offer, identifier: id, replaces: None, fresh };
@@ -225,9 +231,14 @@ impl PaidClient {
         Ok(payer.with_renewed(request, Want::Pay, edge).await?)
     }
 
-    fn choose<'c>(&self, request: &PaidRequest, challenge: &'c Challenge) -> Result<&'c Offer, Unpaid> {
+    /// The offer to take. The budget is judged again when the payment is recorded; `instead` of this one it would be.
+    fn choose<'c>(&self, request: &PaidRequest, challenge: &'c Challenge, instead: Option<TxId>) -> Result<&'c Offer, Unpaid> {
         check_resource(challenge, request, &self.policy)?;
-        self.policy.choose(challenge.exact()?).map_err(Unpaid::Unwilling)
+        let offer = self.policy.choose(challenge.exact()?).map_err(Unpaid::Unwilling)?;
+        match self.journal.over(&self.policy.budget, &request.url(), offer.amount, instead)? {
+            Some(over) => Err(Unwilling::from(over).into()),
+            None => Ok(offer),
+        }
     }
 
     /// Builds and records a payment, or finds the one that another process recorded meanwhile.
@@ -246,7 +257,7 @@ impl PaidClient {
             {
                 return self.renew(rejected, entry, edge);
             }
-            match self.journal.record(&entry, terms.fresh)? {
+            match self.journal.record(&entry, terms.fresh, &self.policy.budget)? {
                 Recorded::New => {
                     (edge.watch)(Step::Recorded(&entry));
                     return Ok(entry);
@@ -256,6 +267,7 @@ impl PaidClient {
                     return Ok(*other);
                 }
                 Recorded::InputTaken(_) => {}
+                Recorded::OverBudget(over) => return Err(Unwilling::from(over).into()),
                 Recorded::NotOpen => return Err(Unpaid::Contended),
             }
         }
@@ -301,7 +313,7 @@ impl PaidClient {
         let (request, offer) = (terms.request, terms.offer);
         let own_name = request.url();
         let url = terms.challenge.resource_url().unwrap_or(&own_name);
-        let request_hash = fingerprint::request_hash(request.method.as_str(), url, &request.body, &offer.accepted);
+        let request_hash = request.request_hash(url, &offer.accepted);
         let payment = Payment { challenge: terms.challenge, offer, signed, request_hash, identifier: terms.identifier.as_ref() };
         Entry {
             txid: signed.txid,
@@ -414,7 +426,7 @@ impl PaidClient {
             Err(why) => return Err(cannot(course, why)),
         }
         let challenge = read_challenge(reply).map_err(|why| cannot(course, why))?;
-        let offer = self.choose(request, &challenge).map_err(|why| cannot(course, why))?;
+        let offer = self.choose(request, &challenge, Some(course.entry.txid)).map_err(|why| cannot(course, why))?;
         let identifier = course.entry.identifier.clone().filter(|_| payload::advertises_identifier(&challenge));
         let terms = Terms {
             request,

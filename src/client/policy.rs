@@ -1,9 +1,15 @@
 //! What the buyer is willing to pay, decided before anything is built.
 
 use super::challenge::Offer;
-use crate::protocol::{amount::Amount, network::Network};
+use crate::protocol::{amount::Amount, network::Network, time::UnixMillis};
 use kaspa_addresses::Address;
 use std::time::Duration;
+
+/// What the network fee may be where nothing else is said: 0.05 KAS, far above an ordinary one.
+const MAX_FEE: Amount = match Amount::from_sompi(5_000_000) {
+    Ok(fee) => fee,
+    Err(_) => Amount::ZERO,
+};
 
 /// Bounds of one request. There is no default for the amount: who sets none pays nothing.
 #[derive(Clone, Debug)]
@@ -19,6 +25,47 @@ pub struct SpendingPolicy {
     /// Accept that the server names the resource by another origin than the one that was asked
     /// (a gateway reached by an internal name). Path and query must always agree.
     pub other_origin: bool,
+    /// Bounds of all requests together.
+    pub budget: Budget,
+}
+
+/// Bounds of all requests together, by the [journal](super::journal): they hold over restarts and between processes.
+///
+/// What counts is the price of a payment and the charge to a channel, or what may still be charged; not network fees, not deposits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// The most that all requests to one origin (scheme, host and port) may cost; `None`: no bound.
+    pub per_origin: Option<Amount>,
+    /// The most that all requests may cost; `None`: no bound.
+    pub total: Option<Amount>,
+    /// What was begun before this moment does not count. Zero: everything counts, for ever.
+    pub since: UnixMillis,
+}
+
+/// A budget that one more purchase would break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} were spent {} already, and {} more would exceed the budget of {}", .spent.to_kas(), .limit.words(), .more.to_kas(), .max.to_kas())]
+pub struct Over {
+    pub limit: Limit,
+    pub spent: Amount,
+    pub more: Amount,
+    pub max: Amount,
+}
+
+/// Which part of a [`Budget`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    Origin,
+    Total,
+}
+
+impl Limit {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Origin => "at this server",
+            Self::Total => "in all",
+        }
+    }
 }
 
 /// How long the buyer waits.
@@ -49,9 +96,21 @@ pub enum Unwilling {
     Network { offered: Network, wallet: Network },
     #[error("{0} is not among the allowed recipients")]
     Recipient(String),
+    #[error(transparent)]
+    Budget(#[from] Over),
 }
 
 impl SpendingPolicy {
+    /// Pays any recipient on this network up to `max_amount` for one request, and network fees up to 0.05 KAS.
+    pub fn up_to(max_amount: Amount, network: Network) -> Self {
+        Self { max_amount: Some(max_amount), max_fee: MAX_FEE, network, recipients: None, other_origin: false, budget: Budget::default() }
+    }
+
+    /// The same within these bounds of all requests together.
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
     /// Whether this offer may be paid.
     pub fn judge(&self, offer: &Offer) -> Result<(), Unwilling> {
         self.judge_terms(offer.network, &offer.pay_to, offer.amount)
@@ -101,13 +160,7 @@ mod tests {
 
     #[test]
     fn only_what_the_policy_allows_is_paid() {
-        let base = SpendingPolicy {
-            max_amount: Amount::from_sompi(100).ok(),
-            max_fee: Amount::ZERO,
-            network: Network::Simnet,
-            recipients: None,
-            other_origin: false,
-        };
+        let base = SpendingPolicy::up_to(Amount::from_sompi(100).unwrap(), Network::Simnet);
         let check = |policy: SpendingPolicy, price: &str, expect: Result<(), fn(&Unwilling) -> bool>| {
             let offers = offers(&[price]);
             match (policy.judge(&offers[0]), expect) {
@@ -127,13 +180,7 @@ mod tests {
 
     #[test]
     fn the_cheapest_allowed_offer_is_taken() {
-        let policy = SpendingPolicy {
-            max_amount: Amount::from_sompi(100).ok(),
-            max_fee: Amount::ZERO,
-            network: Network::Simnet,
-            recipients: None,
-            other_origin: false,
-        };
+        let policy = SpendingPolicy::up_to(Amount::from_sompi(100).unwrap(), Network::Simnet);
         assert_eq!(policy.choose(&offers(&["300", "90", "80", "200"])).unwrap().amount.sompi(), 80);
         assert_eq!(policy.choose(&offers(&["300", "200"])).unwrap_err().len(), 2);
     }

@@ -13,10 +13,8 @@ use crate::protocol::{
 
 pub fn gaps(routes: &[At<Route>], problems: &mut Problems) {
     let parse = |route: &At<Route>| Pattern::parse(&route.value.path).ok();
-    let (priced, free): (Vec<_>, Vec<_>) = routes
-        .iter()
-        .filter_map(|route| Some((route, parse(route)?)))
-        .partition(|(route, _)| matches!(route.value.access, Access::Priced(_)));
+    let (priced, free): (Vec<_>, Vec<_>) =
+        routes.iter().filter_map(|route| Some((route, parse(route)?))).partition(|(route, _)| !matches!(route.value.access, Access::Free));
     for (route, pattern) in &priced {
         for (other, _) in free.iter().filter(|(_, wider)| wider.covers(pattern)) {
             if let Some((code, what)) = gap(&route.value, &other.value, priced.iter().map(|(route, _)| &route.value)) {

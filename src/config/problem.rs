@@ -122,6 +122,10 @@ codes! {
         LimitsInconsistent = "limits_inconsistent",
         /// A setting that the scheme of this way to pay does not have, or that stands in the wrong place.
         SchemeSetting = "scheme_setting",
+        /// Not the name or pattern of a tool, or one that stands twice.
+        ToolInvalid = "tool_invalid",
+        /// A setting that routes of this kind, or tools, do not have; an MCP route without its tools.
+        KindSetting = "kind_setting",
         /// Not a charge rule, or one whose floor is above the price.
         ChargeInvalid = "charge_invalid",
         /// A `min_deposit` from which no claim is possible, or which does not pay one request.

@@ -119,6 +119,7 @@ impl Sale {
     pub fn body_limit(&self) -> usize {
         match &self.route.access {
             Access::Priced(pricing) => pricing.body_limit,
+            Access::Tools(tools) => tools.body_limit,
             Access::Free => 0,
         }
     }

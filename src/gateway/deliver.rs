@@ -4,13 +4,17 @@ use super::{
     answer::{Answer, Served, StreamChunk},
     crash,
     forward::{self, Collected, Kept, STREAM_DEPTH, collect},
+    mcp::{ToolAnswer, ToolCall},
     purchase::{Admitted, ReplySlot, say},
     respond::{self, Refusal},
     settle::Settled,
     upstream::{ReplyBody, UpstreamFailure, UpstreamReply, UpstreamRequest},
 };
 use crate::{
-    protocol::{policy::Pricing, refusal::Code},
+    protocol::{
+        policy::{Pricing, Upstream},
+        refusal::Code,
+    },
     store::{Advanced, Fact, StoredResponse},
     wire::{headers, messages::SettlementResponse},
 };
@@ -59,6 +63,9 @@ impl Delivery<'_> {
             Ok(answered) => answered,
             Err(failure) => return self.failed(failure, reply).await,
         };
+        if let Some(call) = &purchase.call {
+            return self.call(call, upstream, answered, pricing, reply).await;
+        }
         let UpstreamReply { status, headers, mut body } = answered;
         let delivered = pricing.charge_on.delivered(status);
         match collect(&headers, body.as_mut(), pricing.replay_limit).await {
@@ -78,12 +85,35 @@ impl Delivery<'_> {
         }
     }
 
+    /// The same of a tool: its result is held until it is recorded, however it arrives.
+    async fn call(
+        &self,
+        call: &ToolCall,
+        upstream: &Upstream,
+        answered: UpstreamReply,
+        pricing: &Pricing,
+        reply: &mut Option<ReplySlot>,
+    ) -> Outcome {
+        let ToolAnswer { said, status, headers, body, served } =
+            match call.answer(self.gateway.upstreams.as_ref(), upstream, &self.request(), answered).await {
+                Ok(answer) => answer,
+                Err(failure) => return self.failed(failure, reply).await,
+            };
+        self.record_whole(status, &headers, &body, served, pricing).await;
+        let answer = self.admitted.purchase.reply.paid(status, headers, &self.receipt(), body);
+        call.say(said);
+        say(reply, Ok(Served::Answer(Box::new(answer))));
+        Outcome { status, delivered: served }
+    }
+
     /// Durable before the response is let out, so that a crash in between forwards at most once more.
     async fn record_whole(&self, status: u16, headers: &HeaderMap, body: &Bytes, delivered: bool, pricing: &Pricing) {
         crash::point("answered");
         let fact = if delivered {
             let headers = respond::keep_headers(headers, pricing.replay_cookies);
-            Fact::Delivered { status, response: Some(StoredResponse { status, headers, body: body.clone() }) }
+            let response = StoredResponse { status, headers, body: body.clone() };
+            // The result of a tool is held whole, also when it is too long to be kept.
+            Fact::Delivered { status, response: Some(response).filter(|_| body.len() <= pricing.replay_limit) }
         } else {
             Fact::Undelivered { status: Some(status) }
         };

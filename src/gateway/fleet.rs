@@ -6,22 +6,16 @@
 //! know which gateways live. Called by `recover` when the store is shared.
 
 use super::Gateway;
-use crate::{
-    protocol::ids::ChannelId,
-    store::{
-        Query, Selection, StoreError,
-        channels::{ChannelQuery, ChannelSelection},
-    },
-};
+use crate::{protocol::ids::ChannelId, store::StoreError};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-/// How long what a gateway left behind may stay unnoticed.
-const EVERY: Duration = Duration::from_secs(60);
-const PAGE: u32 = 256;
+/// How long what a gateway left behind may stay unnoticed, in lengths of a hold: a minute. What a client waits for does not wait for it (the
+/// next request takes a hold that is over, and posts a stream that it finds); transactions to be sent again and streams of clients who are gone
+/// do. A round reads everything that is open, so oftener would cost more than it brings.
+const EVERY_HOLDS: u32 = 6;
 
 /// Streams of others whose end is waited for.
 type Awaited = Arc<Mutex<HashSet<ChannelId>>>;
@@ -30,7 +24,7 @@ impl Gateway {
     /// Runs for the life of the process.
     pub(super) async fn keep_up(self: Arc<Self>) {
         let awaited = Awaited::default();
-        let mut every = tokio::time::interval(EVERY);
+        let mut every = tokio::time::interval(self.limits.hold * EVERY_HOLDS);
         // `recover` has just done the first round.
         every.tick().await;
         loop {
@@ -41,27 +35,15 @@ impl Gateway {
     }
 
     async fn take_up_all(self: &Arc<Self>, awaited: &Awaited) -> Result<(), StoreError> {
-        let mut after = 0;
-        loop {
-            let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
-            let Some(last) = page.last() else { break };
-            after = last.sequence;
-            page.iter().for_each(|record| self.take_up(record));
-        }
-        after = 0;
-        loop {
-            let query = ChannelQuery { selection: ChannelSelection::Open, after, limit: PAGE };
-            let page = self.ask(self.store.channels(&query)).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.sequence;
-            for record in page {
-                self.take_up_channel(&record);
-                self.channel_changed(&record);
-                if record.stream.is_some() {
-                    self.await_stream(record.id, awaited);
-                }
+        self.take_up_payments().await?;
+        self.each_open_channel(|record| {
+            self.take_up_channel(record);
+            self.channel_changed(record);
+            if record.stream.is_some() {
+                self.await_stream(record.id, awaited);
             }
-        }
+        })
+        .await
     }
 
     /// Once per stream: one that runs is renewed for as long as it takes.

@@ -28,6 +28,14 @@ pub(super) enum Collected {
 /// The request as the upstream sees it: the client's, without what is the gateway's to say. `amount` is what it may cost at
 /// most; `idempotency_key` is equal on every forward of one payment.
 pub(super) fn request(request: &Request, route: &Route, request_id: &str, amount: Amount, idempotency_key: &str) -> UpstreamRequest {
+    let mut request = unpaid(request, route, request_id);
+    set(&mut request.headers, headers::AMOUNT, &amount.to_string());
+    set(&mut request.headers, headers::IDEMPOTENCY_KEY, idempotency_key);
+    request
+}
+
+/// The same of a request that nothing was paid for.
+pub(super) fn unpaid(request: &Request, route: &Route, request_id: &str) -> UpstreamRequest {
     let head = &request.head;
     let mut headers = forwarded_headers(&head.headers);
     if let Ok(host) = HeaderValue::try_from(head.host.as_str())
@@ -36,8 +44,6 @@ pub(super) fn request(request: &Request, route: &Route, request_id: &str, amount
         headers.insert(HOST, host);
     }
     set(&mut headers, headers::REQUEST_ID, request_id);
-    set(&mut headers, headers::AMOUNT, &amount.to_string());
-    set(&mut headers, headers::IDEMPOTENCY_KEY, idempotency_key);
     let path_and_query = match &head.query {
         Some(query) => format!("{}?{query}", head.path.as_str()),
         None => head.path.as_str().to_owned(),

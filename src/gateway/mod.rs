@@ -15,6 +15,7 @@ mod flight;
 mod follow;
 mod forward;
 pub mod ledger;
+mod mcp;
 pub mod pieces;
 mod purchase;
 mod quote;
@@ -99,6 +100,7 @@ pub struct Gateway {
     depths: depth::Depths,
     watched: recover::Watched,
     channels: channel::Channels,
+    calls: mcp::Calls,
 }
 
 impl Gateway {
@@ -138,6 +140,7 @@ impl Gateway {
             depths,
             watched: recover::Watched::default(),
             channels,
+            calls: mcp::Calls::default(),
         })
     }
 

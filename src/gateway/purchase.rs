@@ -4,6 +4,7 @@ use super::{
     Gateway,
     answer::Served,
     crash, deliver, flight,
+    mcp::ToolCall,
     respond::{ReceiptFacts, Refusal, Reply},
     sell::VerifiedSale,
     settle::Settlement,
@@ -13,7 +14,7 @@ use crate::{
     chain::{ChainError, Sighting},
     protocol::{
         ids::{RequestHash, RequestIdentity},
-        policy::{Access, Policy, Pricing, Route},
+        policy::{Policy, Pricing, Route},
         refusal::Code,
         request::Request,
         time::UnixMillis,
@@ -47,10 +48,19 @@ pub(super) struct Purchase {
     pub policy: Arc<Policy>,
     pub request: Arc<Request>,
     pub reply: Reply,
+    /// Of a tool.
+    pub call: Option<Arc<ToolCall>>,
 }
 
 impl Purchase {
-    pub fn new(verified: VerifiedSale, route: Arc<Route>, policy: Arc<Policy>, request: Arc<Request>, reply: Reply) -> Self {
+    pub fn new(
+        verified: VerifiedSale,
+        route: Arc<Route>,
+        policy: Arc<Policy>,
+        request: Arc<Request>,
+        reply: Reply,
+        call: Option<Arc<ToolCall>>,
+    ) -> Self {
         let VerifiedSale { exact, claim } = verified;
         Self {
             transaction: exact.transaction().clone(),
@@ -61,6 +71,7 @@ impl Purchase {
             policy,
             request,
             reply,
+            call,
         }
     }
 
@@ -69,10 +80,7 @@ impl Purchase {
     }
 
     pub fn pricing(&self) -> Option<&Pricing> {
-        match &self.route.access {
-            Access::Priced(pricing) => Some(pricing),
-            Access::Free => None,
-        }
+        self.route.pricing()
     }
 
     pub fn refusal(&self, code: Code, detail: impl Into<String>) -> Refusal {
@@ -195,7 +203,11 @@ impl Gateway {
             ClaimOutcome::EntitlementOver(record) => {
                 Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(&ReceiptFacts::of(&record)))
             }
-            ClaimOutcome::Late(_) => Claimed::Refused(purchase.refusal(Code::PaidLate, "")),
+            ClaimOutcome::Late(record) => {
+                // Whoever claimed it may have died before it was watched, or never learned that it was claimed.
+                self.take_up(&record);
+                Claimed::Refused(purchase.refusal(Code::PaidLate, ""))
+            }
             ClaimOutcome::Reversed(_) => Claimed::Refused(purchase.refusal(Code::TransactionConflicted, "")),
             ClaimOutcome::Expired => Claimed::Refused(self.expired(purchase).await?),
         })
@@ -211,10 +223,11 @@ impl Gateway {
                 let late = Claim { late: true, ..purchase.claim.clone() };
                 let unusable = |_: StoreError| purchase.refusal(Code::StoreUnavailable, "");
                 if let ClaimOutcome::Fresh(held) = self.ask(self.store.claim(&late, self.now())).await.map_err(unusable)? {
+                    // First of all: whether or not the next steps succeed, the record says that the network has it.
+                    self.watch(purchase.key(), &purchase.transaction, None, true);
                     self.advance(&held, Fact::Submitted(Submission::Foreign)).await.map_err(unusable)?;
                     self.advance(&held, Fact::Released).await.map_err(unusable)?;
                     tracing::warn!(txid = %purchase.key().txid, route = %purchase.route.id, "paid late: unresolved");
-                    self.watch(purchase.key(), &purchase.transaction, None, true);
                 }
                 Ok(purchase.refusal(Code::PaidLate, ""))
             }

@@ -5,7 +5,7 @@ use crate::{
         ids::XOnlyKey,
         limits,
         offer::{OfferContext, OfferError, OfferKeys, OfferToken},
-        policy::{Accept, Access, Policy, Pricing, Route, Terms},
+        policy::{Accept, Policy, Pricing, Route, Terms},
         price::{Price, PriceError},
         refusal::Code,
         request::Request,
@@ -153,10 +153,11 @@ pub(super) fn authenticate<'q, 'p>(
 /// it changes only the words of the refusal, never the refusal.
 fn diagnose(policy: &Policy, route: &Route, token: &OfferToken, terms: &[u8], keys: &OfferKeys, now: UnixMillis) -> Fault {
     let here = std::iter::once(route);
-    let others = policy.router.routes().iter().map(|other| &**other).filter(|other| other.id != route.id || other.origin != route.origin);
+    let sold = policy.router.routes().iter().flat_map(|other| other.sold());
+    let others = sold.filter(|other| other.id != route.id || other.origin != route.origin);
     let mut tries = 0;
     for candidate in here.chain(others) {
-        let Access::Priced(pricing) = &candidate.access else { continue };
+        let Some(pricing) = candidate.pricing() else { continue };
         for accept in &pricing.accepts {
             for price in accept.price.alternatives() {
                 tries += 1;

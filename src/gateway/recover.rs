@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::task::AbortHandle;
 
-/// Records taken up at once after a start.
+/// Records read at once.
 const PAGE: u32 = 256;
 /// How often the place to catch up from is made durable.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -36,15 +36,7 @@ impl Gateway {
     pub async fn recover(self: Arc<Self>) -> Result<(), StoreError> {
         let _ = self.watched.me.set(Arc::downgrade(&self));
         tokio::spawn(self.depths.clone().drive());
-        let mut after = 0;
-        loop {
-            let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
-            let Some(last) = page.last() else { break };
-            after = last.sequence;
-            for record in page {
-                self.take_up(&record);
-            }
-        }
+        self.take_up_payments().await?;
         self.recover_channels().await?;
         tokio::spawn(self.clone().keep_checkpoint());
         if self.store.is_shared() {
@@ -56,6 +48,17 @@ impl Gateway {
     /// The gateway itself, for tasks; `None` before [`Gateway::recover`].
     pub(super) fn arc(&self) -> Option<Arc<Gateway>> {
         self.watched.me.get().and_then(std::sync::Weak::upgrade)
+    }
+
+    /// Follows every payment that is not final.
+    pub(super) async fn take_up_payments(&self) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let page = self.ask(self.store.payments(&Query { selection: Selection::Open, after, limit: PAGE })).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.sequence;
+            page.iter().for_each(|record| self.take_up(record));
+        }
     }
 
     pub(super) fn take_up(&self, record: &PaymentRecord) {

@@ -35,6 +35,8 @@ pub(super) struct Refusal {
     pub detail: String,
     /// Whenever a transaction was presented and understood.
     pub payment: Option<(Network, TxId)>,
+    /// What the presented payment says it is on, where it names a network at all.
+    pub network: Option<Network>,
     pub retry_after_seconds: Option<u32>,
     /// Further members of `extensions.kaspa`.
     pub kaspa: Map<String, Value>,
@@ -50,6 +52,7 @@ impl Refusal {
             code,
             detail: detail.into(),
             payment: None,
+            network: None,
             retry_after_seconds: retry_after(code),
             kaspa: Map::new(),
             receipt: None,
@@ -156,15 +159,28 @@ impl Reply {
 
     /// The head of a paid response: the upstream's, with the receipt.
     pub fn paid(&self, status: u16, upstream: HeaderMap, receipt: &SettlementResponse, body: Bytes) -> Answer {
+        let mut headers = self.unpaid(upstream);
+        headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(receipt));
+        let mut answer = Answer { status, headers, body, close: false };
+        self.finish(&mut answer.headers);
+        answer
+    }
+
+    /// The head of what nobody paid for: the upstream's, without what is the gateway's to say.
+    pub fn unpaid(&self, upstream: HeaderMap) -> HeaderMap {
         let mut headers = upstream;
         let reserved: Vec<HeaderName> = headers.keys().filter(|name| headers::reserved(name)).cloned().collect();
         for name in reserved {
             headers.remove(name);
         }
-        headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(receipt));
-        let mut answer = Answer { status, headers, body, close: false };
-        self.finish(&mut answer.headers);
-        answer
+        headers
+    }
+
+    /// The head of a stream that ends with its receipt.
+    pub fn stream(&self, upstream: HeaderMap) -> Answer {
+        let mut headers = self.unpaid(upstream);
+        self.finish(&mut headers);
+        Answer { status: 200, headers, body: Bytes::new(), close: false }
     }
 
     /// A stored response, as it was given the first time.
@@ -206,6 +222,7 @@ impl Reply {
                 kaspa.insert("status".into(), "pending".into());
             }
             let (network, txid) = refusal.payment.unzip();
+            let network = network.or(refusal.network);
             let failed = SettlementResponse::failed(refusal.code.error_reason(), txid, network, Value::Object(kaspa));
             answer.headers.insert(headers::PAYMENT_RESPONSE, header::encode_sorted(&failed));
         }

@@ -6,6 +6,7 @@ use super::{
     Gateway,
     answer::{Answer, BodyRead, Free, Paywall, RawHead, ReceiptAsk, Routed, Sale, Served},
     channel::{self, serve::ChannelSale},
+    mcp::ToolCall,
     purchase::Purchase,
     quote::{self, Authentic, Quote, Signing},
     respond::{Refusal, Reply},
@@ -31,7 +32,7 @@ use crate::{
     store::{Claim, PaymentKey},
     wire::{
         envelope::{self, Envelope},
-        fingerprint, header, headers, identifier,
+        fingerprint, header, headers, identifier, mcp,
         messages::Resource,
     },
 };
@@ -82,40 +83,108 @@ impl Paywall for Arc<Gateway> {
                 self.metrics.requests.free.inc();
                 Routed::Free(Free { route, policy, path: head.path, query: head.query })
             }
-            Access::Priced(_) if payment_too_long(&head) => {
+            Access::Priced(_) | Access::Tools(_) if payment_too_long(&head) => {
                 let reply = Reply::new(&policy.cors, &head.headers, request_id);
                 refuse(reply, Code::HeaderTooLarge, format!("at most {} bytes", limits::PAYMENT_HEADER_BYTES))
             }
-            Access::Priced(_) => Routed::Priced(Box::new(Sale { request_id, route, policy, head })),
+            Access::Priced(_) | Access::Tools(_) => Routed::Priced(Box::new(Sale { request_id, route, policy, head })),
         }
     }
 
     async fn serve(&self, sale: Box<Sale>, body: BodyRead) -> Served {
+        let limit = sale.body_limit();
         let Sale { route, policy, head, request_id } = *sale;
         let reply = Reply::new(&policy.cors, &head.headers, request_id);
-        let Access::Priced(pricing) = &route.access else {
-            // Only priced routes make a `Sale`; a free one has nothing to serve here.
-            return Served::Answer(Box::new(reply.refuse(&Refusal::new(Code::NoRoute, ""))));
-        };
         let body = match body {
             BodyRead::Whole(body) => body,
             BodyRead::TooLarge => {
-                let detail = format!("at most {} bytes on this route", pricing.body_limit);
+                let detail = format!("at most {limit} bytes on this route");
                 return self.closed(&reply, Refusal::new(Code::BodyTooLarge, detail));
             }
             BodyRead::Incomplete => return self.closed(&reply, Refusal::new(Code::BodyIncomplete, "")),
         };
-        let request = Arc::new(Request { head, body });
-        let quotes = match quote::quotes(pricing, &request) {
+        let order = Order { route, policy, request: Arc::new(Request { head, body }), reply, call: None };
+        match &order.route.access {
+            Access::Priced(_) => self.sell(order).await,
+            Access::Tools(_) => self.serve_mcp(order).await,
+            // Only what sells makes a `Sale`; a free route has nothing to serve here.
+            Access::Free => Served::Answer(Box::new(order.reply.refuse(&Refusal::new(Code::NoRoute, "")))),
+        }
+    }
+
+    async fn receipt(&self, ask: Box<ReceiptAsk>) -> Answer {
+        let ReceiptAsk { of, network, reply } = *ask;
+        Gateway::receipt(self, of, network, &reply).await
+    }
+}
+
+/// A request for what one priced route sells.
+pub(super) struct Order {
+    pub route: Arc<Route>,
+    pub policy: Arc<Policy>,
+    pub request: Arc<Request>,
+    pub reply: Reply,
+    /// Of a tool; the request is then what its server gets, with the payment in its header.
+    pub call: Option<Arc<ToolCall>>,
+}
+
+impl Order {
+    /// What binds a payment to this request.
+    fn request_hash(&self, accepted: &Requirements) -> RequestHash {
+        match &self.call {
+            Some(call) => fingerprint::tool_call_hash(&call.audience, &call.tool, call.arguments.as_ref(), accepted),
+            None => {
+                let method = self.request.head.method.as_str();
+                fingerprint::request_hash_of_offer(method, &self.url(), &self.request.body, accepted)
+            }
+        }
+    }
+
+    fn identity(&self, accepted: &Requirements) -> RequestIdentity {
+        let of = |method: &str, url: &str, body: &[u8]| {
+            fingerprint::request_identity(method, url, body, accepted.scheme, accepted.network, &accepted.pay_to, accepted.amount)
+        };
+        match &self.call {
+            Some(call) => of(mcp::CALL, &call.audience, &call.operation()),
+            None => of(self.request.head.method.as_str(), &self.url(), &self.request.body),
+        }
+    }
+
+    /// What is sold, as the offer names it.
+    fn url(&self) -> String {
+        match &self.call {
+            Some(call) => call.audience.clone(),
+            None => fingerprint::url(&self.route.origin, &self.request),
+        }
+    }
+
+    /// For lists of payments.
+    fn summary(&self) -> String {
+        let head = &self.request.head;
+        match &self.call {
+            Some(call) => format!("{} {} {}{}", mcp::CALL, call.tool, head.host, head.path.as_str()),
+            None => format!("{} {}{}", head.method, head.host, head.path.as_str()),
+        }
+    }
+}
+
+impl Gateway {
+    /// Sells what the request is for, or says why not.
+    pub(super) async fn sell(self: &Arc<Self>, order: Order) -> Served {
+        let Order { route, policy, request, reply, call } = &order;
+        let Some(pricing) = route.pricing() else {
+            return Served::Answer(Box::new(reply.refuse(&Refusal::new(Code::NoRoute, ""))));
+        };
+        let quotes = match quote::quotes(pricing, request) {
             Ok(quotes) => quotes,
             Err(error) => {
                 self.count_refusal(Code::PriceInput);
                 return Served::Answer(Box::new(reply.refuse(&Refusal::new(Code::PriceInput, error.to_string()))));
             }
         };
-        let sold = match self.verify(&policy, &route, pricing, &quotes, &request) {
+        let sold = match self.verify(&order, pricing, &quotes) {
             Ok(Verified::Exact(verified)) => {
-                let purchase = Purchase::new(*verified, route.clone(), policy.clone(), request.clone(), reply.clone());
+                let purchase = Purchase::new(*verified, route.clone(), policy.clone(), request.clone(), reply.clone(), call.clone());
                 self.purchase(purchase).await
             }
             Ok(Verified::Channel(parts)) => {
@@ -133,22 +202,16 @@ impl Paywall for Arc<Gateway> {
                     policy: policy.clone(),
                     request: request.clone(),
                     reply: reply.clone(),
+                    call: call.clone(),
                 });
                 match self.sell_from_channel(sale).await {
-                    Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, &request, refusal).await),
+                    Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, request, refusal).await),
                     sold => sold,
                 }
             }
-            Err(refusal) => Err(self.never_twice(policy.network, &request, refusal).await),
+            Err(refusal) => Err(self.never_twice(policy.network, request, refusal).await),
         };
-        sold.unwrap_or_else(|refusal| {
-            Served::Answer(Box::new(self.refuse_or_offer(&policy, &route, pricing, &quotes, &request, &reply, refusal)))
-        })
-    }
-
-    async fn receipt(&self, ask: Box<ReceiptAsk>) -> Answer {
-        let ReceiptAsk { of, network, reply } = *ask;
-        Gateway::receipt(self, of, network, &reply).await
+        sold.unwrap_or_else(|refusal| Served::Answer(Box::new(self.refuse_or_offer(&order, pricing, &quotes, refusal))))
     }
 }
 
@@ -189,26 +252,18 @@ fn host_of(authority: &str) -> String {
 
 impl Gateway {
     /// PROTOCOL section 4, up to the store.
-    fn verify(
-        &self,
-        policy: &Policy,
-        route: &Route,
-        pricing: &Pricing,
-        quotes: &[Quote<'_>],
-        request: &Request,
-    ) -> Result<Verified, Refusal> {
+    fn verify(&self, order: &Order, pricing: &Pricing, quotes: &[Quote<'_>]) -> Result<Verified, Refusal> {
+        let Order { route, policy, request, .. } = order;
         let envelope = payment(request)?;
         let authentic = quote::authenticate(policy, route, quotes, &envelope.accepted, &self.keys.load(), self.now())?;
         let (Terms::Exact(terms), Extra::Exact(quoted)) = (&authentic.quote.accept.terms, &envelope.accepted.extra) else {
-            return from_channel(route, pricing, authentic, envelope, request);
+            return from_channel(order, pricing, authentic, envelope);
         };
         let transfer = payload::parse(envelope.payload)?;
-        let url = fingerprint::url(&route.origin, request);
-        let method = request.head.method.as_str();
         let accepted = &envelope.accepted;
         let facts = Facts {
             accepted,
-            request_hash: fingerprint::request_hash_of_offer(method, &url, &request.body, accepted),
+            request_hash: order.request_hash(accepted),
             require_request_hash: pricing.require_request_hash,
             daa_score: self.chain.tip().borrow().daa_score,
         };
@@ -223,16 +278,8 @@ impl Gateway {
             pay_to: accepted.pay_to.clone(),
             route: route.id.clone(),
             request_hash: facts.request_hash,
-            summary: format!("{method} {}{}", request.head.host, request.head.path.as_str()),
-            identity: fingerprint::request_identity(
-                method,
-                &url,
-                &request.body,
-                accepted.scheme,
-                accepted.network,
-                &accepted.pay_to,
-                accepted.amount,
-            ),
+            summary: order.summary(),
+            identity: order.identity(accepted),
             identifier,
             finality: quote::finality(terms.finality, quoted.finality),
             accepted_until: authentic.token.accepted_until(),
@@ -267,38 +314,31 @@ impl Gateway {
     }
 
     /// HEAD on what is sold: always 402, with offers where GET itself can be priced without more.
-    fn answer_head(&self, policy: &Policy, route: &Route, head: RequestHead, reply: &Reply) -> Answer {
+    fn answer_head(&self, policy: &Arc<Policy>, route: &Arc<Route>, head: RequestHead, reply: &Reply) -> Answer {
         let Access::Priced(pricing) = &route.access else {
             return reply.refuse(&Refusal::new(Code::NoRoute, ""));
         };
-        let request = Request { head, body: bytes::Bytes::new() };
+        let request = Arc::new(Request { head, body: bytes::Bytes::new() });
         let quotes = quote::quotes(pricing, &request).unwrap_or_default();
         let refusal = Refusal::new(Code::PaymentRequired, "HEAD is not served on a priced path");
-        let mut answer = self.refuse_or_offer(policy, route, pricing, &quotes, &request, reply, refusal);
+        let order = Order { route: route.clone(), policy: policy.clone(), request, reply: reply.clone(), call: None };
+        let mut answer = self.refuse_or_offer(&order, pricing, &quotes, refusal);
         answer.status = 402;
         answer
     }
 
     /// The one place where a refusal becomes an answer: offers are attached where the code says so,
     /// and only while they could be paid.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn refuse_or_offer(
-        &self,
-        policy: &Policy,
-        route: &Route,
-        pricing: &Pricing,
-        quotes: &[Quote<'_>],
-        request: &Request,
-        reply: &Reply,
-        refusal: Refusal,
-    ) -> Answer {
+    fn refuse_or_offer(&self, order: &Order, pricing: &Pricing, quotes: &[Quote<'_>], mut refusal: Refusal) -> Answer {
+        let Order { route, policy, reply, request, .. } = order;
         self.count_refusal(refusal.code);
+        refusal.network = refusal.network.or_else(|| presented_network(request));
         if refusal.code.offers() == Offers::Never {
             return reply.refuse(&refusal);
         }
         if let Err(reason) = self.readiness() {
             let code = if reason == "store_unavailable" { Code::StoreUnavailable } else { Code::NodeUnavailable };
-            return reply.refuse(&Refusal { payment: refusal.payment, ..Refusal::new(code, reason) });
+            return reply.refuse(&Refusal { payment: refusal.payment, network: refusal.network, ..Refusal::new(code, reason) });
         }
         let keys = self.keys.load();
         let signing = Signing { keys: &keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score };
@@ -310,15 +350,11 @@ impl Gateway {
         let Some(accepts) = accepts else {
             return reply.refuse(&Refusal::new(Code::StoreUnavailable, "no offer key is configured"));
         };
-        let resource = Resource {
-            url: fingerprint::url(&route.origin, request),
-            description: pricing.description.clone(),
-            mime_type: pricing.mime_type.clone(),
-        };
+        let resource = Resource { url: order.url(), description: pricing.description.clone(), mime_type: pricing.mime_type.clone() };
         reply.offer(&refusal, resource, accepts, pricing)
     }
 
-    fn closed(&self, reply: &Reply, refusal: Refusal) -> Served {
+    pub(super) fn closed(&self, reply: &Reply, refusal: Refusal) -> Served {
         self.count_refusal(refusal.code);
         let mut answer = reply.refuse(&refusal);
         answer.close = true;
@@ -340,23 +376,20 @@ fn presented_transaction(request: &Request) -> Option<TxId> {
     Some(exact_v1::decode::decode(transaction).ok()?.id().into())
 }
 
+/// The network that a refused payment names. Other people's clients want one in every receipt; what is not named is not made up.
+fn presented_network(request: &Request) -> Option<Network> {
+    let value = request.head.headers.get(headers::PAYMENT_SIGNATURE)?;
+    header::decode(value.as_bytes()).ok()?.pointer("/accepted/network")?.as_str()?.parse().ok()
+}
+
 /// A payment under terms of `batch-settlement`; its route always names payments.
-fn from_channel(
-    route: &Route,
-    pricing: &Pricing,
-    authentic: Authentic<'_, '_>,
-    envelope: Envelope,
-    request: &Request,
-) -> Result<Verified, Refusal> {
+fn from_channel(order: &Order, pricing: &Pricing, authentic: Authentic<'_, '_>, envelope: Envelope) -> Result<Verified, Refusal> {
     let payload = escrow_v1::payload::parse(envelope.payload)?.on_route()?;
     let identifier = identifier::read(&envelope.extensions, pricing.require_identifier)
         .and_then(|identifier| identifier.ok_or(Code::IdentifierRequired))
         .map_err(|code| Refusal::new(code, ""))?;
     let accepted = envelope.accepted;
-    let (method, url) = (request.head.method.as_str(), fingerprint::url(&route.origin, request));
-    let request_hash = fingerprint::request_hash_of_offer(method, &url, &request.body, &accepted);
-    let identity =
-        fingerprint::request_identity(method, &url, &request.body, accepted.scheme, accepted.network, &accepted.pay_to, accepted.amount);
+    let (request_hash, identity) = (order.request_hash(&accepted), order.identity(&accepted));
     let accept = pricing.accepts.iter().position(|accept| accept.rule_id == authentic.quote.accept.rule_id);
     let Some(accept) = accept else { return Err(Refusal::new(Code::OfferNotOurs, "")) };
     let (price, token) = (authentic.quote.price.clone(), authentic.token);

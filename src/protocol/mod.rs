@@ -24,4 +24,5 @@ pub mod request;
 pub mod requirements;
 pub mod route;
 pub mod time;
+pub mod tools;
 pub mod units;

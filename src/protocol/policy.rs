@@ -9,6 +9,7 @@ use super::{
     price::PriceRule,
     requirements::{FinalityRule, Scheme},
     route::Router,
+    tools::Tools,
 };
 use http::{HeaderName, HeaderValue, Method};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -70,11 +71,37 @@ pub enum Condition {
     Query(String, Option<String>),
 }
 
-/// Free or priced: there is no third kind.
+impl Route {
+    /// Every route that sells something here: this one, or those of its tools.
+    pub fn sold(&self) -> impl Iterator<Item = &Route> {
+        let tools = match &self.access {
+            Access::Tools(tools) => Some(tools),
+            Access::Free | Access::Priced(_) => None,
+        };
+        let own = matches!(self.access, Access::Priced(_)).then_some(self);
+        own.into_iter().chain(tools.into_iter().flat_map(|tools| tools.sold().map(|route| &**route)))
+    }
+
+    /// How this route itself is sold.
+    pub fn pricing(&self) -> Option<&Pricing> {
+        match &self.access {
+            Access::Priced(pricing) => Some(pricing),
+            Access::Free | Access::Tools(_) => None,
+        }
+    }
+
+    /// The URL under which clients reach a route with a static path.
+    pub fn public_url(&self) -> String {
+        format!("{}{}", self.origin.0, self.path)
+    }
+}
+
+/// Free or priced, or an MCP server, each of whose tools is one or the other.
 #[derive(Debug)]
 pub enum Access {
     Free,
     Priced(Box<Pricing>),
+    Tools(Box<Tools>),
 }
 
 /// How a priced route is sold.

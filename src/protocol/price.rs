@@ -8,9 +8,9 @@ use super::{
     amount::Amount,
     inputs::{self, Once},
     json, limits,
-    request::{Request, RequestHead},
+    request::Request,
 };
-use http::{HeaderName, header};
+use http::{HeaderMap, HeaderName, header};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 
@@ -150,7 +150,7 @@ impl PriceInput {
                 Once::Ambiguous => Once::Ambiguous,
             },
             Self::Json(pointer) if !request.body.is_empty() => {
-                require_plain_json(head)?;
+                plain_json(&head.headers).map_err(|why| PriceError::BodyNotJson(why.to_owned()))?;
                 let body =
                     json::parse_strict(&request.body, limits::JSON_DEPTH).map_err(|reason| PriceError::BodyNotJson(reason.to_string()))?;
                 scalar_at(&body, pointer)
@@ -167,15 +167,14 @@ impl PriceInput {
 
 /// The upstream must read the same bytes as the same JSON: no content encoding, no other media type
 /// (a form parser reads other fields in a JSON text), no other charset.
-fn require_plain_json(head: &RequestHead) -> Result<(), PriceError> {
-    let refuse = |why: &str| Err(PriceError::BodyNotJson(why.to_owned()));
-    if !inputs::plainly_coded(&head.headers) {
-        return refuse("it is sent with a content encoding");
+pub fn plain_json(headers: &HeaderMap) -> Result<(), &'static str> {
+    if !inputs::plainly_coded(headers) {
+        return Err("it is sent with a content encoding");
     }
-    match inputs::header(&head.headers, &header::CONTENT_TYPE) {
+    match inputs::header(headers, &header::CONTENT_TYPE) {
         Once::Absent => Ok(()),
         Once::One(media_type) if plain_json_type(media_type) => Ok(()),
-        Once::One(_) | Once::Ambiguous => refuse("the content type is not JSON in UTF-8"),
+        Once::One(_) | Once::Ambiguous => Err("the content type is not JSON in UTF-8"),
     }
 }
 
@@ -238,8 +237,8 @@ fn number_text(number: &serde_json::Number) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::path::NormalPath;
-    use http::{HeaderMap, HeaderValue, Method};
+    use crate::protocol::{path::NormalPath, request::RequestHead};
+    use http::{HeaderValue, Method};
 
     fn kas(sompi: u64) -> Amount {
         Amount::from_sompi(sompi).unwrap()

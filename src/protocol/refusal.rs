@@ -100,6 +100,16 @@ codes! {
     /// The advertised payment-identifier extension was not echoed whole.
     IdentifierNotEchoed = "payment_identifier_not_echoed", 400, Client, Attach, "invalid_payload";
 
+    // MCP
+    /// The body is not one JSON-RPC message that every server reads alike, or the head contradicts it.
+    McpMessage = "mcp_message", 400, Client, Never, "";
+    /// A batch that calls a tool which is sold, or carries a payment.
+    McpBatch = "mcp_batch", 400, Client, Never, "";
+    /// A tool that is sold is not run as a task.
+    McpTask = "mcp_task", 400, Client, Never, "";
+    /// The name could be taken for a tool that is sold, and is not it.
+    McpTool = "mcp_tool", 400, Client, Never, "";
+
     // the offer
     /// `accepted` carries no offer token, or one that does not parse.
     OfferMalformed = "offer_malformed", 402, Client, Attach, "invalid_payment_requirements";

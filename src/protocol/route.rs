@@ -288,7 +288,7 @@ fn hold(conditions: &[Condition], head: &RequestHead) -> Holds {
 }
 
 fn is_priced(route: &Route) -> bool {
-    matches!(route.access, Access::Priced(_))
+    !matches!(route.access, Access::Free)
 }
 
 /// `api.example.com.` is `api.example.com`.

@@ -26,64 +26,41 @@ pub trait Reading: Send + Sync {
     async fn read_channel_totals(&self) -> Result<ChannelTotals, StoreError>;
 }
 
-#[async_trait]
-impl<S: Store + ?Sized> Reading for S {
-    fn store_id(&self) -> StoreId {
-        self.id()
-    }
-    async fn read_payment(&self, key: &PaymentKey) -> Result<Option<StoredPayment>, StoreError> {
-        self.payment(key).await
-    }
-    async fn read_payments(&self, query: &Query) -> Result<Vec<PaymentRecord>, StoreError> {
-        self.payments(query).await
-    }
-    async fn read_totals(&self) -> Result<Totals, StoreError> {
-        self.totals().await
-    }
-    async fn read_channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {
-        self.channels(query).await
-    }
-    async fn read_charge(&self, channel: &ChannelId, identifier: &PaymentIdentifier) -> Result<Option<StoredCharge>, StoreError> {
-        self.charge(channel, identifier).await
-    }
-    async fn read_charges(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<ChargeRecord>, StoreError> {
-        self.charges(channel, after, limit).await
-    }
-    async fn read_moves(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<SettledMove>, StoreError> {
-        self.settled_moves(channel, after, limit).await
-    }
-    async fn read_channel_totals(&self) -> Result<ChannelTotals, StoreError> {
-        self.channel_totals().await
-    }
+/// Each verb is the inherent or trait method it is named after: the two have no trait in common that could say so.
+macro_rules! reads_as_named {
+    ($reader:ty $(, [$($bounds:tt)*])?) => {
+        #[async_trait]
+        impl$(<$($bounds)*>)? Reading for $reader {
+            fn store_id(&self) -> StoreId {
+                self.id()
+            }
+            async fn read_payment(&self, key: &PaymentKey) -> Result<Option<StoredPayment>, StoreError> {
+                self.payment(key).await
+            }
+            async fn read_payments(&self, query: &Query) -> Result<Vec<PaymentRecord>, StoreError> {
+                self.payments(query).await
+            }
+            async fn read_totals(&self) -> Result<Totals, StoreError> {
+                self.totals().await
+            }
+            async fn read_channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {
+                self.channels(query).await
+            }
+            async fn read_charge(&self, channel: &ChannelId, identifier: &PaymentIdentifier) -> Result<Option<StoredCharge>, StoreError> {
+                self.charge(channel, identifier).await
+            }
+            async fn read_charges(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<ChargeRecord>, StoreError> {
+                self.charges(channel, after, limit).await
+            }
+            async fn read_moves(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<SettledMove>, StoreError> {
+                self.settled_moves(channel, after, limit).await
+            }
+            async fn read_channel_totals(&self) -> Result<ChannelTotals, StoreError> {
+                self.channel_totals().await
+            }
+        }
+    };
 }
 
-#[async_trait]
-impl Reading for EmbeddedReader {
-    fn store_id(&self) -> StoreId {
-        self.id()
-    }
-    async fn read_payment(&self, key: &PaymentKey) -> Result<Option<StoredPayment>, StoreError> {
-        self.payment(key).await
-    }
-    async fn read_payments(&self, query: &Query) -> Result<Vec<PaymentRecord>, StoreError> {
-        self.payments(query).await
-    }
-    async fn read_totals(&self) -> Result<Totals, StoreError> {
-        self.totals().await
-    }
-    async fn read_channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {
-        Ok(self.channels(query).await?.into_iter().map(Arc::new).collect())
-    }
-    async fn read_charge(&self, channel: &ChannelId, identifier: &PaymentIdentifier) -> Result<Option<StoredCharge>, StoreError> {
-        self.charge(channel, identifier).await
-    }
-    async fn read_charges(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<ChargeRecord>, StoreError> {
-        self.charges(channel, after, limit).await
-    }
-    async fn read_moves(&self, channel: &ChannelId, after: u64, limit: u32) -> Result<Vec<SettledMove>, StoreError> {
-        self.settled_moves(channel, after, limit).await
-    }
-    async fn read_channel_totals(&self) -> Result<ChannelTotals, StoreError> {
-        self.channel_totals().await
-    }
-}
+reads_as_named!(S, [S: Store + ?Sized]);
+reads_as_named!(EmbeddedReader);

@@ -16,6 +16,28 @@ pub(crate) async fn fill(store: &dyn Store) {
     store.add_server_key(XOnlyKey([2; 32])).await.unwrap();
 }
 
+/// A store that [`fill`] filled, moved or not, answers for what is in it, refuses what is used up, and sells on.
+pub(crate) async fn go_on(store: &dyn Store) {
+    for n in [3, 7] {
+        let replayed = store.claim(&Claim { identifier: identifier(n), ..claim(n) }, NOW).await.unwrap();
+        let ClaimOutcome::Delivered(stored) = replayed else { panic!("{n}: {replayed:?}") };
+        assert!(stored.response.unwrap().body.starts_with(format!("answer {n}").as_bytes()));
+    }
+    // What must never be used again is used there as well.
+    let reused = Claim { identifier: identifier(3), ..claim(50) };
+    assert_eq!(seen(store.claim(&reused, NOW).await.unwrap()).0.name(), "IdentifierReused");
+    let replay = store.lease(&ask(1, request(2)), NOW).await.unwrap();
+    assert!(matches!(&replay, Leased::Replay(charge) if charge.response.is_some()), "{replay:?}");
+    let stolen = Opening { outpoint: outpoint(5), ..opening(6) };
+    assert!(matches!(store.open_channel(&stolen, NOW).await.unwrap(), Opened::OutpointInUse), "the outpoint of a channel that never was");
+    let salted = Opening { outpoint: outpoint(77), ..opening_of(salted(1, 9), 77) };
+    assert!(matches!(store.open_channel(&salted, NOW).await.unwrap(), Opened::ScriptInUse));
+    // It goes on where the other one ended.
+    assert_eq!(seen(store.claim(&claim(60), NOW).await.unwrap()).0, Seen::Fresh);
+    let Leased::Held(lease, record) = store.lease(&ask(1, request(70)), NOW).await.unwrap() else { panic!() };
+    assert!(matches!(store.advance_channel(&lease, committed(&record, 70, 20, 10), NOW).await.unwrap(), ChannelStep::Done(_)));
+}
+
 async fn payments(store: &dyn Store) {
     for n in 1..=9 {
         let claim = Claim { identifier: identifier(n), late: n == 6, ..claim(n) };

@@ -9,4 +9,5 @@ pub mod fingerprint;
 pub mod header;
 pub mod headers;
 pub mod identifier;
+pub mod mcp;
 pub mod messages;

@@ -14,7 +14,7 @@ use kas402::{
         exchange::{PaidRequest, Transport},
         journal::Journal,
         paid::{Edge, Fetched, PaidClient, Quote, Rail, Step},
-        policy::{Patience, SpendingPolicy},
+        policy::{Budget, Patience, SpendingPolicy},
         wallet::Wallet,
     },
     protocol::{
@@ -39,11 +39,20 @@ pub struct Setup {
     pub max_lock_daa: u64,
     pub total: Duration,
     pub node: bool,
+    pub budget: Budget,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { max: KAS, deposit: Some(DEPOSIT), max_locked: None, max_lock_daa: 1_000_000, total: Duration::from_secs(10), node: true }
+        Self {
+            max: KAS,
+            deposit: Some(DEPOSIT),
+            max_locked: None,
+            max_lock_daa: 1_000_000,
+            total: Duration::from_secs(10),
+            node: true,
+            budget: Budget::default(),
+        }
     }
 }
 
@@ -137,6 +146,7 @@ impl Buyer {
             network: Network::Simnet,
             recipients: None,
             other_origin: false,
+            budget: setup.budget,
         };
         let terms = ChannelPolicy {
             deposit: setup.deposit.map(sompi),
@@ -296,6 +306,7 @@ impl Buyer {
             network: Network::Simnet,
             recipients: None,
             other_origin: false,
+            budget: setup.budget,
         };
         let (wallet, journal, rules) = (Arc::new(wallet()), self.journal.clone(), CoinRules::of(Network::Simnet));
         let client = PaidClient::new(wallet, journal, Some(self.chain.clone()), policy, rules, patience(&setup));

@@ -570,17 +570,7 @@ fn state(channel: &Channel) -> Value {
 
 fn requirements_hash(accepted: &Requirements) -> [u8; 32] {
     let Extra::Escrow(extra) = &accepted.extra else { panic!("a channel offer") };
-    kas402::binding::escrow_v1::hashes::BatchTerms {
-        network: accepted.network,
-        amount: accepted.amount,
-        pay_to: &accepted.pay_to,
-        max_timeout_seconds: accepted.max_timeout_seconds,
-        template: extra.template_id,
-        server_key: extra.server_public_key,
-        min_deposit: extra.min_deposit_sompi,
-        refund_timeout_daa: extra.refund_timeout_daa,
-    }
-    .hash()
+    kas402::binding::escrow_v1::hashes::BatchTerms::of(accepted, extra).hash()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,11 @@ pub const fn advice(code: Code) -> &'static str {
         Code::IdentifierMalformed => "Use 16 to 128 characters of letters, digits, `_` and `-` as `id`, for example a UUID.",
         Code::IdentifierNotEchoed => "Return the advertised extension whole, its schema and every field of `info`, and add `id`.",
 
+        Code::McpMessage => "Send one JSON-RPC message as plain JSON, each member once and in its usual spelling, with an id.",
+        Code::McpBatch => "Call the tool in a message of its own, with its payment; other messages may still be batched.",
+        Code::McpTask => "Call the tool without `task`; its result is kept, and the same payment fetches it again.",
+        Code::McpTool => "Write the tool's name exactly as `tools/list` has it.",
+
         Code::OfferMalformed => "Copy the chosen entry of `accepts` unchanged, `extra.offer` included. Take a fresh offer if it is lost.",
         Code::OfferKeyUnknown => {
             "Take a fresh offer. If this transaction was broadcast already, send it here before paying anew: ask the operator."

@@ -13,6 +13,28 @@ fn an_opening_whose_answer_was_lost_does_not_lock_its_deposit_up() {
     passes(167);
 }
 
+#[test]
+fn who_paid_late_is_watched_although_the_store_failed_at_that_moment() {
+    passes(6920);
+}
+
+#[test]
+fn a_deposit_that_a_reorganisation_took_is_not_served_on_while_the_store_is_slow() {
+    passes(153);
+}
+
+/// Of 10,000 the one in which a client was charged on the continuation of a claim, and left before it signed for the top-up that took its place.
+#[test]
+fn what_a_reorganisation_strands_is_no_more_than_what_it_took_the_output_of() {
+    passes(9751);
+}
+
+/// The deposit comes, and goes again, while the store is silent about the first.
+#[test]
+fn a_deposit_that_goes_while_its_coming_is_recorded_is_not_served_on() {
+    passes(897);
+}
+
 #[track_caller]
 fn passes(seed: u64) {
     assert_eq!(play(seed, None).wrong, None, "seed {seed}");

@@ -145,6 +145,17 @@ impl Link {
         result
     }
 
+    /// The clock by which holds and leases end: a shared store has its own.
+    fn clock(&self, caller: UnixMillis) -> UnixMillis {
+        let world = self.world();
+        if world.is_shared() { world.now() } else { caller }
+    }
+
+    /// A moment of the caller by the store's clock, and the other way round.
+    fn ahead(&self) -> u64 {
+        if self.world().is_shared() { self.life.ahead } else { 0 }
+    }
+
     /// Says what a verb did to the ledger and to the trace.
     fn tell(&self, line: String) {
         let world = self.world();
@@ -228,11 +239,21 @@ impl Store for Link {
         self.world().store.id()
     }
 
+    fn is_shared(&self) -> bool {
+        self.world().is_shared()
+    }
+
     async fn claim(&self, claim: &Claim, now: UnixMillis) -> Result<ClaimOutcome, StoreError> {
         let world = self.world();
         let store = world.store.clone();
+        // An offer ends by the caller's clock.
+        let accepted_until = UnixMillis(claim.accepted_until.0.saturating_sub(self.ahead()));
+        let claim = &Claim { accepted_until, ..claim.clone() };
         let verb = || async {
-            let result = store.claim(claim, now).await;
+            let mut result = store.claim(claim, self.clock(now)).await;
+            if let Ok(ClaimOutcome::InFlight { until }) = &mut result {
+                *until = until.plus_millis(self.ahead());
+            }
             world.ledger.claimed(&self.life, &claim.key.txid, &result);
             result
         };
@@ -246,7 +267,7 @@ impl Store for Link {
         let store = world.store.clone();
         let (name, txid) = (fact_name(&fact), hold.key().txid);
         let verb = || async {
-            let result = store.advance(hold, fact.clone(), now).await;
+            let result = store.advance(hold, fact.clone(), self.clock(now)).await;
             world.ledger.advanced(&world, &self.life, &txid, name, &result);
             result
         };
@@ -312,7 +333,14 @@ impl ChannelStore for Link {
     async fn lease(&self, ask: &LeaseAsk, now: UnixMillis) -> Result<Leased, StoreError> {
         let world = self.world();
         let store = world.store.clone();
-        let result = self.call(About::Channel(ask.channel), "lease", Kind::Repeatable, || store.lease(ask, now)).await;
+        let verb = || async {
+            let mut result = store.lease(ask, self.clock(now)).await;
+            if let Ok(Leased::Busy { until, .. }) = &mut result {
+                *until = until.plus_millis(self.ahead());
+            }
+            result
+        };
+        let result = self.call(About::Channel(ask.channel), "lease", Kind::Repeatable, verb).await;
         let purpose = if matches!(ask.purpose, Purpose::Upkeep) { "upkeep" } else { "request" };
         self.tell(format!("lease {purpose} {} {}", word(&result), world.ledger.channel_name(&ask.channel)));
         result
@@ -323,7 +351,7 @@ impl ChannelStore for Link {
         let store = world.store.clone();
         let name = channel_fact_name(&fact);
         let verb = || async {
-            let result = store.advance_channel(lease, fact.clone(), now).await;
+            let result = store.advance_channel(lease, fact.clone(), self.clock(now)).await;
             world.ledger.channel_advanced(lease.channel(), &fact, &result);
             result
         };

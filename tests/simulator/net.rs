@@ -33,6 +33,8 @@ const REORG_DEPTH: u64 = 12;
 pub struct Net {
     sim: Arc<SimChain>,
     state: Mutex<State>,
+    /// Nodes do not tell what a reorganisation took.
+    deaf: bool,
 }
 
 #[derive(Default)]
@@ -119,8 +121,8 @@ impl State {
 }
 
 impl Net {
-    pub fn new() -> Self {
-        Self { sim: SimChain::new(Network::Simnet), state: Mutex::default() }
+    pub fn new(planted: Option<Planted>) -> Self {
+        Self { sim: SimChain::new(Network::Simnet), state: Mutex::default(), deaf: planted == Some(Planted::ReorgUnseen) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -389,10 +391,15 @@ impl Net {
                         }
                         Ear::Output { outpoint, status } => {
                             let now = state.outputs[outpoint].borrow().clone();
-                            tell(status, now);
+                            if !(self.deaf && now == OutpointStatus::Absent) {
+                                tell(status, now);
+                            }
                         }
                         Ear::Transaction { txid, resubmit, status } => {
                             let now = *state.transactions[txid].borrow();
+                            if self.deaf && now == TxStatus::Unseen {
+                                continue;
+                            }
                             let taken_back = tell(status, now) && now == TxStatus::Unseen;
                             if taken_back && *resubmit {
                                 again.push(*txid);

@@ -52,7 +52,7 @@ pub enum Planted {
     SharedLease,
     /// What a dead gateway's stream had reserved is dropped, not posted.
     DroppedStream,
-    /// What a reorganisation took stays counted: a deposit, a claim.
+    /// Nodes do not tell what a reorganisation took: a deposit, a claim.
     ReorgUnseen,
 }
 
@@ -394,9 +394,6 @@ impl ChannelStore for Buggy {
     }
 
     async fn observe_channel(&self, id: &ChannelId, fact: ChannelSighting, now: UnixMillis) -> Result<Observed, StoreError> {
-        if self.bug == Planted::ReorgUnseen && matches!(fact, ChannelSighting::MoveTakenBack { .. } | ChannelSighting::Unfunded) {
-            return Ok(Observed::Unchanged);
-        }
         let store = self.of_channel(id);
         let accepted = matches!(fact, ChannelSighting::MoveAccepted { .. });
         let observed = store.observe_channel(id, fact, now).await?;

@@ -5,7 +5,7 @@ use crate::{
     planted::Planted,
     shopper, subscriber,
     trace::{Record, catch_panics, release_panics},
-    world::{Life, World},
+    world::{Life, Over, World},
 };
 use kas402::gateway::channel::claim::Wanted;
 use std::{
@@ -30,10 +30,14 @@ const LOOK: Duration = Duration::from_millis(200);
 const STUCK: u32 = 600;
 
 pub fn play(seed: u64, planted: Option<Planted>) -> Record {
+    play_over(Over::Memory, seed, planted)
+}
+
+pub fn play_over(over: Over, seed: u64, planted: Option<Planted>) -> Record {
     catch_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let (world, record) = runtime.block_on(async {
-        let world = World::new(seed, planted);
+        let world = World::new(seed, planted, over);
         run(&world).await;
         let record = world.trace.record();
         (world, record)

@@ -3,6 +3,7 @@
 use crate::{
     api::Api,
     dice::Dice,
+    embedded::Embedded,
     exchange::{self, Ask, Got},
     ledger::Ledger,
     link::Link,
@@ -41,6 +42,8 @@ pub const REQUEST_BOUND: Duration = Duration::from_secs(180);
 pub struct Life {
     pub number: u64,
     pub slot: usize,
+    /// How many milliseconds its clock is ahead.
+    pub ahead: u64,
     dead: AtomicBool,
     dying: Notify,
     node_down: AtomicBool,
@@ -95,7 +98,7 @@ impl Life {
 
 struct Slot {
     life: Option<Arc<Life>>,
-    /// How far the clock of this machine is ahead.
+    /// How many milliseconds the clock of this machine is ahead.
     ahead: u64,
 }
 
@@ -116,6 +119,13 @@ pub struct World {
     origin: Instant,
 }
 
+/// What a run's money is kept in.
+#[derive(Clone, Copy, Debug)]
+pub enum Over {
+    Memory,
+    Embedded,
+}
+
 /// What a client sees.
 pub enum Reply {
     Got(Got),
@@ -124,11 +134,15 @@ pub enum Reply {
 }
 
 impl World {
-    pub fn new(seed: u64, planted: Option<Planted>) -> Arc<Self> {
+    pub fn new(seed: u64, planted: Option<Planted>, over: Over) -> Arc<Self> {
         let dice = Dice::new(seed);
         let weather = Weather::draw(&dice);
         Arc::new_cyclic(|world| {
-            let model: Arc<dyn Store> = Arc::new(MemoryStore::new(StoreId([7; 16])));
+            let id = StoreId([7; 16]);
+            let model: Arc<dyn Store> = match over {
+                Over::Memory => Arc::new(MemoryStore::new(id)),
+                Over::Embedded => Arc::new(Embedded::new(id)),
+            };
             let buggy = planted.map(|bug| Arc::new(Buggy::new(model.clone(), bug, world.clone())));
             let store = buggy.clone().map_or(model, |buggy| -> Arc<dyn Store> { buggy });
             let trace = Trace::new();
@@ -139,7 +153,7 @@ impl World {
                 weather,
                 dice,
                 trace,
-                net: Net::new(),
+                net: Net::new(planted),
                 ledger: Ledger::default(),
                 store,
                 planted,
@@ -153,8 +167,9 @@ impl World {
         })
     }
 
-    pub fn is_skewed(&self) -> bool {
-        self.weather.skewed && self.weather.gateways > 1
+    /// Several gateways are on one store only where its server has a clock of its own.
+    pub fn is_shared(&self) -> bool {
+        self.weather.gateways > 1
     }
 
     /// No trouble comes from outside any more.
@@ -253,6 +268,7 @@ impl World {
         let life = Arc::new(Life {
             number: self.lives.fetch_add(1, Ordering::SeqCst),
             slot,
+            ahead,
             dead: AtomicBool::new(false),
             dying: Notify::new(),
             node_down: AtomicBool::new(true),

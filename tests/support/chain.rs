@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn options(urls: &[String]) -> Options {
     let now = || UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap());

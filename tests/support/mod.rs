@@ -4,6 +4,7 @@
 pub mod channel;
 pub mod devnet;
 pub mod gateway;
+pub mod packages;
 pub mod patience;
 pub mod pay;
 pub mod redis;

@@ -9,7 +9,7 @@ use crate::protocol::{
     amount::Amount,
     ids::{ChannelId, CommitmentId, Outpoint, RequestHash, XOnlyKey},
     network::Network,
-    requirements::{Scheme, TemplateId},
+    requirements::{EscrowExtra, Requirements, Scheme, TemplateId},
 };
 
 /// The terms of a batch offer that a charge commits to; the rolling offer token is not among them.
@@ -24,6 +24,22 @@ pub struct BatchTerms<'a> {
     pub server_key: XOnlyKey,
     pub min_deposit: Amount,
     pub refund_timeout_daa: u64,
+}
+
+impl<'a> BatchTerms<'a> {
+    /// Of an offer and its escrow terms.
+    pub fn of(offer: &'a Requirements, extra: &EscrowExtra) -> Self {
+        Self {
+            network: offer.network,
+            amount: offer.amount,
+            pay_to: &offer.pay_to,
+            max_timeout_seconds: offer.max_timeout_seconds,
+            template: extra.template_id,
+            server_key: extra.server_public_key,
+            min_deposit: extra.min_deposit_sompi,
+            refund_timeout_daa: extra.refund_timeout_daa,
+        }
+    }
 }
 
 impl BatchTerms<'_> {

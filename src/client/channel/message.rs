@@ -78,7 +78,7 @@ pub(super) fn attempt(
         resource: quote.resource.clone(),
         extensions: quote.extensions.clone(),
         ceiling: quote.offer.ceiling,
-        request_hash: quote.offer.request_hash(request.method.as_str(), url, &request.body),
+        request_hash: request.request_hash(url, &quote.offer.accepted),
         requirements_hash: RequestHash(quote.offer.requirements_hash()),
         voucher,
         outpoint,

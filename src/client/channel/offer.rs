@@ -7,12 +7,11 @@ use crate::{
     client::challenge::{Common, Skipped},
     protocol::{
         amount::{Amount, parse_canonical_u64},
-        ids::{RequestHash, XOnlyKey},
+        ids::XOnlyKey,
         limits::LOCK_TIME_THRESHOLD,
         network::Network,
         requirements::{ChannelState, Scheme, TemplateId, VoucherState},
     },
-    wire::fingerprint,
 };
 use kaspa_addresses::Address;
 use serde::de::DeserializeOwned;
@@ -73,11 +72,6 @@ impl ChannelOffer {
             refund_timeout_daa: self.refund_timeout_daa,
         };
         terms.hash()
-    }
-
-    /// The request hash under this offer; `url` is the name the server gives the resource.
-    pub fn request_hash(&self, method: &str, url: &str, body: &[u8]) -> RequestHash {
-        fingerprint::request_hash(method, url, body, &self.accepted)
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
         journal::{Begun, Opening, Renewed},
         paid::{self, Edge, Fetched, Step},
         payload,
-        policy::SpendingPolicy,
+        policy::{SpendingPolicy, Unwilling},
     },
     protocol::{
         amount::Amount,
@@ -108,7 +108,12 @@ impl ChannelPayer {
         Self { channels, transport, policy, terms, pauses: Pauses::default() }
     }
 
-    /// Carries requests by other means, with other pauses.
+    /// Carries requests by other means.
+    pub fn through(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport, ..self }
+    }
+
+    /// The same, with other pauses.
     pub fn over(self, transport: Arc<dyn Transport>, pauses: Pauses) -> Self {
         Self { transport, pauses, ..self }
     }
@@ -330,13 +335,14 @@ impl ChannelPayer {
             let identifier = identifier.clone().unwrap_or_else(|| payload::draw_identifier(edge.rng));
             let flight = flight(&channel, &script, request, identifier, promise, edge);
             channel.account.signed = Some(voucher);
-            match self.channels.journal.open_channel(&channel, &prepared.funding, &flight)? {
+            match self.channels.journal.open_channel(&channel, &prepared.funding, &flight, &self.policy.budget)? {
                 Opening::New => {
                     (edge.watch)(Step::Channel(Progress::Opening { channel: &channel, deposit, fee: prepared.fee }));
                     (edge.watch)(Step::Channel(Progress::Signed(&flight)));
                     return Ok((channel, flight, held));
                 }
                 Opening::InputTaken(_) | Opening::KeyTaken => {}
+                Opening::OverBudget(over) => return Err(Unpaid::from(Unwilling::from(over)).into()),
                 Opening::NotReplaceable => return Err(ChannelError::Contended(channel.id)),
             }
         }
@@ -480,7 +486,8 @@ impl ChannelPayer {
             if top_up.is_none() {
                 channel.account = channel.account.sign(voucher).expect("what is due is never below what is signed");
             }
-            match self.channels.journal.begin_flight(channel, &flight, top_up.as_ref().map(|top_up| &top_up.ours))? {
+            let ours = top_up.as_ref().map(|top_up| &top_up.ours);
+            match self.channels.journal.begin_flight(channel, &flight, ours, &self.policy.budget)? {
                 Begun::New => {
                     if let Some(top_up) = &top_up {
                         (edge.watch)(Step::Channel(Progress::ToppingUp { channel, added: top_up.added }));
@@ -489,6 +496,7 @@ impl ChannelPayer {
                     return Ok(flight);
                 }
                 Begun::InputTaken(_) => {}
+                Begun::OverBudget(over) => return Err(Unpaid::from(Unwilling::from(over)).into()),
                 Begun::InFlight | Begun::Lower | Begun::Moved => return Err(ChannelError::Contended(channel.id)),
             }
         }

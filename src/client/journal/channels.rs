@@ -4,7 +4,7 @@
 //! channel has at most one request in flight; a change that was made on top of older books is refused; coins of a channel's
 //! transactions are not spent by any other payment while that transaction can still be accepted.
 
-use super::{Journal, JournalError, ParsedState, millis, optional_text, parsed};
+use super::{Journal, JournalError, ParsedState, millis, optional_text, parsed, spending};
 use crate::{
     binding::escrow_v1::SignedVoucher,
     client::{
@@ -13,6 +13,7 @@ use crate::{
             record::{Channel, ChannelTransaction, Event, Flight, FlightState, Phase, Purpose},
         },
         journal::RequestKey,
+        policy::{Budget, Over},
     },
     protocol::{
         amount::Amount,
@@ -20,7 +21,7 @@ use crate::{
         time::UnixMillis,
     },
 };
-use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -74,6 +75,8 @@ pub enum Begun {
     Moved,
     /// Another payment holds this coin; nothing was written.
     InputTaken(Outpoint),
+    /// The request could cost more than the budget has left; nothing was written.
+    OverBudget(Over),
 }
 
 /// What [`Journal::open_channel`] did.
@@ -88,6 +91,8 @@ pub enum Opening {
     KeyTaken,
     /// The opening to be replaced is none any more; nothing was written.
     NotReplaceable,
+    /// The request could cost more than the budget has left; nothing was written.
+    OverBudget(Over),
 }
 
 /// An offer that came with a receipt: good for one more request of the same method and URL.
@@ -110,7 +115,13 @@ impl Journal {
     }
 
     /// Records a new channel with its funding transaction and its first request, in one step.
-    pub fn open_channel(&self, channel: &Channel, funding: &ChannelTransaction, first: &Flight) -> Result<Opening, JournalError> {
+    pub fn open_channel(
+        &self,
+        channel: &Channel,
+        funding: &ChannelTransaction,
+        first: &Flight,
+        budget: &Budget,
+    ) -> Result<Opening, JournalError> {
         self.write(|transaction| {
             let used = "SELECT EXISTS (SELECT 1 FROM channels WHERE key_index = ?1 OR id = ?2)";
             if transaction.query_row(used, params![channel.key_index, channel.id.to_string()], |row| row.get(0))? {
@@ -125,6 +136,12 @@ impl Journal {
                 transaction.execute(dead, [replaced.to_string()])?;
                 let refused = "UPDATE flights SET state = 'refused' WHERE channel = ?1 AND state IN ('sent', 'given-up')";
                 transaction.execute(refused, [replaced.to_string()])?;
+                for flight in flights(transaction, "WHERE channel = ?1 AND state = 'refused'", [replaced.to_string()])? {
+                    count(transaction, &flight)?;
+                }
+            }
+            if let Some(over) = spending::exceeds(transaction, &purchase(first), budget)? {
+                return Ok(Err(Opening::OverBudget(over)));
             }
             if let Some(taken) = taken(transaction, &funding.inputs)? {
                 return Ok(Err(Opening::InputTaken(taken)));
@@ -139,8 +156,17 @@ impl Journal {
 
     /// Records a request, its voucher, the books with that voucher in them, and a top-up's transaction, before anything is sent.
     /// A row of the same identifier gets this attempt. A renewed offer for it is used up.
-    pub fn begin_flight(&self, channel: &mut Channel, flight: &Flight, top_up: Option<&ChannelTransaction>) -> Result<Begun, JournalError> {
+    pub fn begin_flight(
+        &self,
+        channel: &mut Channel,
+        flight: &Flight,
+        top_up: Option<&ChannelTransaction>,
+        budget: &Budget,
+    ) -> Result<Begun, JournalError> {
         let begun = self.write(|transaction| {
+            if let Some(over) = spending::exceeds(transaction, &purchase(flight), budget)? {
+                return Ok(Err(Begun::OverBudget(over)));
+            }
             let other = "SELECT EXISTS (SELECT 1 FROM flights WHERE channel = ?1 AND state = 'sent' AND identifier <> ?2)";
             if transaction.query_row(other, params![flight.channel.to_string(), flight.identifier.as_str()], |row| row.get(0))? {
                 return Ok(Err(Begun::InFlight));
@@ -299,9 +325,7 @@ impl Journal {
 
     /// The requests of a channel, newest first.
     pub fn flights(&self, id: &ChannelId, limit: u32) -> Result<Vec<Flight>, JournalError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare(&format!("{FLIGHT} WHERE channel = ?1 ORDER BY rowid DESC LIMIT ?2"))?;
-        Ok(statement.query_map(params![id.to_string(), limit], flight)?.collect::<Result<_, _>>()?)
+        Ok(flights(&self.lock(), "WHERE channel = ?1 ORDER BY rowid DESC LIMIT ?2", params![id.to_string(), limit])?)
     }
 
     /// The highest voucher that was ever signed for this outpoint.
@@ -450,7 +474,30 @@ fn put_flight(transaction: &Transaction<'_>, flight: &Flight) -> rusqlite::Resul
             millis(flight.created),
         ],
     )?;
-    Ok(())
+    count(transaction, flight)
+}
+
+fn flights(connection: &Connection, which: &str, values: impl Params) -> rusqlite::Result<Vec<Flight>> {
+    connection.prepare(&format!("{FLIGHT} {which}"))?.query_map(values, flight)?.collect()
+}
+
+/// Counts what was bought before there were budgets.
+pub(super) fn count_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    flights(transaction, "", [])?.iter().try_for_each(|flight| count(transaction, flight))
+}
+
+/// What a request costs, or may yet cost.
+fn count(transaction: &Transaction<'_>, flight: &Flight) -> rusqlite::Result<()> {
+    let purchase = purchase(flight);
+    match flight.state {
+        FlightState::Refused => spending::remove(transaction, &purchase.id),
+        _ => spending::put(transaction, &purchase),
+    }
+}
+
+fn purchase(flight: &Flight) -> spending::Purchase<'_> {
+    let Flight { channel, identifier, url, attempt, charge, created, .. } = flight;
+    spending::Purchase { id: format!("{channel} {}", identifier.as_str()), url, amount: charge.unwrap_or(attempt.ceiling), at: *created }
 }
 
 /// The escrow output that a transaction of ours spends.
@@ -560,7 +607,7 @@ fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn whole(row: &Row<'_>, column: usize) -> rusqlite::Result<Amount> {
+pub(super) fn whole(row: &Row<'_>, column: usize) -> rusqlite::Result<Amount> {
     let sompi: i64 = row.get(column)?;
     let amount = u64::try_from(sompi).ok().and_then(|sompi| Amount::from_sompi(sompi).ok());
     amount.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, sompi))
@@ -664,7 +711,10 @@ mod tests {
 
     fn opened(journal: &Journal, n: u8) -> Channel {
         let channel = channel_of(n);
-        assert_eq!(journal.open_channel(&channel, &funding(&channel, n, &[n + 100]), &flight_of(&channel, 'a', 10)).unwrap(), Opening::New);
+        assert_eq!(
+            journal.open_channel(&channel, &funding(&channel, n, &[n + 100]), &flight_of(&channel, 'a', 10), &Budget::default()).unwrap(),
+            Opening::New
+        );
         channel
     }
 
@@ -715,22 +765,26 @@ mod tests {
         let journal = Journal::in_memory().unwrap();
         let channel = opened(&journal, 1);
         let second = flight_of(&channel, 'b', 20);
-        assert_eq!(journal.begin_flight(&mut channel.clone(), &second, None).unwrap(), Begun::InFlight);
+        assert_eq!(journal.begin_flight(&mut channel.clone(), &second, None, &Budget::default()).unwrap(), Begun::InFlight);
         let mut books = channel.clone();
         let done = Flight { state: FlightState::Refused, ..flight_of(&channel, 'a', 10) };
         assert!(journal.end_flight(&mut books, &done, None, None).unwrap());
-        assert_eq!(journal.begin_flight(&mut channel.clone(), &second, None).unwrap(), Begun::Moved, "on top of older books");
+        assert_eq!(
+            journal.begin_flight(&mut channel.clone(), &second, None, &Budget::default()).unwrap(),
+            Begun::Moved,
+            "on top of older books"
+        );
         assert!(!journal.save_channel(&mut channel.clone(), None).unwrap());
         let lower = flight_of(&channel, 'c', 9);
         let mut low = books.clone();
         low.account.signed = Some(voucher(9));
-        assert_eq!(journal.begin_flight(&mut low, &lower, None).unwrap(), Begun::Lower);
+        assert_eq!(journal.begin_flight(&mut low, &lower, None, &Budget::default()).unwrap(), Begun::Lower);
         assert_eq!((journal.in_flight(&channel.id).unwrap(), journal.channel(&channel.id).unwrap()), (None, Some(books.clone())));
         books.account.signed = Some(voucher(20));
-        assert_eq!(journal.begin_flight(&mut books, &second, None).unwrap(), Begun::New);
+        assert_eq!(journal.begin_flight(&mut books, &second, None, &Budget::default()).unwrap(), Begun::New);
         // The same identifier under another offer takes the place of its first attempt.
         let again = Flight { attempt: Attempt { header: "newer".into(), ..second.attempt.clone() }, ..second };
-        assert_eq!(journal.begin_flight(&mut books, &again, None).unwrap(), Begun::New);
+        assert_eq!(journal.begin_flight(&mut books, &again, None, &Budget::default()).unwrap(), Begun::New);
         assert_eq!(journal.in_flight(&channel.id).unwrap(), Some(again));
         assert_eq!(journal.channel(&channel.id).unwrap(), Some(books));
     }
@@ -741,15 +795,18 @@ mod tests {
         let channel = opened(&journal, 1);
         let other = channel_of(2);
         let first = flight_of(&other, 'b', 10);
-        assert_eq!(journal.open_channel(&other, &funding(&other, 2, &[5, 101]), &first).unwrap(), Opening::InputTaken(outpoint(101)));
+        assert_eq!(
+            journal.open_channel(&other, &funding(&other, 2, &[5, 101]), &first, &Budget::default()).unwrap(),
+            Opening::InputTaken(outpoint(101))
+        );
         let same_key = Channel { key_index: 1, ..other.clone() };
-        assert_eq!(journal.open_channel(&same_key, &funding(&other, 2, &[5]), &first).unwrap(), Opening::KeyTaken);
+        assert_eq!(journal.open_channel(&same_key, &funding(&other, 2, &[5]), &first, &Budget::default()).unwrap(), Opening::KeyTaken);
         // What takes the place of an opening may spend its coins; what is open is not replaced.
         let replacing = Channel { replaces: Some(channel.id), ..other.clone() };
-        assert_eq!(journal.open_channel(&replacing, &funding(&other, 2, &[101]), &first).unwrap(), Opening::New);
+        assert_eq!(journal.open_channel(&replacing, &funding(&other, 2, &[101]), &first, &Budget::default()).unwrap(), Opening::New);
         assert_eq!(journal.channel(&channel.id).unwrap().unwrap().phase, Phase::Replaced);
         let third = Channel { replaces: Some(channel.id), ..channel_of(3) };
-        let refused = journal.open_channel(&third, &funding(&third, 3, &[101]), &flight_of(&third, 'c', 10)).unwrap();
+        let refused = journal.open_channel(&third, &funding(&third, 3, &[101]), &flight_of(&third, 'c', 10), &Budget::default()).unwrap();
         assert_eq!(refused, Opening::NotReplaceable);
     }
 
@@ -767,10 +824,13 @@ mod tests {
         let mut books = channel.clone();
         let flight = flight_of(&channel, 'b', 10);
         for ours in [&first, &same_coin, &other_coin] {
-            assert_eq!(journal.begin_flight(&mut books, &flight, Some(ours)).unwrap(), Begun::New);
+            assert_eq!(journal.begin_flight(&mut books, &flight, Some(ours), &Budget::default()).unwrap(), Begun::New);
         }
         let stolen = ChannelTransaction { txid: TxId([14; 32]), ..funding(&channel, 14, &[51]) };
-        assert_eq!(journal.begin_flight(&mut books.clone(), &flight, Some(&stolen)).unwrap(), Begun::InputTaken(outpoint(51)));
+        assert_eq!(
+            journal.begin_flight(&mut books.clone(), &flight, Some(&stolen), &Budget::default()).unwrap(),
+            Begun::InputTaken(outpoint(51))
+        );
         let mut locked: Vec<_> = journal.locked().unwrap().into_iter().collect();
         locked.sort();
         assert_eq!(locked, [outpoint(50), outpoint(51), outpoint(101)]);

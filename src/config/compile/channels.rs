@@ -39,9 +39,14 @@ pub struct Asked {
 impl Asked {
     pub fn of(root: &Root) -> Self {
         let routes = || root.routes.iter().flat_map(|routes| &routes.value);
+        let listed = |list: Option<&At<Vec<At<raw::AcceptSection>>>>| -> Vec<_> {
+            list.iter().flat_map(|list| &list.value).filter_map(|way| way.value.scheme.clone()).collect()
+        };
         let ways = |route: &'_ At<raw::RouteSection>| {
-            let listed = route.value.accepts.iter().flat_map(|list| &list.value).filter_map(|way| way.value.scheme.clone());
-            route.value.scheme.clone().into_iter().chain(listed).collect::<Vec<_>>()
+            let route = &route.value;
+            let tools = route.tools.iter().flat_map(|tools| &tools.value);
+            let tools = tools.flat_map(|tool| tool.value.scheme.clone().into_iter().chain(listed(tool.value.accepts.as_ref())));
+            route.scheme.clone().into_iter().chain(listed(route.accepts.as_ref())).chain(tools).collect::<Vec<_>>()
         };
         let sold = routes().flat_map(ways).find(|scheme| scheme.value == raw::Scheme::Batch).map(|scheme| scheme.at);
         Self { sold, keys: root.keys.as_ref().and_then(|keys| keys.value.server.as_ref()).map(|server| server.at) }

@@ -13,9 +13,13 @@ use crate::{
 use http::HeaderName;
 
 /// The rule of one way to pay; `price` is its ceiling.
-pub fn charge(raw: Option<&At<raw::Charge>>, price: &PriceRule, cx: &mut Context<'_>) -> Option<ChargeRule> {
+pub fn charge(raw: Option<&At<raw::Charge>>, price: &PriceRule, of_tool: bool, cx: &mut Context<'_>) -> Option<ChargeRule> {
     let Some(At { at, value: raw }) = raw else { return Some(ChargeRule::Fixed) };
     let source = source(raw, cx);
+    if let Some(name) = raw.header.as_ref().filter(|_| of_tool) {
+        cx.problem(Code::KindSetting, name.at, "a tool is metered by its result: `json` or `bytes`");
+        return None;
+    }
     let unit = unit_price(raw, cx);
     let floor = floor(raw, price, cx);
     let (source, unit, floor) = (source?, unit?, floor?);

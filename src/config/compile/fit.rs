@@ -17,7 +17,7 @@ use crate::{
     protocol::{
         amount::Amount,
         limits::DAA_PER_SECOND,
-        policy::{Accept, Access, ClaimPolicy, Observe, Pricing, Route},
+        policy::{Accept, ClaimPolicy, Observe, Pricing, Route},
         requirements::Scheme,
     },
 };
@@ -50,7 +50,8 @@ pub fn channels(root: &Root, asked: &Asked, parts: &Parts, routes: &[At<Route>],
     if let Some(policy) = &parts.claims {
         claims(policy, place(raw.claims.as_ref().and_then(|claims| claims.value.above.as_ref()), missing), cx);
     }
-    let sold: Vec<(&Route, &Pricing)> = routes.iter().filter_map(|route| Some((&route.value, pricing(&route.value)?))).collect();
+    let sold: Vec<(&Route, &Pricing)> =
+        routes.iter().flat_map(|route| route.value.sold()).filter_map(|route| Some((route, route.pricing()?))).collect();
     let sold: Vec<_> = sold.into_iter().filter(|(_, pricing)| pricing.accepts.iter().any(by_channel)).collect();
     let Some(dearest) = sold.iter().flat_map(|(_, pricing)| &pricing.accepts).filter(|way| by_channel(way)).map(highest).max() else {
         return;
@@ -127,7 +128,8 @@ fn claims(claims: &ClaimPolicy, at: Pos, cx: &mut Context<'_>) {
 
 /// With `observe: any` a transaction that anybody saw pays: then nothing of ours may pay the same recipient.
 pub fn own_payouts(routes: &[At<Route>], cx: &mut Context<'_>) {
-    let ways = || routes.iter().filter_map(|route| Some((route.at, pricing(&route.value)?)));
+    let sold = || routes.iter().flat_map(|route| route.value.sold().map(|sold| (route.at, sold)));
+    let ways = || sold().filter_map(|(at, sold)| Some((at, sold.pricing()?)));
     let ways = || ways().flat_map(|(at, pricing)| pricing.accepts.iter().map(move |way| (at, pricing.observe, way)));
     let payouts: BTreeSet<&str> = ways().filter(|(.., way)| by_channel(way)).map(|(.., way)| way.pay_to.as_str()).collect();
     for (at, observe, way) in ways() {
@@ -135,13 +137,6 @@ pub fn own_payouts(routes: &[At<Route>], cx: &mut Context<'_>) {
             let message = "with `observe: any` every claim of a channel would pay this route: give it a `pay_to` of its own";
             cx.problem(Code::ObserveClaims, at, message);
         }
-    }
-}
-
-fn pricing(route: &Route) -> Option<&Pricing> {
-    match &route.access {
-        Access::Priced(pricing) => Some(pricing),
-        Access::Free => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod prices;
 mod routes;
 mod settings;
 mod shared_store;
+mod tools;
 mod upstreams;
 mod ways;
 

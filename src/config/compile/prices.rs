@@ -17,13 +17,15 @@ use crate::{
 use http::{HeaderName, HeaderValue, Method};
 use std::collections::BTreeMap;
 
+/// Where the arguments of a tool are in the message that calls it.
+const ARGUMENTS: &str = "/params/arguments";
 /// Depths outside are accepted with a warning.
 const USUAL_DEPTHS: std::ops::RangeInclusive<u64> = 10..=10_000;
 
-pub fn price(raw: &At<raw::Price>, scheme: Scheme, cx: &mut Context<'_>) -> Option<PriceRule> {
+pub fn price(raw: &At<raw::Price>, scheme: Scheme, of_tool: bool, cx: &mut Context<'_>) -> Option<PriceRule> {
     match &raw.value {
         raw::Price::Fixed(text) => sellable(text, raw.at, scheme, cx).map(PriceRule::Fixed),
-        raw::Price::Table(table) => table_rule(table, scheme, cx),
+        raw::Price::Table(table) => table_rule(table, scheme, of_tool, cx),
     }
 }
 
@@ -61,8 +63,8 @@ pub fn amount(text: &str, at: Pos, cx: &mut Context<'_>) -> Option<Amount> {
     Amount::parse_price(text).map_err(|error| cx.problem(Code::PriceInvalid, at, error.to_string())).ok()
 }
 
-fn table_rule(raw: &raw::PriceTable, scheme: Scheme, cx: &mut Context<'_>) -> Option<PriceRule> {
-    let by = raw.by.as_ref().and_then(|by| input(by, cx));
+fn table_rule(raw: &raw::PriceTable, scheme: Scheme, of_tool: bool, cx: &mut Context<'_>) -> Option<PriceRule> {
+    let by = raw.by.as_ref().and_then(|by| if of_tool { argument(by, cx) } else { input(by, cx) });
     let mut rows = BTreeMap::new();
     let table = raw.table.as_ref()?;
     for (key, price) in &table.value.0 {
@@ -112,6 +114,20 @@ pub fn method(text: &str) -> Result<Method, &'static str> {
     }
 }
 
+/// The input of a tool's price: nothing of HTTP says what the tool does.
+fn argument(raw: &At<raw::PriceBy>, cx: &mut Context<'_>) -> Option<PriceInput> {
+    let written = match &raw.value {
+        raw::PriceBy::Field(field) => field.argument.as_ref(),
+        raw::PriceBy::Method => None,
+    };
+    let Some(pointer) = written else {
+        cx.problem(Code::KindSetting, raw.at, "a tool is priced by {argument: /pointer}, into its arguments");
+        return None;
+    };
+    let pointer = json_pointer(pointer, Code::PriceInvalid, cx)?;
+    Some(PriceInput::Json(format!("{ARGUMENTS}{pointer}")))
+}
+
 fn input(raw: &At<raw::PriceBy>, cx: &mut Context<'_>) -> Option<PriceInput> {
     let field = match &raw.value {
         raw::PriceBy::Method => return Some(PriceInput::Method),
@@ -123,6 +139,10 @@ fn input(raw: &At<raw::PriceBy>, cx: &mut Context<'_>) -> Option<PriceInput> {
     }
     if let Some(name) = &field.query {
         return Some(PriceInput::Query(name.value.clone()));
+    }
+    if let Some(pointer) = &field.argument {
+        cx.problem(Code::KindSetting, pointer.at, "only tools of an MCP route have arguments; a body is priced by {json: /pointer}");
+        return None;
     }
     json_pointer(field.json.as_ref()?, Code::PriceInvalid, cx).map(PriceInput::Json)
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Context, is_loopback, prices,
+    tools::{self, Shared},
     upstreams::Upstreams,
     ways::{Paid, Ways, places, pos},
 };
@@ -48,11 +49,18 @@ pub fn routes(root: &Root, upstreams: &Upstreams, ways: &Ways<'_>, cx: &mut Cont
                 cx.problem(Code::RouteIdDuplicate, at, format!("the route at line {} has the same id", earlier.line));
             }
         }
+        if matches!(route.access, Access::Tools(_)) {
+            for sold in route.sold() {
+                if let Some(earlier) = ids.insert(sold.id.0.clone(), at) {
+                    cx.problem(Code::RouteIdDuplicate, at, format!("what is sold at line {} has the same id, {}", earlier.line, sold.id));
+                }
+            }
+        }
         routes.push(At { at: raw.at, value: route });
     }
     if let Some(list) = &root.routes
         && !cx.problems.has_errors()
-        && !routes.iter().any(|route| matches!(route.value.access, Access::Priced(_)))
+        && routes.iter().all(|route| route.value.sold().next().is_none())
     {
         cx.problem(Code::NothingPriced, list.at, "no route has a price");
     }
@@ -60,7 +68,7 @@ pub fn routes(root: &Root, upstreams: &Upstreams, ways: &Ways<'_>, cx: &mut Cont
     routes
 }
 
-struct Maker<'m> {
+pub struct Maker<'m> {
     root: &'m Root,
     upstreams: &'m Upstreams,
     ways: &'m Ways<'m>,
@@ -81,11 +89,13 @@ macro_rules! setting {
 
 impl Maker<'_> {
     fn route(&self, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Route> {
+        let mcp = raw.kind() == raw::RouteKind::Mcp;
+        tools::misplaced(raw, cx);
         let host = raw.host.as_ref().map(|host| self.host(host, cx));
-        let methods = self.methods(raw, cx);
+        let methods = if mcp { tools::methods() } else { self.methods(raw, cx) };
         let conditions = conditions(raw, cx);
         let upstream = self.upstreams.choose(raw.upstream.as_ref(), raw.at, cx);
-        let access = self.access(raw, cx);
+        let access = if mcp { None } else { self.access(raw, cx) };
         let host = match host {
             None => None,
             Some(host) => Some(host?),
@@ -93,18 +103,35 @@ impl Maker<'_> {
         let origin = self.origin(raw, host.as_deref(), cx);
         let path = path(raw.path.as_ref()?, cx);
         let path = path?;
-        let description = describe(host.as_deref(), &path, &methods, &conditions);
+        let named = if mcp { "mcp".to_owned() } else { list(&methods) };
+        let description = describe(&named, host.as_deref(), &path, &conditions);
+        let id = RouteId(raw.id.as_ref().map_or(description, |id| id.value.clone()));
+        let (origin, upstream) = (origin?, upstream?);
+        let access = if mcp {
+            let shared = Shared { id: &id, origin: &origin, host: &host, path: &path, upstream: &upstream };
+            self.tools(raw, &shared, cx).map(|tools| Access::Tools(Box::new(tools)))
+        } else {
+            access
+        };
         Some(Route {
-            id: RouteId(raw.id.as_ref().map_or(description, |id| id.value.clone())),
-            origin: origin?,
+            id,
+            origin,
             host,
             path,
             methods,
             conditions,
-            upstream: upstream?,
+            upstream,
             access: access?,
-            timeout: Duration::from_secs(at_least_one(setting!(self, raw, timeout_seconds), cx)),
+            timeout: Duration::from_secs(self.timeout_seconds(raw, cx)),
         })
+    }
+
+    pub fn timeout_seconds(&self, raw: &RouteSection, cx: &mut Context<'_>) -> u64 {
+        at_least_one(setting!(self, raw, timeout_seconds), cx)
+    }
+
+    pub fn body_limit(&self, raw: &RouteSection, cx: &mut Context<'_>) -> usize {
+        bytes(setting!(self, raw, body_limit_bytes), cx)
     }
 
     /// `unmatched: forward`: the least specific free route there can be.
@@ -167,7 +194,7 @@ impl Maker<'_> {
         methods
     }
 
-    fn access(&self, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Access> {
+    pub fn access(&self, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Access> {
         let written = |key| raw.written.contains(&key);
         let faulty = (written("free") && raw.free.is_none()) || (written("price") && raw.price.is_none());
         if faulty || (written("accepts") && raw.accepts.is_none()) {
@@ -272,7 +299,7 @@ fn at_least_one((number, at): (u64, Pos), cx: &mut Context<'_>) -> u64 {
     number.max(1)
 }
 
-fn bytes((number, at): (u64, Pos), cx: &mut Context<'_>) -> usize {
+pub fn bytes((number, at): (u64, Pos), cx: &mut Context<'_>) -> usize {
     match usize::try_from(number) {
         Ok(bytes) if number <= MAX_BODY_BYTES => bytes,
         _ => {
@@ -314,10 +341,13 @@ fn conditions(raw: &RouteSection, cx: &mut Context<'_>) -> Vec<Condition> {
     conditions
 }
 
-/// The default id: what the route matches, in one line.
-fn describe(host: Option<&str>, path: &str, methods: &[Method], conditions: &[Condition]) -> String {
+fn list(methods: &[Method]) -> String {
     let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    let methods = if methods.is_empty() { "any".to_owned() } else { methods.join(",") };
+    if methods.is_empty() { "any".to_owned() } else { methods.join(",") }
+}
+
+/// The default id: what the route matches, in one line.
+fn describe(methods: &str, host: Option<&str>, path: &str, conditions: &[Condition]) -> String {
     let mut text = format!("{methods} {}{path}", host.unwrap_or_default());
     for condition in conditions {
         text += &match condition {

@@ -100,7 +100,7 @@ impl Ways<'_> {
 
     fn accept(&self, index: usize, way: &AcceptSection, raw: &RouteSection, cx: &mut Context<'_>) -> Option<Accept> {
         let (scheme, written) = (scheme(way)?, way.price.as_ref()?);
-        let price = prices::price(written, scheme, cx);
+        let price = prices::price(written, scheme, raw.kind() == raw::RouteKind::Mcp, cx);
         if let Some(price) = &price {
             rows_reachable(price, written.at, raw, cx);
         }
@@ -111,7 +111,7 @@ impl Ways<'_> {
         let pay_to = recipient.and_then(|raw| prices::pay_to(raw, self.network_known, cx));
         let terms = match scheme {
             Scheme::Exact => self.exact(way, raw, price.as_ref(), cx),
-            Scheme::BatchSettlement => self.channel(way, price.as_ref()?, cx),
+            Scheme::BatchSettlement => self.channel(way, price.as_ref()?, raw.kind() == raw::RouteKind::Mcp, cx),
         };
         let rule_id = way.id.as_ref().map_or_else(|| index.to_string(), |id| id.value.clone());
         Some(Accept { rule_id, price: price?, pay_to: pay_to?, terms: terms? })
@@ -132,11 +132,11 @@ impl Ways<'_> {
         Some(Terms::Exact(ExactTerms { finality, mempool_max }))
     }
 
-    fn channel(&self, way: &AcceptSection, price: &PriceRule, cx: &mut Context<'_>) -> Option<Terms> {
+    fn channel(&self, way: &AcceptSection, price: &PriceRule, of_tool: bool, cx: &mut Context<'_>) -> Option<Terms> {
         if let Some(at) = pos(&way.finality) {
             cx.problem(Code::SchemeSetting, at, "a voucher is no transaction: `finality` belongs to `exact`; see `channels.confirmations`");
         }
-        let charge = charges::charge(way.charge.as_ref(), price, cx);
+        let charge = charges::charge(way.charge.as_ref(), price, of_tool, cx);
         let min_deposit = self.min_deposit(way, price, cx);
         Some(Terms::Channel(Box::new(ChannelTerms {
             server_key: self.server_key,

@@ -124,7 +124,7 @@ section! {
         prefix: String = "kas402",
         /// `redis`: `strict` starts only when the server loses nothing it has acknowledged, and waits for its replicas; `standard` also starts when a crash or failover can lose the last second.
         durability: StoreDurability = StoreDurability::Strict,
-        /// `redis` with `strict`: replicas of each master that must have a fact before it is answered. Default: those it has at start.
+        /// `redis` with `strict`: replicas that each master must have at start. All that follow a master must have a fact before it is answered, and never fewer than followed it at start.
         replicas: u64,
         /// `redis`: longest time to connect.
         connect_timeout_seconds: u64 = 2u64,
@@ -258,6 +258,14 @@ section! {
         upstream: String,
         /// Origin under which clients reach this route. Default: `public_origin` with `host`, when there is one.
         public_origin: String,
+        /// `http`, or `mcp`: an MCP server over Streamable HTTP, whose `tools` are sold one by one and everything else is free.
+        kind: RouteKind = RouteKind::Http,
+        /// With `kind: mcp`: the tools that are sold, and exceptions from patterns.
+        tools: Vec<At<ToolSection>>,
+        /// With `kind: mcp`: where the prices of tools stand in `tools/list`: in their `meta`, in `description` too, or `off`. Default `meta`.
+        list_prices: ListPrices = ListPrices::Meta,
+        /// With `kind: mcp`: longest message of the server that is held: the result of a tool that is sold, or one event of a stream.
+        message_limit_bytes: u64 = 4_194_304u64,
         /// Forward without payment.
         free: bool = false,
         /// One price: `"0.25 KAS"`, `"25000000 sompi"`, or a table by one input.
@@ -304,6 +312,52 @@ section! {
 }
 
 section! {
+    /// A tool of an MCP server, or several. Exactly one of `free`, `price` and `accepts`; what else is not written is the route's.
+    ToolSection {
+        /// The tool's name, or a pattern with `*`. A name goes before patterns, a longer pattern before a shorter one.
+        tool: String [required],
+        /// Stable name; part of every offer. Default: the route's id, `#` and the name.
+        id: String,
+        /// Not sold, although a pattern takes it.
+        free: bool = false,
+        /// As in a route; a table is by `{argument: /pointer}` into the arguments.
+        price: Price,
+        /// As in a route.
+        scheme: Scheme,
+        /// As in a route.
+        min_deposit: String,
+        /// As in a route; `json` points into the result, `bytes` counts those of the result, a header is not read.
+        charge: Charge,
+        /// As in a route.
+        accepts: Vec<At<AcceptSection>>,
+        /// Results with `isError`: `charge` for them as for others, or `free`.
+        on_error: OnError = OnError::Charge,
+        /// The Kaspa address that is paid; default the route's.
+        pay_to: String,
+        /// Shown in the offer.
+        description: String,
+        /// See `defaults`.
+        finality: Finality,
+        /// See `defaults`.
+        offer_seconds: u64,
+        /// See `defaults`.
+        settle_wait_seconds: u64,
+        /// See `defaults`.
+        entitlement_seconds: u64,
+        /// See `defaults`.
+        replay_limit_bytes: u64,
+        /// See `defaults`.
+        observe: Observe,
+        /// See `defaults`.
+        require_request_hash: bool,
+        /// See `defaults`.
+        payment_identifier: Identifier,
+        /// See `defaults`; counts from the server's last message.
+        timeout_seconds: u64,
+    }
+}
+
+section! {
     /// One way to pay.
     AcceptSection {
         /// Stable name of this way; default its number. Offers made under a name stay good while the name and its terms do.
@@ -336,7 +390,7 @@ section! {
 section! {
     /// A price table.
     PriceTable {
-        /// The input: `method`, `{header: X-Tier}`, `{query: size}` or `{json: /model}` (a JSON pointer into the body).
+        /// The input: `method`, `{header: X-Tier}`, `{query: size}` or `{json: /model}` (a JSON pointer into the body). Of a tool: `{argument: /size}`.
         by: PriceBy [required],
         /// Value of the input -> price.
         table: Named<String> [required],
@@ -354,6 +408,8 @@ section! {
         query: String,
         /// JSON pointer into the body.
         json: String,
+        /// JSON pointer into the arguments of a tool.
+        argument: String,
     }
 }
 

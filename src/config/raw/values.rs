@@ -27,6 +27,15 @@ words! {
     Identifier { Optional = "optional", Required = "required", }
 }
 words! {
+    RouteKind { Http = "http", Mcp = "mcp", }
+}
+words! {
+    ListPrices { Meta = "meta", Description = "description", Off = "off", }
+}
+words! {
+    OnError { Charge = "charge", Free = "free", }
+}
+words! {
     Scheme { Exact = "exact", Batch = "batch-settlement", }
 }
 words! {
@@ -106,7 +115,11 @@ impl Shape for PriceBy {
             Kind::Map(entries) if entries.len() == 1 => PriceByField::read(node, problems).map(|field| Self::Field(Box::new(field))),
             Kind::Text(text) if text == "method" => Some(Self::Method),
             _ => {
-                problems.push(Code::BadValue, node.at, "this must be method, or one of {header: ...}, {query: ...}, {json: ...}");
+                problems.push(
+                    Code::BadValue,
+                    node.at,
+                    "this must be method, or one of {header: ...}, {query: ...}, {json: ...}; of a tool {argument: ...}",
+                );
                 None
             }
         }

@@ -20,15 +20,16 @@ use crate::{
         answer::{Answer, Served, StreamChunk},
         crash,
         forward::{self, Collected, Kept, STREAM_DEPTH, collect},
+        mcp::{Said, ToolAnswer, ToolCall},
         respond::{self, Refusal},
         upstream::{ReplyBody, UpstreamFailure, UpstreamReply},
     },
     protocol::{
         amount::Amount,
         charge::ChargeRule,
-        policy::{ChannelTerms, Pricing},
+        policy::{ChannelTerms, Pricing, Upstream},
         refusal::Code,
-        requirements::{EscrowExtra, Requirements},
+        requirements::EscrowExtra,
     },
     store::{
         StoredResponse,
@@ -172,13 +173,22 @@ impl Delivery<'_> {
             return Err(self.failed(UpstreamFailure::Connect).await);
         };
         let sent = self.gateway.upstreams.send(upstream, self.request()).await;
-        let UpstreamReply { status, headers, mut body } = match sent {
+        let answered = match sent {
             Ok(answered) => answered,
             Err(failure) => return Err(self.failed(failure).await),
         };
         crash::point("channel_answered");
+        if let Some(call) = &sale.call {
+            return self.call(call, upstream, answered, reply).await;
+        }
+        let UpstreamReply { status, headers, mut body } = answered;
         if !self.pricing.charge_on.delivered(status) {
-            return Err(self.uncharged(status, headers, body.as_mut(), reply).await);
+            let body = match collect(&HeaderMap::new(), body.as_mut(), self.pricing.replay_limit).await {
+                Ok(Collected::Whole(body)) => body,
+                Ok(Collected::Streaming(_)) => return Err(self.failed(UpstreamFailure::Broken).await),
+                Err(failure) => return Err(self.failed(failure).await),
+            };
+            return Err(self.uncharged(status, headers, body, None, reply).await);
         }
         let collected = tokio::select! {
             biased;
@@ -205,6 +215,27 @@ impl Delivery<'_> {
         request
     }
 
+    /// A call of a tool: its result is held until it is charged, however it arrives and whoever still listens.
+    async fn call(
+        &self,
+        call: &ToolCall,
+        upstream: &Upstream,
+        answered: UpstreamReply,
+        reply: &mut Option<ReplySlot>,
+    ) -> Result<Done, Refusal> {
+        let request = self.request();
+        let answer = tokio::select! {
+            biased;
+            answer = call.answer(self.gateway.upstreams.as_ref(), upstream, &request, answered) => answer,
+            () = self.last_call() => Err(UpstreamFailure::Timeout),
+        };
+        match answer {
+            Err(failure) => Err(self.failed(failure).await),
+            Ok(ToolAnswer { status, headers, body, served: true, .. }) => self.whole(status, headers, body, reply).await,
+            Ok(ToolAnswer { said, status, headers, body, .. }) => Err(self.uncharged(status, headers, body, Some(said), reply).await),
+        }
+    }
+
     async fn whole(&self, status: u16, headers: HeaderMap, body: Bytes, reply: &mut Option<ReplySlot>) -> Result<Done, Refusal> {
         let ceiling = self.admission.sale.accepted.amount;
         let charge = match MeterReader::whole(&self.terms.charge, ceiling, &headers, &body) {
@@ -216,11 +247,16 @@ impl Delivery<'_> {
             }
         };
         let kept = respond::keep_headers(&headers, self.pricing.replay_cookies);
-        let response = StoredResponse { status, headers: kept, body: body.clone() };
-        let (record, facts) = self.charge(charge, status, Some(response), &self.admission.record).await?;
+        // The result of a tool is held whole, also when it is too long to be kept.
+        let response =
+            Some(StoredResponse { status, headers: kept, body: body.clone() }).filter(|_| body.len() <= self.pricing.replay_limit);
+        let (record, facts) = self.charge(charge, status, response, &self.admission.record).await?;
         crash::point("channel_charged");
         let receipt = self.receipt(facts);
         let answer = self.admission.sale.reply.paid(status, headers, &receipt, body);
+        if let Some(call) = &self.admission.sale.call {
+            call.say(Said::Result);
+        }
         say(reply, Ok(Served::Answer(Box::new(answer))));
         Ok(Done { record, charge, status })
     }
@@ -405,7 +441,7 @@ impl Delivery<'_> {
             nonce: sale.token.nonce,
             identity: sale.identity,
             request_hash: sale.request_hash,
-            requirements_hash: requirements_hash(&sale.accepted, self.extra),
+            requirements_hash: BatchTerms::of(&sale.accepted, self.extra).hash(),
             outpoint: self.admission.voucher.outpoint(),
             voucher: *self.admission.voucher.voucher(),
             ceiling,
@@ -426,18 +462,16 @@ impl Delivery<'_> {
     }
 
     /// The upstream's own failure goes to the client as it is, and costs nothing.
-    async fn uncharged(&self, status: u16, headers: HeaderMap, body: &mut dyn ReplyBody, reply: &mut Option<ReplySlot>) -> Refusal {
-        let body = match collect(&HeaderMap::new(), body, self.pricing.replay_limit).await {
-            Ok(Collected::Whole(body)) => body,
-            Ok(Collected::Streaming(_)) => return self.failed(UpstreamFailure::Broken).await,
-            Err(failure) => return self.failed(failure).await,
-        };
+    async fn uncharged(&self, status: u16, headers: HeaderMap, body: Bytes, said: Option<Said>, reply: &mut Option<ReplySlot>) -> Refusal {
         self.gateway.end_lease(self.admission).await;
         let refusal = self.not_charged(Refusal::new(Code::UpstreamFailed, format!("the upstream answered {status}; nothing was charged")));
         self.gateway.count_refusal(refusal.code);
         let receipt = refusal.receipt.as_deref().cloned();
         if let Some(receipt) = receipt {
             let answer: Answer = self.admission.sale.reply.paid(status, headers, &receipt, body);
+            if let Some((call, said)) = self.admission.sale.call.as_ref().zip(said) {
+                call.say(said);
+            }
             say(reply, Ok(Served::Answer(Box::new(answer))));
         }
         refusal
@@ -460,20 +494,6 @@ impl Delivery<'_> {
         let receipt = receipts::not_charged(admission.sale.policy.network, refusal.code, &state);
         refusal.receipted(receipt)
     }
-}
-
-fn requirements_hash(accepted: &Requirements, extra: &EscrowExtra) -> [u8; 32] {
-    BatchTerms {
-        network: accepted.network,
-        amount: accepted.amount,
-        pay_to: &accepted.pay_to,
-        max_timeout_seconds: accepted.max_timeout_seconds,
-        template: extra.template_id,
-        server_key: extra.server_public_key,
-        min_deposit: extra.min_deposit_sompi,
-        refund_timeout_daa: extra.refund_timeout_daa,
-    }
-    .hash()
 }
 
 fn remember(tail: &mut Vec<u8>, chunk: &[u8]) {

@@ -1,7 +1,7 @@
 //! What the gateway is owed now, and how much of that the operator allows (PROTOCOL section 5).
 //!
-//! Kept in memory, rebuilt from the store at start. A gateway counts what itself serves: over several gateways on one
-//! store each has the limits for itself.
+//! Kept in memory, rebuilt from the store at start. A gateway counts what itself serves at once, and what others on its store
+//! serve with every round over it (`gateway/fleet`): so much later it knows of their debts, and so much a limit may be overshot.
 
 use crate::{
     protocol::{

@@ -83,22 +83,16 @@ impl Gateway {
 
     /// Takes up every channel that is not closed for good. Called by `recover`, before traffic.
     pub(super) async fn recover_channels(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut after = 0;
-        loop {
-            let query = ChannelQuery { selection: ChannelSelection::Open, after, limit: PAGE };
-            let page = self.ask(self.store.channels(&query)).await?;
-            let Some(last) = page.last() else { break };
-            after = last.sequence;
-            for record in page {
-                self.take_up_channel(&record);
-                self.channel_changed(&record);
-                self.count_unconfirmed(&record);
-                if record.stream.is_some() {
-                    let (gateway, id) = (self.clone(), record.id);
-                    tokio::spawn(async move { gateway.post_stream_left_behind(&id).await });
-                }
+        self.each_open_channel(|record| {
+            self.take_up_channel(record);
+            self.channel_changed(record);
+            self.count_unconfirmed(record);
+            if record.stream.is_some() {
+                let (gateway, id) = (self.clone(), record.id);
+                tokio::spawn(async move { gateway.post_stream_left_behind(&id).await });
             }
-        }
+        })
+        .await?;
         tokio::spawn(self.clone().claim_when_due());
         Ok(())
     }
@@ -106,16 +100,22 @@ impl Gateway {
     /// Another policy, or other keys: what was not to be claimed may be now.
     pub(super) async fn reconsider_channels(self: Arc<Self>) -> Result<(), StoreError> {
         self.hesitate_no_longer();
+        self.each_open_channel(|record| {
+            self.channel_changed(record);
+            self.count_unconfirmed(record);
+        })
+        .await
+    }
+
+    /// In the order they were opened, a page at a time.
+    pub(super) async fn each_open_channel(&self, mut visit: impl FnMut(&Arc<ChannelRecord>) + Send) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
             let query = ChannelQuery { selection: ChannelSelection::Open, after, limit: PAGE };
             let page = self.ask(self.store.channels(&query)).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.sequence;
-            for record in page {
-                self.channel_changed(&record);
-                self.count_unconfirmed(&record);
-            }
+            page.iter().for_each(&mut visit);
         }
     }
 

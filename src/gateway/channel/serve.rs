@@ -16,12 +16,13 @@ use crate::{
         Gateway,
         answer::Served,
         flight::Flight,
+        mcp::ToolCall,
         respond::{Refusal, Reply},
     },
     protocol::{
         ids::{ChannelId, PaymentIdentifier, RequestHash, RequestIdentity},
         offer::OfferToken,
-        policy::{Accept, Access, ChannelTerms, Policy, Pricing, Route, Terms},
+        policy::{Accept, ChannelTerms, Policy, Pricing, Route, Terms},
         price::Price,
         refusal::Code,
         request::Request,
@@ -59,12 +60,14 @@ pub(in crate::gateway) struct ChannelSale {
     pub policy: Arc<Policy>,
     pub request: Arc<Request>,
     pub reply: Reply,
+    /// Of a tool.
+    pub call: Option<Arc<ToolCall>>,
 }
 
 impl ChannelSale {
     /// What was read when the sale was made; the compiler of the configuration keeps channel terms and their settings together.
     pub fn parts(&self) -> Option<(&Pricing, &Accept, &ChannelTerms, &EscrowExtra)> {
-        let Access::Priced(pricing) = &self.route.access else { return None };
+        let pricing = self.route.pricing()?;
         let accept = pricing.accepts.get(self.accept)?;
         match (&accept.terms, &self.accepted.extra) {
             (Terms::Channel(terms), Extra::Escrow(extra)) => Some((pricing, accept, terms, extra)),
@@ -151,7 +154,11 @@ impl Gateway {
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
-            let (voucher, counted) = match self.judge(&sale, &record, &presented) {
+            let judged = match self.seen_under_lease(record).await {
+                Ok(record) => self.judge(&sale, &record, &presented).map(|(voucher, counted)| (record, voucher, counted)),
+                Err(refusal) => Err(refusal),
+            };
+            let (record, voucher, counted) = match judged {
                 Ok(judged) => judged,
                 Err(refusal) => {
                     self.release_lease(&lease).await;
@@ -193,7 +200,16 @@ impl Gateway {
         if self.looked_at(&record).await {
             return Ok(record);
         }
-        Err(Refusal::new(Code::NodeUnavailable, "the node has not told of this channel yet"))
+        Err(Refusal::new(Code::NodeUnavailable, "what the chain says of this channel is not known, or not recorded, yet"))
+    }
+
+    /// The lease may have taken its time, too.
+    async fn seen_under_lease(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
+        if self.has_looked(&record.id) {
+            return Ok(record);
+        }
+        let record = self.seen_now(record).await?;
+        self.ask(self.store.channel(&record.id)).await.map_err(unusable)?.ok_or_else(|| channel_unknown().into())
     }
 
     pub(super) async fn lease_for(&self, sale: &ChannelSale, presented: &Presented) -> Result<Leased, Refusal> {

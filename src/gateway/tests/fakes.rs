@@ -34,6 +34,8 @@ pub enum Verb {
     Reserved,
     Committed,
     MoveBuilt,
+    /// What the chain says of a channel.
+    Sighted,
     Other,
 }
 
@@ -45,17 +47,24 @@ pub enum Fault {
     After,
     /// Nothing is done and nothing is answered.
     Hang,
+    /// Nothing is wrong: a fault that follows meets a later use.
+    Good,
 }
 
 pub struct FaultStore {
     model: Arc<MemoryStore>,
     faults: Mutex<VecDeque<(Verb, Fault)>>,
     down: AtomicBool,
+    shared: AtomicBool,
 }
 
 impl FaultStore {
     pub fn new(id: StoreId) -> Self {
-        Self { model: Arc::new(MemoryStore::new(id)), faults: Mutex::default(), down: AtomicBool::new(false) }
+        Self::over(Arc::new(MemoryStore::new(id)), false)
+    }
+
+    fn over(model: Arc<MemoryStore>, shared: bool) -> Self {
+        Self { model, faults: Mutex::default(), down: AtomicBool::new(false), shared: AtomicBool::new(shared) }
     }
 
     /// What happens to the next use of the verb.
@@ -66,7 +75,13 @@ impl FaultStore {
     /// The same records, for another process; this one's is down.
     pub fn heir(&self) -> Self {
         self.down(true);
-        Self { model: self.model.clone(), faults: Mutex::default(), down: AtomicBool::new(false) }
+        Self::over(self.model.clone(), self.is_shared())
+    }
+
+    /// The same records, for another process beside this one.
+    pub fn shared(&self) -> Self {
+        self.shared.store(true, Ordering::SeqCst);
+        Self::over(self.model.clone(), true)
     }
 
     /// Every verb fails before it does anything.
@@ -84,7 +99,7 @@ impl FaultStore {
             next.and_then(|index| faults.remove(index)).map(|(_, fault)| fault)
         };
         match fault {
-            None => step.await,
+            None | Some(Fault::Good) => step.await,
             Some(Fault::Before) => Err(StoreError::Unavailable("injected".into())),
             Some(Fault::After) => step.await.and(Err(StoreError::Unknown("injected".into()))),
             Some(Fault::Hang) => std::future::pending().await,
@@ -114,7 +129,7 @@ impl ChannelStore for FaultStore {
     }
 
     async fn observe_channel(&self, id: &ChannelId, fact: ChannelSighting, now: UnixMillis) -> Result<Observed, StoreError> {
-        self.injure(Verb::Other, self.model.observe_channel(id, fact, now)).await
+        self.injure(Verb::Sighted, self.model.observe_channel(id, fact, now)).await
     }
 
     async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
@@ -150,6 +165,10 @@ impl ChannelStore for FaultStore {
 impl Store for FaultStore {
     fn id(&self) -> StoreId {
         self.model.id()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::SeqCst)
     }
 
     async fn claim(&self, claim: &Claim, now: UnixMillis) -> Result<ClaimOutcome, StoreError> {

@@ -2,6 +2,7 @@
 
 use super::world::{Ask, PRICE, World};
 use http::Method;
+use serde_json::{Value, json};
 
 #[tokio::test(start_paused = true)]
 async fn what_the_gateway_says_is_never_taken_from_a_client() {
@@ -80,6 +81,25 @@ async fn browsers_read_offers_and_receipts() {
     assert_eq!(got.header("access-control-allow-headers"), Some("payment-signature, x-model"));
     // Without the preflight's headers it is a request like any other.
     assert_eq!(world.send(&Ask::new(Method::OPTIONS, "/paid")).await.status(), 402);
+}
+
+/// Other people's clients want a network in every receipt.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_the_network_that_the_payment_names_and_makes_none_up() {
+    let world = World::new().await;
+    let payment = world.pay(Ask::get("/paid")).await;
+    for (named, told) in [
+        (json!("kaspa:simnet"), json!("kaspa:simnet")),
+        (json!("kaspa:testnet-10"), json!("kaspa:testnet-10")),
+        (json!("simnet"), Value::Null),
+        (json!(7), Value::Null),
+    ] {
+        let mut altered = payment.clone();
+        altered.accepted["network"] = named.clone();
+        altered.accepted["amount"] = json!("1");
+        let got = world.send(&altered.ask()).await;
+        assert_eq!(got.receipt().unwrap()["network"], told, "{named}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod conflicts;
 mod edges;
 mod exchange;
 mod fakes;
+mod fleet;
 mod foreign;
 mod from_channels;
 mod headers;

@@ -1,8 +1,9 @@
 //! Where, when and for what an offer is good (PROTOCOL section 3).
 
 use super::{
+    fakes::{Fault, Verb},
     pay::{Payment, new_coin},
-    world::{Ask, DEAR, OFFER_SECONDS, PRICE, World, sompi},
+    world::{Ask, DEAR, FINAL_DEPTH, OFFER_SECONDS, PRICE, World, sompi},
 };
 use crate::protocol::{limits::OFFER_CLOCK_GRACE_SECONDS, price::PriceRule, refusal::Code};
 use http::Method;
@@ -87,6 +88,30 @@ async fn who_paid_late_is_not_asked_to_pay_again() {
         let record = world.record(payment.txid).await.unwrap();
         assert!(record.late && !record.charged);
         assert_eq!((world.upstream.count(), world.totals().await.pending), (0, 1), "listed as unresolved");
+    }
+}
+
+/// Found by seed 6920 of the simulator: the record stayed open for ever.
+#[tokio::test(start_paused = true)]
+async fn who_paid_late_is_watched_to_the_end_although_the_store_failed_at_that_moment() {
+    for (verb, faults) in [
+        (Verb::Submitted, &[Fault::Before][..]),
+        (Verb::Submitted, &[Fault::After]),
+        (Verb::Submitted, &[Fault::Hang]),
+        // The claim of a late payment is its second.
+        (Verb::Claim, &[Fault::Good, Fault::After]),
+    ] {
+        let world = World::new().await;
+        let payment = world.pay(Ask::get("/paid")).await;
+        crate::chain::Chain::submit(&*world.chain, &payment.signed.transaction).await;
+        world.skip(OFFER_SECONDS + OFFER_CLOCK_GRACE_SECONDS + 1);
+        faults.iter().for_each(|fault| world.store.fail(verb, *fault));
+        world.send(&payment.ask()).await.refused(Code::StoreUnavailable);
+        world.send(&payment.ask()).await.refused(Code::PaidLate);
+        world.until("noted", async || world.record(payment.txid).await.unwrap().acceptance.is_some()).await;
+        world.chain.advance(FINAL_DEPTH);
+        world.until("final", async || world.record(payment.txid).await.unwrap().is_final).await;
+        assert!(world.record(payment.txid).await.unwrap().late, "{verb:?} {faults:?}");
     }
 }
 

@@ -107,6 +107,15 @@ impl World {
         self.gateway = start(&self.store, &self.chain, &self.upstream, &self.environment, (self.policy)(), &self.limits).await;
     }
 
+    /// Another gateway on the same store, with a node of its own; what this one left open before is taken up at once, the rest by rounds.
+    pub async fn sibling(&self, chain: Arc<SimChain>) -> Self {
+        let store = Arc::new(self.store.shared());
+        let (upstream, environment, limits) = (Arc::new(FakeUpstream::default()), self.environment.clone(), self.limits.clone());
+        let gateway = start(&store, &chain, &upstream, &environment, (self.policy)(), &limits).await;
+        let payer = Wallet::from_secret(Network::Simnet, &[7; 32]).unwrap();
+        Self { gateway, store, chain, upstream, payer, skipped: self.skipped.clone(), environment, limits, policy: self.policy.clone() }
+    }
+
     /// What holds for all channels from the next reload or restart on.
     pub fn configure_channels(&mut self, change: impl Fn(&mut Channels) + 'static) {
         let before = self.policy.clone();

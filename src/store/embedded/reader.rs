@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use rusqlite::Connection;
-use std::{path::Path, thread::JoinHandle};
+use std::{path::Path, sync::Arc, thread::JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
 /// Reads that may wait before callers wait for room.
@@ -80,9 +80,9 @@ impl EmbeddedReader {
     }
 
     /// See [`ChannelStore::channels`].
-    pub async fn channels(&self, query: &ChannelQuery) -> Result<Vec<ChannelRecord>, StoreError> {
+    pub async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {
         let query = *query;
-        self.read(move |conn| channels::channels(conn, &query)).await
+        self.read(move |conn| Ok(channels::channels(conn, &query)?.into_iter().map(Arc::new).collect())).await
     }
 
     /// See [`ChannelStore::charge`].

@@ -76,7 +76,7 @@ struct Facts {
 /// What follows from a fit server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fit {
-    /// Replicas to wait for.
+    /// Replicas to wait for: as many as each master has. To wait for fewer would be to lose what was acknowledged when the one left out is promoted.
     pub replicas: u64,
     /// They can say when they have it on disk.
     pub on_disk: bool,
@@ -146,10 +146,6 @@ impl Facts {
     fn of(info: &str) -> Self {
         let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let of = |name: &str| fields.get(name).copied().unwrap_or_default();
-        let online = fields.iter().filter(|(name, value)| {
-            name.strip_prefix("slave").is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
-                && value.contains("state=online")
-        });
         Self {
             version: of("redis_version").to_owned(),
             is_replica: of("role") == "slave",
@@ -158,9 +154,18 @@ impl Facts {
             append_fsync: None,
             fsync_on_rewrite: None,
             eviction: of("maxmemory_policy").to_owned(),
-            replicas: u64::try_from(online.count()).unwrap_or(u64::MAX),
+            replicas: replicas_online(info),
         }
     }
+}
+
+/// Replicas that follow a server, by its `INFO`.
+pub(super) fn replicas_online(info: &str) -> u64 {
+    let online = info.lines().filter_map(|line| line.split_once(':')).filter(|(name, value)| {
+        name.strip_prefix("slave").is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+            && value.contains("state=online")
+    });
+    u64::try_from(online.count()).unwrap_or(u64::MAX)
 }
 
 fn at_least(version: &str, wanted: (u64, u64)) -> bool {
@@ -215,7 +220,7 @@ fn judge(servers: &[Facts], cluster: bool, durability: Durability, replicas: Opt
         return Err(misfits);
     }
     let found = servers.iter().map(|facts| facts.replicas).min().unwrap_or(0);
-    let replicas = if strict { replicas.unwrap_or(found) } else { 0 };
+    let replicas = if strict { found } else { 0 };
     Ok(Fit { replicas, on_disk: !servers.is_empty() && servers.iter().all(|facts| at_least(&facts.version, (7, 2))) })
 }
 
@@ -242,7 +247,7 @@ mod tests {
             ("", None, Standard, None, Ok(0)),
             (two, Some("always"), Strict, None, Ok(1)),
             (two, Some("always"), Strict, Some(1), Ok(1)),
-            (two, Some("always"), Strict, Some(0), Ok(0)),
+            (two, Some("always"), Strict, Some(0), Ok(1)),
             (two, Some("always"), Standard, None, Ok(0)),
             (two, Some("always"), Strict, Some(2), Err("redis_replicas")),
             ("redis_version:6.0.16", Some("always"), Standard, None, Err("redis_version")),

@@ -2,10 +2,16 @@
 //!
 //! `WAIT` holds up its connection, and it speaks of what that connection wrote. So waits have a connection of their own: a mark is written
 //! there, after the fact was acknowledged, and waited for. Whoever comes while a wait is under way shares the next one.
+//!
+//! The wait may reach another server than the fact did, when one was promoted in between: then it says nothing about the fact. So both say which
+//! history they belong to, and a fact of another one is sent again.
+//!
+//! Every replica that follows the server must have it, and never fewer than there once were: a sentinel promotes whichever it thinks best, by
+//! what it was told a second ago. With one left out, that one may be promoted, without the fact.
 
 use super::{
     keys::{Keys, names},
-    link::Link,
+    link::{History, Link},
 };
 use crate::store::StoreError;
 use std::{
@@ -25,7 +31,7 @@ use tokio::{
 pub(super) struct Replicas {
     link: Link,
     keys: Keys,
-    /// Replicas that must have it.
+    /// Replicas that must have it at least.
     wanted: u64,
     /// The server can say when they have it on disk too (Redis 7.2).
     on_disk: bool,
@@ -34,10 +40,12 @@ pub(super) struct Replicas {
 }
 
 /// Waits of one server, numbered; a wait that begins after a write covers it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Turns {
+    /// Replicas that must have it: rises when one more follows the server, and does not fall.
+    wanted: AtomicU64,
     begun: AtomicU64,
-    covered: Mutex<u64>,
+    covered: Mutex<(u64, History)>,
 }
 
 impl Replicas {
@@ -45,34 +53,49 @@ impl Replicas {
         Self { link, keys, wanted, on_disk, turns: std::sync::Mutex::default() }
     }
 
-    /// Returns when everything that this shard's server acknowledged before the call is with its replicas.
-    pub async fn wait(&self, shard: u16, by: Instant) -> Result<(), StoreError> {
+    /// Returns when everything that this shard's server acknowledged before the call is with its replicas, and which history that server writes:
+    /// another one than the fact was written in may be without it.
+    pub async fn wait(&self, shard: u16, by: Instant) -> Result<History, StoreError> {
         let shard = if self.link.is_cluster() { shard } else { 0 };
-        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(shard).or_default().clone();
+        let turns = self
+            .turns
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(shard)
+            .or_insert_with(|| Arc::new(Turns::new(self.wanted)))
+            .clone();
         // A wait with a later number began after this moment.
         let mine = turns.begun.load(Ordering::SeqCst);
         let late = || StoreError::Unknown("the replicas did not answer in time".to_owned());
         let mut covered = timeout_at(by, turns.covered.lock()).await.map_err(|_| late())?;
-        if *covered > mine {
-            return Ok(());
+        if covered.0 > mine {
+            return Ok(covered.1.clone());
         }
         let number = turns.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        self.once(shard, by).await?;
-        *covered = number;
-        Ok(())
+        let history = self.once(shard, &turns.wanted, by).await?;
+        *covered = (number, history.clone());
+        Ok(history)
     }
 
-    async fn once(&self, shard: u16, by: Instant) -> Result<(), StoreError> {
+    async fn once(&self, shard: u16, wanted: &AtomicU64, by: Instant) -> Result<History, StoreError> {
         let mark = self.keys.of(shard, names::WAITS);
         loop {
-            let have = self.link.replicated(&mark, self.wanted, self.on_disk, by).await.map_err(in_doubt)?;
-            if have >= self.wanted {
-                return Ok(());
+            let (have, follow, history) =
+                self.link.replicated(&mark, wanted.load(Ordering::SeqCst), self.on_disk, by).await.map_err(in_doubt)?;
+            let wanted = wanted.fetch_max(follow, Ordering::SeqCst).max(follow);
+            if have >= wanted {
+                return Ok(history);
             }
             if Instant::now() >= by {
-                return Err(StoreError::Unknown(format!("{have} of {} replicas have it", self.wanted)));
+                return Err(StoreError::Unknown(format!("{have} of {wanted} replicas have it")));
             }
         }
+    }
+}
+
+impl Turns {
+    fn new(wanted: u64) -> Self {
+        Self { wanted: AtomicU64::new(wanted), begun: AtomicU64::default(), covered: Mutex::default() }
     }
 }
 

@@ -103,7 +103,8 @@ pub(super) struct Link {
 
 enum Target {
     Server(Client),
-    Sentinel(tokio::sync::Mutex<SentinelClient>),
+    /// Asked in turn: without a password, then with the servers'.
+    Sentinel(tokio::sync::Mutex<Vec<SentinelClient>>),
     Cluster(ClusterClient),
 }
 
@@ -120,13 +121,29 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
+/// Which history answered: the one its master writes, by its `master_replid`. A replica that is promoted begins another, without what the
+/// old master had not yet given it. `None` where no replicas are waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct History(Option<String>);
+
+impl History {
+    pub fn of(info: &str) -> Self {
+        Self(info.lines().find_map(|line| line.strip_prefix("master_replid:")).map(|id| id.trim_end().to_owned()))
+    }
+}
+
 /// What is sent.
 #[derive(Clone, Copy)]
 enum Ask<'a> {
     One(&'a Cmd),
+    /// To the master of this key, which also says which history it writes.
+    Traced {
+        key: &'a [u8],
+        cmd: &'a Cmd,
+    },
     /// To every master: a list of answers.
     Everywhere(&'a Cmd),
-    /// A mark is written and, on the same connection, waited for.
+    /// A mark is written and, on the same connection, waited for; then who follows the server is asked.
     Marked {
         mark: &'a [u8],
         wait: &'a Cmd,
@@ -187,7 +204,15 @@ impl Link {
         for arg in args {
             cmd.arg(*arg);
         }
-        self.call(Ask::One(&cmd), None, effect, by).await
+        let key = args.first().copied();
+        Ok(self.call(self.ask(key, &cmd), None, effect, by).await?.0)
+    }
+
+    fn ask<'a>(&self, key: Option<&'a [u8]>, cmd: &'a Cmd) -> Ask<'a> {
+        match key {
+            Some(key) if self.replicas.is_some() => Ask::Traced { key, cmd },
+            _ => Ask::One(cmd),
+        }
     }
 
     /// Tells every master the scripts, so that no request is the first to. One that does not know a script is told with its first use.
@@ -206,20 +231,28 @@ impl Link {
         for arg in args {
             cmd.arg(*arg);
         }
-        super::reply::list(self.call(Ask::Everywhere(&cmd), None, Effect::Read, by).await?)
+        super::reply::list(self.call(Ask::Everywhere(&cmd), None, Effect::Read, by).await?.0)
     }
 
     /// Returns when what was read of this shard is as durable as an answer about it must be: another gateway may have written it a moment ago
     /// and still be waiting.
-    pub async fn settled(&self, shard: u16, by: Instant) -> Result<(), StoreError> {
+    pub async fn settled(&self, shard: u16, read: &History, by: Instant) -> Result<(), StoreError> {
+        if self.kept(shard, read, by).await? {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable("another server took over while this was read".to_owned()))
+    }
+
+    /// Waits for the replicas. `false`: a server of another history took over, which may be without what was read or written.
+    async fn kept(&self, shard: u16, history: &History, by: Instant) -> Result<bool, StoreError> {
         match &self.replicas {
-            Some(replicas) => Box::pin(replicas.wait(shard, by)).await,
-            None => Ok(()),
+            Some(replicas) => Ok(Box::pin(replicas.wait(shard, by)).await? == *history),
+            None => Ok(true),
         }
     }
 
-    /// How many replicas have all that this shard's server wrote before this call.
-    pub async fn replicated(&self, mark: &[u8], wanted: u64, on_disk: bool, by: Instant) -> Result<u64, StoreError> {
+    /// How many replicas have all that this shard's server wrote before this call, of how many that follow it, and in which history.
+    pub async fn replicated(&self, mark: &[u8], wanted: u64, on_disk: bool, by: Instant) -> Result<(u64, u64, History), StoreError> {
         // The answer comes before the connection gives it up.
         let millis = self.timeouts.answer.mul_f32(0.8).min(by.saturating_duration_since(Instant::now())).as_millis().max(1).to_string();
         let mut wait = redis::cmd(if on_disk { "WAITAOF" } else { "WAIT" });
@@ -227,11 +260,14 @@ impl Link {
             wait.arg(1);
         }
         wait.arg(wanted).arg(millis);
-        let answer = self.call(Ask::Marked { mark, wait: &wait }, None, Effect::Note, by).await?;
-        match answer {
+        let mut answers = super::reply::Parts::of(self.call(Ask::Marked { mark, wait: &wait }, None, Effect::Note, by).await?.0)?;
+        let _written = answers.next();
+        let have = match answers.next() {
             Value::Array(mut both) => super::reply::number(both.pop().unwrap_or(Value::Nil)),
             one => super::reply::number(one),
-        }
+        }?;
+        let info = super::reply::text(answers.next())?;
+        Ok((have, super::demands::replicas_online(&info), History::of(&info)))
     }
 
     /// `keys` are of one slot.
@@ -243,6 +279,18 @@ impl Link {
         effect: Effect,
         by: Instant,
     ) -> Result<Value, StoreError> {
+        Ok(self.script_in(script, keys, args, effect, by).await?.0)
+    }
+
+    /// The same, and in which history.
+    pub async fn script_in(
+        &self,
+        script: &Script,
+        keys: &[Vec<u8>],
+        args: &[Vec<u8>],
+        effect: Effect,
+        by: Instant,
+    ) -> Result<(Value, History), StoreError> {
         let built = |command: &str, body: &str| {
             let mut cmd = redis::cmd(command);
             cmd.arg(body).arg(keys.len());
@@ -252,17 +300,36 @@ impl Link {
             cmd
         };
         let whole = || built("EVAL", script.body);
-        self.call(Ask::One(&built("EVALSHA", &script.hash)), Some(&whole), effect, by).await
+        let key = keys.first().map(Vec::as_slice);
+        self.call(self.ask(key, &built("EVALSHA", &script.hash)), Some(&whole), effect, by).await
     }
 
     /// `whole` is the same command for a server that does not know the script.
-    async fn call(&self, ask: Ask<'_>, whole: Option<&(dyn Fn() -> Cmd + Sync)>, effect: Effect, by: Instant) -> Result<Value, StoreError> {
+    async fn call(
+        &self,
+        ask: Ask<'_>,
+        whole: Option<&(dyn Fn() -> Cmd + Sync)>,
+        effect: Effect,
+        by: Instant,
+    ) -> Result<(Value, History), StoreError> {
         let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
         let mut unsure = false;
         let mut replaced = None;
-        let value = loop {
-            let failed = match timeout_at(by, self.attempt(place, replaced.as_ref().map_or(ask, Ask::One))).await {
-                Ok(Ok(value)) => break value,
+        loop {
+            let ask = match (&replaced, ask) {
+                (Some(cmd), Ask::Traced { key, .. }) => Ask::Traced { key, cmd },
+                (Some(cmd), _) => Ask::One(cmd),
+                (None, ask) => ask,
+            };
+            let failed = match timeout_at(by, self.attempt(place, ask)).await {
+                Ok(Ok((value, history))) => match effect {
+                    // Sent again, it finds itself done, or is done in the new history. This connection may be to the old master.
+                    Effect::Durable(shard) if !self.kept(shard, &history, by).await? => {
+                        place.drop_open(None);
+                        Failed::Lost("another server took over before the replicas had it".to_owned())
+                    }
+                    _ => return Ok((value, history)),
+                },
                 Ok(Err(failed)) => failed,
                 Err(_) => {
                     place.drop_open(None);
@@ -291,18 +358,16 @@ impl Link {
                 return Err(if unsure && effect != Effect::Read { StoreError::Unknown(why) } else { StoreError::Unavailable(why) });
             }
             sleep_until(again).await; // backoff
-        };
-        if let Effect::Durable(shard) = effect {
-            self.settled(shard, by).await?;
         }
-        Ok(value)
     }
 
-    async fn attempt(&self, place: &Place, ask: Ask<'_>) -> Result<Value, Failed> {
+    async fn attempt(&self, place: &Place, ask: Ask<'_>) -> Result<(Value, History), Failed> {
         let (number, connection) = self.connection(place).await?;
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let answer = connection.send(ask).await;
-        answer.and_then(Value::extract_error).map_err(|error| {
+        let answer = connection.send(ask).await.and_then(Value::extract_error);
+        let answer =
+            answer.and_then(|value| if matches!(ask, Ask::Traced { .. }) { traced(value) } else { Ok((value, History::default())) });
+        answer.map_err(|error| {
             let failed = sorted(&error);
             let broken = matches!(failed, Failed::Lost(_)) || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
             if broken {
@@ -339,8 +404,14 @@ impl Link {
         Ok(match &self.target {
             Target::Server(client) => Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?),
             Target::Sentinel(sentinels) => {
-                let client = sentinels.lock().await.async_get_client().await?;
-                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+                let mut found = Err(RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "no sentinel")));
+                for sentinels in sentinels.lock().await.iter_mut() {
+                    found = sentinels.async_get_client().await;
+                    if found.is_ok() {
+                        break;
+                    }
+                }
+                Connection::One(found?.get_multiplexed_async_connection_with_config(&config).await?)
             }
             Target::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
         })
@@ -352,7 +423,8 @@ impl Connection {
         match (self, ask) {
             (Self::One(mut one), Ask::One(cmd)) => one.req_packed_command(cmd).await,
             (Self::One(mut one), Ask::Everywhere(cmd)) => Ok(Value::Array(vec![one.req_packed_command(cmd).await?])),
-            (Self::One(mut one), Ask::Marked { mark, wait }) => last(one.req_packed_commands(&marked(mark, wait), 0, 2).await?),
+            (Self::One(mut one), Ask::Marked { mark, wait }) => all(one.req_packed_commands(&marked(mark, wait), 0, 3).await?),
+            (Self::One(mut one), Ask::Traced { cmd, .. }) => all(one.req_packed_commands(&with_history(cmd), 0, 2).await?),
             (Self::Cluster(mut cluster), Ask::One(cmd)) => cluster.req_packed_command(cmd).await,
             (Self::Cluster(mut cluster), Ask::Everywhere(cmd)) => {
                 let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
@@ -369,8 +441,10 @@ impl Connection {
                 })
             }
             (Self::Cluster(mut cluster), Ask::Marked { mark, wait }) => {
-                let master = SingleNodeRoutingInfo::SpecificNode(Route::with_slot(Slot::for_key(mark), SlotAddr::Master));
-                last(cluster.route_pipeline(marked(mark, wait), 0, 2, master).await?)
+                all(cluster.route_pipeline(marked(mark, wait), 0, 3, master_of(mark)).await?)
+            }
+            (Self::Cluster(mut cluster), Ask::Traced { key, cmd }) => {
+                all(cluster.route_pipeline(with_history(cmd), 0, 2, master_of(key)).await?)
             }
         }
     }
@@ -380,12 +454,31 @@ fn marked(mark: &[u8], wait: &Cmd) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("SET").arg(mark).arg(1);
     pipeline.add_command(wait.clone());
+    pipeline.cmd("INFO").arg("replication");
     pipeline
 }
 
-fn last(answers: Vec<Value>) -> Result<Value, RedisError> {
-    // An error of the mark is the error of both.
-    answers.into_iter().map(Value::extract_error).try_fold(Value::Nil, |_, answer| answer)
+fn with_history(cmd: &Cmd) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.add_command(cmd.clone());
+    pipeline.cmd("INFO").arg("replication");
+    pipeline
+}
+
+fn traced(answers: Value) -> Result<(Value, History), RedisError> {
+    let odd = || RedisError::from((ErrorKind::UnexpectedReturnType, "not the answers of two commands"));
+    let Value::Array(mut answers) = answers else { return Err(odd()) };
+    let (Some(info), Some(value)) = (answers.pop(), answers.pop()) else { return Err(odd()) };
+    Ok((value, History::of(&super::reply::text(info).map_err(|_| odd())?)))
+}
+
+fn master_of(key: &[u8]) -> SingleNodeRoutingInfo {
+    SingleNodeRoutingInfo::SpecificNode(Route::with_slot(Slot::for_key(key), SlotAddr::Master))
+}
+
+fn all(answers: Vec<Value>) -> Result<Value, RedisError> {
+    // An error of one is the error of all.
+    answers.into_iter().map(Value::extract_error).collect::<Result<_, _>>().map(Value::Array)
 }
 
 impl Place {
@@ -475,21 +568,29 @@ fn target(options: &Options) -> Result<Target, RedisError> {
             Target::Cluster(builder.build()?)
         }
         Form::Sentinel { master } => {
-            let addresses = infos.iter().map(|info| info.addr().clone());
-            let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?.set_client_to_redis_db(*db);
-            if *tls {
-                builder = builder
-                    .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
-                    .set_client_to_redis_certificates(certificates.clone())
-                    .set_client_to_sentinel_certificates(certificates);
-            }
-            if let Some(user) = user {
-                builder = builder.set_client_to_redis_username(user);
-            }
-            if let Some(password) = password {
-                builder = builder.set_client_to_redis_password(password.as_str());
-            }
-            Target::Sentinel(tokio::sync::Mutex::new(builder.build()?))
+            let addresses: Vec<ConnectionAddr> = infos.iter().map(|info| info.addr().clone()).collect();
+            let asking = |login: bool| {
+                let mut builder =
+                    SentinelClientBuilder::new(addresses.clone(), master, SentinelServerType::Master)?.set_client_to_redis_db(*db);
+                if *tls {
+                    builder = builder
+                        .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_certificates(certificates.clone());
+                }
+                if let Some(user) = user {
+                    builder = builder.set_client_to_redis_username(user);
+                    builder = if login { builder.set_client_to_sentinel_username(user) } else { builder };
+                }
+                if let Some(password) = password {
+                    builder = builder.set_client_to_redis_password(password.as_str());
+                    builder = if login { builder.set_client_to_sentinel_password(password.as_str()) } else { builder };
+                }
+                builder.build()
+            };
+            // A sentinel that wants no password refuses one that is given.
+            let with_login = password.as_ref().map(|_| asking(true)).transpose()?;
+            Target::Sentinel(tokio::sync::Mutex::new([asking(false)?].into_iter().chain(with_login).collect()))
         }
     })
 }

@@ -72,7 +72,7 @@ pub struct Options {
     /// Begins every key.
     pub prefix: String,
     pub durability: Durability,
-    /// Replicas that must have a write before it is answered (strict); `None`: all that are there at start.
+    /// Replicas that must be there at start (strict). All that are there must have a write before it is answered.
     pub replicas: Option<u64>,
     pub timeouts: Timeouts,
     /// Of a new store; see [`SHARDS`].

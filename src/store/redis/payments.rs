@@ -2,7 +2,7 @@
 
 use super::{
     keys::{PaymentPlace, names},
-    link::{Effect, Scripts},
+    link::{Effect, History, Scripts},
     moving::encode_reversal,
     names::{Pointed, Pointer},
     write::{Commit, Wrote},
@@ -33,6 +33,7 @@ struct Read {
     fence: u64,
     shift: Shift,
     server_now: u64,
+    history: History,
 }
 
 /// What an identifier points to.
@@ -58,12 +59,12 @@ impl RedisStore {
             let next = Next { sequence: 0, fence: known.fence.saturating_add(1) };
             let outcome = match rules::claim(known.entry.clone(), named.entry, claim, next, now) {
                 ClaimStep::Answer(outcome) => {
-                    self.link.settled(place.shard, by).await?;
+                    self.link.settled(place.shard, &known.history, by).await?;
                     Some(outcome)
                 }
                 ClaimStep::Replay(_) => match self.stored_payment(&claim.key).await? {
                     Some(stored) if stored.response.is_some() => {
-                        self.link.settled(place.shard, by).await?;
+                        self.link.settled(place.shard, &known.history, by).await?;
                         Some(ClaimOutcome::Delivered(Box::new(stored)))
                     }
                     // Pruned in between.
@@ -178,7 +179,7 @@ impl RedisStore {
         let hold = rules::Hold { fence: 0, holder: HolderId([0; 16]), until: None };
         let entry = Entry { record: record.clone(), hold, response_kept: false };
         let shift = Shift { ahead: 0, behind: 0 };
-        let nothing = Read { entry: None, revision: None, response: None, fence: 0, shift, server_now: 0 };
+        let nothing = Read { entry: None, revision: None, response: None, fence: 0, shift, server_now: 0, history: History::default() };
         let mut commit = self.saving(place, &nothing, &entry, &self.next_revision());
         if !rules::active(record) {
             commit.write("ZREM", self.keys.of(place.shard, names::ACTIVE), [place.member.to_vec()]);
@@ -285,7 +286,8 @@ impl RedisStore {
         let of = |name| self.keys.of(place.shard, name);
         let keys = [place.record.clone(), of(names::RESPONSES), of(names::FENCE)];
         let args = [place.response.clone(), if with_response { b"1".to_vec() } else { b"0".to_vec() }];
-        let mut parts = reply::Parts::of(self.link.script(&Scripts::get().payment, &keys, &args, Effect::Read, by).await?)?;
+        let (answer, history) = self.link.script_in(&Scripts::get().payment, &keys, &args, Effect::Read, by).await?;
+        let mut parts = reply::Parts::of(answer)?;
         let revision = reply::maybe_bytes(parts.next())?;
         let record = [parts.next(), parts.next(), parts.next()];
         let response_kept = reply::number(parts.next())? == 1;
@@ -304,7 +306,7 @@ impl RedisStore {
                 Some(entry)
             }
         };
-        Ok(Read { entry, revision, response, fence, shift, server_now })
+        Ok(Read { entry, revision, response, fence, shift, server_now, history })
     }
 
     pub(super) async fn list_payments(&self, query: &Query) -> Result<Vec<PaymentRecord>, StoreError> {

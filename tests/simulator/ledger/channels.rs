@@ -16,8 +16,11 @@ use kaspa_consensus_core::tx::Transaction;
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// So long a gateway may believe its record: what the chain says has to be stored first, and the store may be slow, or silent once.
-const KNOWN_AFTER: Duration = Duration::from_secs(15);
+/// So long after a reorganisation took its deposit a channel may be served: by requests that were admitted before it, and wait for their
+/// reservation or their connection.
+const ADMITTED_BEFORE: Duration = Duration::from_secs(5);
+/// So long a record may not know it: the store may be slow, or silent once.
+const RECORDED_AFTER: Duration = Duration::from_secs(30);
 
 /// A voucher that a client gave away, and for what.
 #[derive(Clone, Debug)]
@@ -206,7 +209,7 @@ impl Ledger {
         if seen.is_none_or(|depth| depth < shop::CONFIRMATIONS) {
             return Err(format!("its deposit was accepted {seen:?} blocks ago"));
         }
-        if gone > KNOWN_AFTER {
+        if gone > ADMITTED_BEFORE {
             return Err(format!("a reorganisation took its deposit {} s ago", gone.as_secs()));
         }
         if daa + shop::REFUND_LEAD / 2 >= channel.timeout {
@@ -223,9 +226,7 @@ impl Ledger {
             return Err(format!("no voucher covers it: charged {charged}, asked {asked:?}"));
         }
         let running = channel.running.clone().filter(|(other, _)| !state.dead.contains(other));
-        if let Some((_, other)) = running
-            && !world.is_skewed()
-        {
+        if let Some((_, other)) = running {
             return Err(format!("the channel serves {other}"));
         }
         let channel = state.channels.get_mut(&id).expect("just read");
@@ -388,7 +389,7 @@ impl Ledger {
             None => wrong(format!("{name}: stands on an outpoint that is no escrow")),
         }
         let gone = world.net.gone_for(&record.deposit.outpoint.txid);
-        if record.deposit.funded_daa.is_some() && record.closure.is_none() && gone.min(world.calm_for()) > 2 * KNOWN_AFTER {
+        if record.deposit.funded_daa.is_some() && record.closure.is_none() && gone.min(world.calm_for()) > RECORDED_AFTER {
             wrong(format!("{name}: its record does not know that a reorganisation took its deposit {} s ago", gone.as_secs()));
         }
         let channel = state.channels.get_mut(&record.id).expect("just read");
@@ -421,7 +422,10 @@ impl Ledger {
             if record.stream.is_some() {
                 wrong("a stream was never posted");
             }
-            if record.active() != shop::sompi(0) {
+            let stranded = stranded(world, &record.id).await;
+            if record.active() != shop::sompi(0) && record.active().sompi() <= stranded {
+                world.trace.reached("charges stranded");
+            } else if record.active() != shop::sompi(0) {
                 wrong(if refunded { "its client took back what was owed" } else { "not all that is owed was claimed" });
             }
             match self.frontier(world, &record.id) {
@@ -442,6 +446,14 @@ impl Ledger {
         let owing = |record: &&Arc<ChannelRecord>| record.active() != shop::sompi(0) && record.closure.is_none();
         records.iter().filter(owing).map(|record| record.id).collect()
     }
+}
+
+/// Charges whose vouchers are for an output that was there when they were made, and is not on the winning branch: a reorganisation put another
+/// spend that the client had signed in the place of a claim, and the client never came again (docs/threats.md).
+async fn stranded(world: &World, id: &ChannelId) -> u64 {
+    let rows = world.store.charges(id, 0, 10_000).await.unwrap_or_default();
+    let gone = rows.iter().filter(|row| world.net.ever_had(&row.terms.outpoint.txid) && !world.net.is_accepted(&row.terms.outpoint.txid));
+    gone.map(|row| row.charge.sompi()).sum()
 }
 
 async fn all(world: &World) -> Vec<Arc<ChannelRecord>> {

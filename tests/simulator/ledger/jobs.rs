@@ -55,11 +55,10 @@ impl Ledger {
         };
         let again = match progress {
             Progress::New | Progress::Void | Progress::Unkept => None,
-            Progress::Running(other) if !dead(&state, other) && !world.is_skewed() => Some("it is being forwarded already"),
+            Progress::Running(other) if !dead(&state, other) => Some("it is being forwarded already"),
             // A channel is charged for what it got, or may ask again; a payment is used up.
-            Progress::Answered(other) if exact && !dead(&state, other) && !world.is_skewed() && !trouble => Some("it was answered already"),
+            Progress::Answered(other) if exact && !dead(&state, other) && !trouble => Some("it was answered already"),
             Progress::Running(_) | Progress::Answered(_) => None,
-            Progress::Closed if world.is_skewed() => None,
             Progress::Closed => Some("it was delivered already"),
         };
         if let Some(why) = again {

@@ -21,6 +21,7 @@ use crate::{
 use kaspa_consensus_core::tx::Transaction;
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -62,7 +63,7 @@ struct Watcher {
     pokes: watch::Sender<()>,
     /// The task stored a fact.
     stored: watch::Sender<()>,
-    /// The chain has told of every output since this process watches the channel, and the record says the same.
+    /// The chain has told of every output since this process watches the channel, the record says the same, and nothing was heard since.
     looked: watch::Sender<bool>,
 }
 
@@ -94,8 +95,9 @@ impl Gateway {
         self.begin_watching(record, true);
     }
 
-    /// A channel that this process may not watch yet: another gateway opened it, or the answer to its opening was lost. Ends when
-    /// the chain has told of it since; `false` when it does not in time: what the record says may be long over then.
+    /// A channel that this process may not watch yet (another gateway opened it, or the answer to its opening was lost), or of which the chain
+    /// said something that the store was not told yet: it may be slow, and nothing is served meanwhile on a deposit or a claim that a reorg
+    /// took. Ends when the record may be believed, and has to be read again if it was not at once; `false` when that takes too long.
     pub(in crate::gateway) async fn looked_at(&self, record: &Arc<ChannelRecord>) -> bool {
         let looked = self.channels.watchers.lock().get(&record.id).map(|watcher| *watcher.looked.borrow());
         match looked {
@@ -110,6 +112,17 @@ impl Gateway {
             // The sender goes when there is nothing left to watch.
             Some(mut looked) => timeout(FIRST_LOOK, looked.wait_for(|looked| *looked)).await.is_ok(),
             None => true,
+        }
+    }
+
+    /// Whether the record may be believed at this moment.
+    pub(in crate::gateway) fn has_looked(&self, id: &ChannelId) -> bool {
+        self.channels.watchers.lock().get(id).is_none_or(|watcher| *watcher.looked.borrow())
+    }
+
+    fn set_looked(&self, id: &ChannelId, looked: bool) {
+        if let Some(watcher) = self.channels.watchers.lock().get(id) {
+            watcher.looked.send_if_modified(|before| std::mem::replace(before, looked) != looked);
         }
     }
 
@@ -163,11 +176,11 @@ impl Gateway {
                 Some(next) if view.is_idle() && next.final_at.is_none() => {
                     tokio::select! {
                         biased;
-                        () = view.changed() => {}
+                        () = view.changed() => self.set_looked(&id, false),
                         _ = pokes.changed() => {}
                     }
                 }
-                Some(next) => Box::pin(self.wait(&mut view, &mut pokes, next)).await,
+                Some(next) => Box::pin(self.wait(&id, &mut view, &mut pokes, next)).await,
                 None => {
                     let mut watchers = self.channels.watchers.lock();
                     // A channel that never was may have been opened again meanwhile.
@@ -180,7 +193,7 @@ impl Gateway {
         }
     }
 
-    async fn wait(&self, view: &mut View, pokes: &mut watch::Receiver<()>, next: Appointments) {
+    async fn wait(&self, id: &ChannelId, view: &mut View, pokes: &mut watch::Receiver<()>, next: Appointments) {
         let is_final = async {
             match next.final_at {
                 Some(blue_score) => self.depths.reached(blue_score).await,
@@ -195,7 +208,7 @@ impl Gateway {
         };
         tokio::select! {
             biased;
-            () = view.changed() => {}
+            () = view.changed() => self.set_looked(id, false),
             _ = pokes.changed() => {}
             () = is_final => {}
             () = resend => {}
@@ -220,7 +233,19 @@ impl Gateway {
             let news = facts::news(&record, &view.seen(self.tip(), self.now(), self.limits.final_depth));
             let knows = view.knows();
             let any = !news.facts.is_empty();
-            if self.store_one_of(&record, news.facts).await {
+            let contradicted = news.facts.iter().any(takes_away);
+            let (mut stored, mut heard) = (pin!(self.store_one_of(&record, news.facts)), false);
+            let stored = loop {
+                tokio::select! {
+                    biased;
+                    stored = &mut stored => break stored,
+                    () = view.changed() => {
+                        heard = true;
+                        self.set_looked(id, false);
+                    }
+                }
+            };
+            if stored || heard {
                 continue;
             }
             if any {
@@ -231,8 +256,8 @@ impl Gateway {
                     continue;
                 }
             }
-            if knows && let Some(watcher) = self.channels.watchers.lock().get(id) {
-                watcher.looked.send_if_modified(|looked| !std::mem::replace(looked, true));
+            if knows && !contradicted {
+                self.set_looked(id, true);
             }
             let mut dropped = false;
             for (txid, transaction) in view.take_to_resend() {
@@ -318,6 +343,11 @@ impl Gateway {
             }
         }
     }
+}
+
+/// What a record says of its money is less true than it was.
+fn takes_away(fact: &ChannelSighting) -> bool {
+    matches!(fact, ChannelSighting::Unfunded | ChannelSighting::MoveTakenBack { .. } | ChannelSighting::Closed(_))
 }
 
 /// Another claim of the same outpoint pays more: it is the one to be sent.

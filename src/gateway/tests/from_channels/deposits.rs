@@ -5,7 +5,7 @@ use crate::{
     chain::{SubmitOutcome, Utxo, sim::OnSubmit},
     gateway::tests::{
         fakes::{Fault, Verb},
-        world::{SETTLE_WAIT, World, sompi},
+        world::{HOLD, SETTLE_WAIT, World, sompi},
     },
     protocol::{charge::ChargeRule, ids::TxId, policy::Exposure, refusal::Code},
     store::channels::ChannelStore as _,
@@ -341,4 +341,25 @@ async fn a_deposit_that_is_there_opens_its_channel_although_the_offer_is_over() 
             world.buy(&mut channel, &ask()).await;
         }
     }
+}
+
+/// Found by seed 153 of the simulator: a deposit that a reorganisation took was served on for as long as the store took to be told.
+#[tokio::test(start_paused = true)]
+async fn a_deposit_that_a_reorg_takes_is_not_served_on_while_the_store_is_slow() {
+    let world = world().await;
+    let mut channel = world.open(&ask(), 1).await;
+    let paying = world.voucher(&channel, &ask()).await.ask();
+    world.chain.accept_at_once(false);
+    world.store.fail(Verb::Sighted, Fault::Hang);
+    world.chain.take_back(channel.outpoint.txid);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(channel.record(&world).await.deposit.funded_daa.is_some(), "the store does not know");
+    world.send(&paying).await.refused(Code::NodeUnavailable);
+    assert_eq!(world.upstream.count(), 1);
+    world.chain.accept(channel.outpoint.txid);
+    world.chain.advance(100);
+    world.pass(HOLD * 2).await;
+    channel.served(&world.send(&paying).await);
 }

@@ -1,7 +1,7 @@
 //! Channels over the model store and the simulated chain: opening, paying, correcting, topping up, streaming, posting.
 
 mod attacks;
-mod buyer;
+pub(super) mod buyer;
 mod corrections;
 mod deposits;
 mod money;

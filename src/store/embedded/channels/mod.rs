@@ -294,7 +294,7 @@ impl ChannelStore for EmbeddedStore {
     }
 
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<Arc<ChannelRecord>>, StoreError> {
-        Ok(self.reader.channels(query).await?.into_iter().map(Arc::new).collect())
+        self.reader.channels(query).await
     }
 
     async fn charge(&self, channel: &ChannelId, identifier: &PaymentIdentifier) -> Result<Option<StoredCharge>, StoreError> {

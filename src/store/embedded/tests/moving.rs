@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{
-    ClaimOutcome, Reading,
+    Reading,
     channels::*,
     conformance::*,
     moving::{Item, Mark, MoveError, Moving, Named, Part, migrate, undo},
@@ -81,24 +81,7 @@ async fn everything_moves_and_the_target_is_the_store_from_then_on() {
     assert_eq!(to.read_totals().await.unwrap(), from.read_totals().await.unwrap());
     assert_eq!(to.read_channel_totals().await.unwrap(), from.read_channel_totals().await.unwrap());
     assert_eq!(to.checkpoint().await.unwrap(), from.checkpoint().await.unwrap());
-    for n in [3, 7] {
-        let replayed = to.claim(&crate::store::Claim { identifier: identifier(n), ..claim(n) }, NOW).await.unwrap();
-        let ClaimOutcome::Delivered(stored) = replayed else { panic!("{n}: {replayed:?}") };
-        assert!(stored.response.unwrap().body.starts_with(format!("answer {n}").as_bytes()));
-    }
-    // What must never be used again is used there as well.
-    let reused = crate::store::Claim { identifier: identifier(3), ..claim(50) };
-    assert_eq!(seen(to.claim(&reused, NOW).await.unwrap()).0.name(), "IdentifierReused");
-    let replay = to.lease(&ask(1, request(2)), NOW).await.unwrap();
-    assert!(matches!(&replay, Leased::Replay(charge) if charge.response.is_some()), "{replay:?}");
-    let stolen = Opening { outpoint: outpoint(5), ..opening(6) };
-    assert!(matches!(to.open_channel(&stolen, NOW).await.unwrap(), Opened::OutpointInUse), "the outpoint of a channel that never was");
-    let salted = Opening { outpoint: outpoint(77), ..opening_of(salted(1, 9), 77) };
-    assert!(matches!(to.open_channel(&salted, NOW).await.unwrap(), Opened::ScriptInUse));
-    // It goes on where the other one ended.
-    assert_eq!(seen(to.claim(&claim(60), NOW).await.unwrap()).0, Seen::Fresh);
-    let Leased::Held(lease, record) = to.lease(&ask(1, request(70)), NOW).await.unwrap() else { panic!() };
-    assert!(matches!(to.advance_channel(&lease, committed(&record, 70, 20, 10), NOW).await.unwrap(), ChannelStep::Done(_)));
+    sample_books::go_on(&to).await;
     let again = EmbeddedStore::open_moving(&pair.path("to")).unwrap();
     drop(to);
     Checked(Embedded { store: Arc::new(again), directory: tempfile::tempdir().unwrap() }).conserved().await;

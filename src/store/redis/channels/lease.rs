@@ -53,7 +53,7 @@ impl RedisStore {
         ];
         let attempt = self.orphans.attempt(&place.record, &name);
         // Nothing that was acknowledged hangs on a lease: one that is lost leaves its holder's last step stale.
-        let answer = self.link.script(&Scripts::get().lease, &keys, &args, Effect::Note, by).await?;
+        let (answer, history) = self.link.script_in(&Scripts::get().lease, &keys, &args, Effect::Note, by).await?;
         attempt.answered();
         let mut parts = reply::Parts::of(answer)?;
         let held = match reply::text(parts.next())?.as_str() {
@@ -63,7 +63,7 @@ impl RedisStore {
             }
             "nonce" => return Ok(Leased::NonceReused),
             "charged" => {
-                self.link.settled(place.shard, by).await?;
+                self.link.settled(place.shard, &history, by).await?;
                 let charge = stored_charge(id, reply::number(parts.next())?, parts.next(), parts.next())?;
                 let Purpose::Request { identifier, identity, .. } = &ask.purpose else { return Ok(Leased::IdentifierReused) };
                 // Two identifiers of one hash: a client that looked for them has used one of its own up.

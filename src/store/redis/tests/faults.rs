@@ -393,14 +393,14 @@ async fn a_wrong_password_and_an_unknown_layout_are_told() {
     assert!(error.contains("layout 2"), "{error}");
 }
 
-/// A master and one replica: what is answered is with both.
+/// A master and its replicas: what is answered is with all of them.
 #[tokio::test]
 async fn strict_answers_when_the_replicas_have_it() {
     let master = Server::start(&SAFE);
     let replica = Server::start(&[&SAFE[..], &["--replicaof", "127.0.0.1", &master.port.to_string()]].concat());
     server::wait_until("the replica is online", || cluster::cli(&master, &["INFO", "replication"]).contains("state=online"));
-    let quick = Timeouts { connect: Duration::from_secs(1), answer: Duration::from_secs(1), verb: Duration::from_millis(1_500) };
-    let strict = Options { durability: Durability::Strict, timeouts: quick, ..options(&master.url(), 1) };
+    let quick = Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(2), verb: Duration::from_secs(4) };
+    let strict = Options { durability: Durability::Strict, replicas: Some(1), timeouts: quick, ..options(&master.url(), 1) };
     let store = RedisStore::open(&strict).await.unwrap();
     store.open_channel(&opening(1), NOW).await.unwrap();
     let before = store.commands();
@@ -408,12 +408,20 @@ async fn strict_answers_when_the_replicas_have_it() {
     let step = store.advance_channel(&lease, committed(&record, 1, 10, 10), NOW).await.unwrap();
     assert!(matches!(step, ChannelStep::Done(_)), "{step:?}");
     assert_eq!(store.commands() - before, 2, "and one wait, on a connection of its own");
-    // The replica hangs: the charge is made, but not acknowledged.
-    let Leased::Held(lease, record) = store.lease(&ask(1, request(2)), NOW).await.unwrap() else { panic!("not held") };
-    replica.signal("STOP");
-    let error = store.advance_channel(&lease, committed(&record, 2, 10, 10), NOW).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unknown(_)), "{error}");
-    replica.signal("CONT");
+    // One more follows later; it may be the one that is promoted, so from then on it must have everything too.
+    let later = Server::start(&[&SAFE[..], &["--replicaof", "127.0.0.1", &master.port.to_string()]].concat());
+    server::wait_until("both replicas are online", || cluster::cli(&master, &["INFO", "replication"]).matches("state=online").count() == 2);
+    for (k, silent) in [(2, &replica), (4, &later)] {
+        let Leased::Held(lease, record) = store.lease(&ask(1, request(k)), NOW).await.unwrap() else { panic!("not held") };
+        let step = store.advance_channel(&lease, committed(&record, k, 10, 10), NOW).await.unwrap();
+        assert!(matches!(step, ChannelStep::Done(_)), "{step:?}");
+        // A replica hangs: the charge is made, but not acknowledged.
+        let Leased::Held(lease, record) = store.lease(&ask(1, request(k + 1)), NOW).await.unwrap() else { panic!("not held") };
+        silent.signal("STOP");
+        let error = store.advance_channel(&lease, committed(&record, k + 1, 10, 10), NOW).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unknown(_)), "{error}");
+        silent.signal("CONT");
+    }
     // Promoted, it has everything that was acknowledged.
     drop(master);
     cluster::cli(&replica, &["REPLICAOF", "NO", "ONE"]);
@@ -426,7 +434,25 @@ async fn strict_answers_when_the_replicas_have_it() {
     assert!(matches!(&refused, OpenError::Unfit(misfits) if misfits[0].code() == "redis_role"), "{refused}");
 }
 
-/// A master, two replicas and a sentinel; the master is killed under load and one of them is promoted.
+/// A write reached the old master, and the wait its successor: the wait says nothing about the write.
+#[tokio::test]
+async fn a_wait_in_another_history_acknowledges_nothing() {
+    let [one, other] = [(); 2].map(|()| Server::start(&SAFE));
+    for (waits_at, acknowledged) in [(&one, true), (&other, false)] {
+        let quick = Timeouts { verb: Duration::from_millis(500), ..options("redis://127.0.0.1:1", 1).timeouts };
+        let link = |server: &Server| Link::new(&Options { timeouts: quick, ..options(&server.url(), 1) }).unwrap();
+        let mut writes = link(&one);
+        writes.wait_for(durability::Replicas::new(link(waits_at), Keys::new("kas402", 1), 0, false));
+        let written = writes.command("SET", &[b"fact", b"1"], Effect::Durable(0), writes.deadline()).await;
+        match written {
+            Ok(_) => assert!(acknowledged),
+            Err(StoreError::Unknown(why)) => assert!(!acknowledged && why.contains("took over"), "{why}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A master, two replicas and a sentinel; the master is killed under load, one of them is promoted, and the old master follows it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_failover_loses_nothing_that_strict_acknowledged() {
     let mut master = Server::start(&SAFE);
@@ -439,7 +465,7 @@ async fn a_failover_loses_nothing_that_strict_acknowledged() {
     ));
     server::wait_until("the sentinel knows both", || cluster::cli(&sentinel, &["SENTINEL", "MASTER", "shop"]).contains("num-slaves\n2\n"));
     let url = format!("redis-sentinel://127.0.0.1:{}/shop", sentinel.port);
-    let strict = Options { durability: Durability::Strict, replicas: Some(1), ..options(&url, 1) };
+    let strict = Options { durability: Durability::Strict, ..options(&url, 1) };
     let store = Arc::new(RedisStore::open(&strict).await.unwrap());
     const CHANNELS: u64 = 4;
     for n in 0..CHANNELS {
@@ -449,6 +475,8 @@ async fn a_failover_loses_nothing_that_strict_acknowledged() {
     load.goes_on(5).await;
     master.kill();
     server::wait_until("one is promoted", || replicas.iter().any(|server| cluster::cli(server, &["ROLE"]).starts_with("master")));
+    // Both replicas were waited for, whichever it is; nothing is acknowledged before there are two again.
+    master.run();
     load.goes_on(5).await;
     let total = load.ended(&store).await;
     assert_eq!(store.channel_totals().await.unwrap().charged_sompi, u128::from(total));

@@ -6,6 +6,7 @@ mod fleet;
 mod moving;
 mod proxy;
 mod scripts;
+mod secure;
 #[path = "../../../../tests/support/redis.rs"]
 mod server;
 

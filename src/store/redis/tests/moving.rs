@@ -153,25 +153,8 @@ async fn the_target_is_the_store_from_then_on() {
     let ends = ends.filled_file().await;
     ends.to_redis(2).await.unwrap();
     let to = ends.gateway().await.unwrap();
-    for n in [3, 7] {
-        let replayed = to.claim(&Claim { identifier: identifier(n), ..claim(n) }, NOW).await.unwrap();
-        let ClaimOutcome::Delivered(stored) = replayed else { panic!("{n}: {replayed:?}") };
-        assert!(stored.response.unwrap().body.starts_with(format!("answer {n}").as_bytes()));
-    }
-    // What must never be used again is used there as well.
-    let reused = Claim { identifier: identifier(3), ..claim(50) };
-    assert_eq!(seen(to.claim(&reused, NOW).await.unwrap()).0.name(), "IdentifierReused");
-    let replay = to.lease(&ask(1, request(2)), NOW).await.unwrap();
-    assert!(matches!(&replay, Leased::Replay(charge) if charge.response.is_some()), "{replay:?}");
-    let stolen = Opening { outpoint: outpoint(5), ..opening(6) };
-    assert!(matches!(to.open_channel(&stolen, NOW).await.unwrap(), Opened::OutpointInUse), "the outpoint of a channel that never was");
-    let salted = Opening { outpoint: outpoint(77), ..opening_of(salted(1, 9), 77) };
-    assert!(matches!(to.open_channel(&salted, NOW).await.unwrap(), Opened::ScriptInUse));
-    // It goes on where the other one ended.
-    assert_eq!(seen(to.claim(&claim(60), NOW).await.unwrap()).0, Seen::Fresh);
+    sample_books::go_on(&to).await;
     assert_eq!(to.payment(&key(60)).await.unwrap().unwrap().record.sequence, 10);
-    let Leased::Held(lease, record) = to.lease(&ask(1, request(70)), NOW).await.unwrap() else { panic!() };
-    assert!(matches!(to.advance_channel(&lease, committed(&record, 70, 20, 10), NOW).await.unwrap(), ChannelStep::Done(_)));
     // The first gateway takes over the checkpoint that came along.
     let later = Checkpoint { blue_score: 1_000, ..to.checkpoint().await.unwrap().unwrap() };
     to.set_checkpoint(later).await.unwrap();
