@@ -198,6 +198,10 @@ impl Delivery<'_> {
         let receipt = &self.settled.receipt;
         let key = format!("kas402-{}", receipt.key.txid);
         let mut request = forward::request(&purchase.request, &purchase.route, &purchase.reply.request_id, receipt.amount, &key);
+        if purchase.call.is_some() {
+            // A tool may think for as long as its route allows, with its head out already.
+            request.silence = Some(request.timeout);
+        }
         forward::set(&mut request.headers, headers::TXID, &receipt.key.txid.to_string());
         if let Some(payer) = &receipt.payer {
             forward::set(&mut request.headers, headers::PAYER, payer);

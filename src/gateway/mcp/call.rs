@@ -288,7 +288,8 @@ impl Course {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(LAST_EVENT_ID, HeaderValue::try_from(self.last_id.as_deref()?).ok()?);
         let path_and_query = request.path_and_query.clone();
-        Some(UpstreamRequest { method: Method::GET, path_and_query, headers, body: Bytes::new(), timeout: request.timeout })
+        let UpstreamRequest { timeout, silence, .. } = *request;
+        Some(UpstreamRequest { method: Method::GET, path_and_query, headers, body: Bytes::new(), timeout, silence })
     }
 }
 

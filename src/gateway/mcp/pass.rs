@@ -65,6 +65,12 @@ impl Gateway {
         let limit = if listed { tools.message_limit } else { WHOLE_BYTES };
         match collect(&headers, body.as_mut(), limit).await {
             Err(failure) => self.failed(&order, failure),
+            // No server answers one request with another's result; one that did would give it away.
+            Ok(Collected::Whole(body))
+                if message::read(&body).map_or_else(|| message::hides_own_id(&body), |found| found.own_id().is_some()) =>
+            {
+                self.failed(&order, UpstreamFailure::Broken)
+            }
             Ok(Collected::Whole(body)) => {
                 let told = if listed { with_prices(&order.route, &body) } else { None };
                 Served::Answer(Box::new(whole(status, headers, told.unwrap_or(body))))
