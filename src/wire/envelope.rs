@@ -134,9 +134,11 @@ fn possible(terms: &Requirements) -> Result<(), Fault> {
             return never("accepted.extra has one of channelState and voucherState");
         }
     }
-    let prefix = terms.pay_to.split_once(':').map(|(prefix, _)| prefix.to_owned());
-    if prefix != Some(terms.network.address_prefix().to_string()) {
-        return Err(Fault::new(Code::Network, format!("accepted.payTo is no address of {}", terms.network)));
+    let named = terms.pay_to.split_once(':').map(|(prefix, _)| prefix).unwrap_or_default();
+    match Network::ALL.into_iter().find(|network| network.address_prefix().to_string() == named) {
+        Some(network) if network == terms.network => {}
+        Some(network) => return Err(Fault::new(Code::Network, format!("accepted.payTo is an address of {network}"))),
+        None => return never("accepted.payTo is no address"),
     }
     Ok(())
 }
