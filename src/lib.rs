@@ -3,7 +3,7 @@
 //! `docs/architecture.md` is the map. In one line: [`protocol`], [`wire`] and
 //! [`binding`] are pure; [`store`] and [`chain`] are the two traits behind which
 //! durability and the Kaspa network live; [`gateway`] holds the use cases;
-//! [`proxy`], [`admin`], [`cli`] and [`client`] are the edges; [`proof`] tries all of it on a network.
+//! [`proxy`], [`admin`], [`facilitator`], [`cli`] and [`client`] are the edges; [`proof`] tries all of it on a network.
 
 pub mod binding;
 pub mod protocol;
@@ -22,6 +22,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "gateway")]
+pub mod facilitator;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 #[cfg(feature = "gateway")]

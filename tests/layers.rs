@@ -156,12 +156,25 @@ const RULES: &[Rule] = &[
         except: &[],
         why: "the admin listener reads sums and makes none",
     },
+    Rule {
+        folder: "facilitator",
+        forbidden: &[
+            "crate::protocol::price",
+            "crate::protocol::amount",
+            "crate::protocol::offer",
+            "crate::store",
+            "crate::binding",
+            "crate::wire",
+        ],
+        except: &[],
+        why: "the facilitator's listener moves calls and counts no money",
+    },
     Rule { folder: "", forbidden: &["~SystemTime"], except: &["runtime/clock.rs"], why: "one file reads the system clock" },
     Rule { folder: "", forbidden: &["chrono"], except: &["gateway/ledger/date.rs"], why: "the calendar is one file, and has no clock" },
     Rule {
         folder: "",
         forbidden: &["~OsRng", "~thread_rng", "rand::random", "getrandom"],
-        except: &["runtime/random.rs", "client", "cli", "config"],
+        except: &["runtime/random.rs", "client", "cli", "config", "proof"],
         why: "the gateway is given its randomness; keys are made by the commands and the buyer",
     },
     Rule {

@@ -16,7 +16,7 @@ use support::{
     gateway::{Gateway, ORIGIN, yaml},
     packages,
     patience::number,
-    pay::transaction,
+    pay::{bound, transaction},
     schema,
 };
 use tempfile::TempDir;
@@ -139,16 +139,7 @@ async fn the_official_sdks_call_free_and_paid_tools_through_the_gateway() {
             let accepted = &offers["accepts"][0];
             let transaction = transaction(&payer, coins.next().unwrap(), accepted);
             let hash = fingerprint::tool_call_hash(&format!("{ORIGIN}/mcp"), "search", Some(&json!({"q": "kaspa"})), accepted);
-            let payment = json!({
-                "x402Version": 2,
-                "accepted": accepted,
-                "payload": {
-                    "type": "exact-transfer",
-                    "transaction": hex::encode(borsh::to_vec(&transaction).unwrap()),
-                    "paymentOutputIndex": 0,
-                    "requestHash": hash.to_string(),
-                },
-            });
+            let payment = bound(hash, accepted, &transaction);
             client.hear(&payment.to_string()).await;
             runs += 1;
             let paid = client.told("paid").await;

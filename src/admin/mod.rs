@@ -12,14 +12,13 @@ mod listen;
 mod payments;
 mod reconcile;
 mod routes;
-mod token;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::protocol::bearer::{Token, TokenError};
 pub use inspect::{Inspect, Status};
 pub use listen::{Listen, ListenError, MalformedListen};
-pub use token::{Token, TokenError};
 
 use listen::Socket;
 use routes::Access;

@@ -1,12 +1,13 @@
 //! The endpoints, and who may see them.
 
-use super::{channels, inspect::Inspect, payments, reconcile, token::Token};
+use super::{channels, inspect::Inspect, payments, reconcile};
+use crate::protocol::bearer::{self, Token};
 use axum::{
     Json, Router,
     extract::{Request, State},
     http::{
         HeaderMap, StatusCode,
-        header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+        header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -29,17 +30,9 @@ impl Access {
     fn granted(&self, headers: &HeaderMap) -> bool {
         match self {
             Self::Everybody => true,
-            Self::Bearer(token) => bearer(headers).is_some_and(|presented| token.is(presented)),
+            Self::Bearer(token) => bearer::presented(headers).is_some_and(|presented| token.is(presented)),
         }
     }
-}
-
-/// The token of the one `Authorization: Bearer` header; two such headers are none.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (only, None) = (values.next()?, values.next()) else { return None };
-    let (scheme, token) = only.as_bytes().split_at_checked(b"Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
 #[derive(Clone)]

@@ -4,6 +4,7 @@
 //! *rejected* (a proof), *unknown* (keep the hold) or *unavailable* (nothing was sent); absence
 //! is never rejection. `kaspa` is the only place that names node crates; `sim` injects faults.
 
+pub mod absent;
 pub mod kaspa;
 pub mod sim;
 

@@ -103,7 +103,7 @@ async fn stdin_closed(wanted: bool) {
 async fn reload(args: &Args, running: &Running) {
     match load(&args.config) {
         Some(compiled) => match running.reload(compiled).await {
-            Ok(()) => tracing::info!("configuration reloaded: routes, prices, upstreams, offer keys and server keys"),
+            Ok(()) => tracing::info!("configuration reloaded: routes, prices, upstreams, tenants, offer keys and server keys"),
             Err(error) => tracing::error!(%error, "the new configuration cannot be used; the old one stays"),
         },
         None => tracing::error!("the new configuration has errors; the old one stays"),
@@ -129,6 +129,9 @@ fn load(path: &Path) -> Option<Compiled> {
 fn announce(running: &Running, wanted: bool) {
     if wanted {
         let listening: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
-        println!("{}", serde_json::json!({ "listening": listening, "admin": running.admin.to_string() }));
+        println!(
+            "{}",
+            serde_json::json!({ "listening": listening, "admin": running.admin.to_string(), "facilitator": running.facilitator })
+        );
     }
 }

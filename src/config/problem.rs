@@ -138,6 +138,10 @@ codes! {
         BatchMainnet = "batch_mainnet",
         /// `batch-settlement` on public nodes: a stranger's word would close channels and take claims back.
         BatchPublicNodes = "batch_public_nodes",
+        /// A recipient, a server key or a token of a tenant that is another tenant's or the gateway's own.
+        TenantOverlap = "tenant_overlap",
+        /// A setting of a gateway with a node (`node`, `keys.server`, `channels`, `facilitator`, `batch-settlement`) beside `remote_facilitator`.
+        RemoteConflict = "remote_conflict",
         /// `observe: any` with a recipient that claims of channels pay to: every claim could be presented as a payment.
         ObserveClaims = "observe_claims",
     }
@@ -208,6 +212,10 @@ codes! {
         ExposureBeforeClaim = "exposure_before_claim",
         /// What is not claimed by hand before the refund timeout is lost.
         ClaimsManual = "claims_manual",
+        /// A facilitator without tenants is not started.
+        FacilitatorIdle = "facilitator_idle",
+        /// Other machines call the facilitator without TLS: tokens can be read on the way.
+        FacilitatorPlain = "facilitator_plain",
         /// A claim of `claims.above` costs more than `claims.max_fee_percent`, or is not taken by the network.
         ClaimUneconomic = "claim_uneconomic",
     }

@@ -13,6 +13,8 @@ pub struct Settings {
     pub listeners: Vec<ListenSettings>,
     pub edge: EdgeLimits,
     pub node: NodeSettings,
+    /// Who settles for a gateway without a node.
+    pub remote: Option<RemoteSettings>,
     pub store: StoreSettings,
     pub admin: AdminSettings,
     pub log: LogSettings,
@@ -24,6 +26,18 @@ pub struct Settings {
     pub retention_seconds: u64,
     /// Where the server keys stand, when they stand in a file.
     pub server_keys_file: Option<PathBuf>,
+    /// `None`: not started.
+    pub facilitator: Option<FacilitatorSettings>,
+}
+
+/// The facilitator's listener; whom it serves is policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FacilitatorSettings {
+    pub listen: ListenSettings,
+    /// Longest body of a call, bytes.
+    pub body_limit: usize,
+    /// Where the tenants' server keys stand, those that stand in files.
+    pub key_files: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +70,16 @@ pub struct NodeSettings {
     /// Empty only with `trust_public_nodes`.
     pub urls: Vec<String>,
     pub trust_public_nodes: bool,
+}
+
+/// Another gateway's facilitator.
+#[derive(Clone, Debug)]
+pub struct RemoteSettings {
+    /// An origin.
+    pub url: url::Url,
+    pub token: super::secrets::Secret,
+    /// PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -249,3 +249,42 @@ fn the_reference_names_every_key_and_every_code() {
     check_file(&path, &expect);
     assert!(expect.contains("`routes[].price.by.json`"), "nested keys are in the table");
 }
+
+#[test]
+fn tenants_share_no_token_and_no_server_key() {
+    use base64::Engine;
+    let base = std::fs::read_to_string(root().join("tests/config_cases/facilitator.yaml")).unwrap();
+    let base = base.replace("{file: other.token}", "{env: OTHER_TOKEN}\n      server_keys: {env: OTHER_KEYS}");
+    let base = format!("{base}\nkeys: {{offer: {{env: OFFER}}, server: {{env: SERVER}}}}\n");
+    let key = |byte: u8| format!("k:{}", base64::engine::general_purpose::STANDARD.encode([byte; 32]));
+    let load = |shop: &str, other: &str, keys: [u8; 3]| {
+        let var = |name: &str| match name {
+            "SHOP_TOKEN" => Some(shop.to_owned()),
+            "OTHER_TOKEN" => Some(other.to_owned()),
+            "SERVER" => Some(key(keys[0])),
+            "SHOP_KEYS" => Some(key(keys[1])),
+            "OTHER_KEYS" => Some(key(keys[2])),
+            "OFFER" => Some(key(9)),
+            _ => None,
+        };
+        let compiled = compile_text(&base, Path::new("/srv"), &Environment { var: &var, secrets: true });
+        compiled.map_err(|problems| problems.iter().map(|p| p.code.as_str()).collect::<Vec<_>>())
+    };
+    let (one, two) = ("1".repeat(32), "2".repeat(32));
+    let compiled = load(&one, &two, [1, 2, 3]).ok().unwrap();
+    let tenants = &compiled.policy.tenants;
+    assert_eq!(tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>(), ["shop", "api.other"]);
+    assert!(tenants[0].token.is(one.as_bytes()) && !tenants[0].token.is(two.as_bytes()));
+    assert_eq!(compiled.server_keys.iter().count(), 3);
+    assert_eq!(compiled.server_keys.opening().unwrap().public(), compiled.server_keys.iter().next().unwrap().public());
+    assert!(tenants.iter().flat_map(|tenant| &tenant.server_keys).all(|key| compiled.server_keys.find(key).is_some()));
+    assert!(!format!("{:?}", compiled.policy).contains(&one[..16]), "a token is never shown");
+    for (shop, other, keys, expect) in [
+        (&one, &one, [1, 2, 3], "tenant_overlap"),
+        (&one, &two, [1, 2, 2], "tenant_overlap"),
+        (&one, &two, [1, 1, 3], "tenant_overlap"),
+        (&"1".repeat(31), &two, [1, 2, 3], "secret_malformed"),
+    ] {
+        assert_eq!(load(shop, other, keys).err(), Some(vec![expect]), "{keys:?}");
+    }
+}

@@ -10,6 +10,8 @@ pub mod channel;
 pub(crate) mod crash;
 mod deliver;
 mod depth;
+pub mod facilitate;
+mod flag;
 mod fleet;
 mod flight;
 mod follow;
@@ -21,6 +23,7 @@ mod purchase;
 mod quote;
 pub mod reconcile;
 mod recover;
+pub mod remote;
 mod respond;
 mod sell;
 mod settle;
@@ -39,7 +42,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -100,6 +103,8 @@ pub struct Gateway {
     depths: depth::Depths,
     watched: recover::Watched,
     channels: channel::Channels,
+    /// Who settles for a gateway without a node.
+    remote: OnceLock<Arc<dyn remote::RemoteFacilitator>>,
     calls: mcp::Calls,
 }
 
@@ -140,6 +145,7 @@ impl Gateway {
             depths,
             watched: recover::Watched::default(),
             channels,
+            remote: OnceLock::new(),
             calls: mcp::Calls::default(),
         })
     }

@@ -3,7 +3,9 @@
 use super::{
     Gateway,
     answer::Served,
-    crash, deliver, flight,
+    crash, deliver,
+    facilitate::{Goal, already},
+    flight,
     mcp::ToolCall,
     respond::{ReceiptFacts, Refusal, Reply},
     sell::VerifiedSale,
@@ -17,6 +19,7 @@ use crate::{
         policy::{Policy, Pricing, Route},
         refusal::Code,
         request::Request,
+        requirements::Requirements,
         time::UnixMillis,
     },
     store::{Advanced, Claim, ClaimOutcome, Fact, Held, PaymentKey, PaymentRecord, StoreError, StoredPayment, Submission},
@@ -44,10 +47,13 @@ pub(super) struct Purchase {
     pub transaction: Transaction,
     pub request_hash: RequestHash,
     pub payer_proof: Option<PayerProof>,
+    /// The terms it pays.
+    pub accepted: Requirements,
     pub route: Arc<Route>,
     pub policy: Arc<Policy>,
     pub request: Arc<Request>,
     pub reply: Reply,
+    pub goal: Goal,
     /// Of a tool.
     pub call: Option<Arc<ToolCall>>,
 }
@@ -61,16 +67,18 @@ impl Purchase {
         reply: Reply,
         call: Option<Arc<ToolCall>>,
     ) -> Self {
-        let VerifiedSale { exact, claim } = verified;
+        let VerifiedSale { exact, claim, accepted } = verified;
         Self {
             transaction: exact.transaction().clone(),
             request_hash: exact.request_hash(),
             payer_proof: exact.payer_proof().cloned(),
             claim,
+            accepted,
             route,
             policy,
             request,
             reply,
+            goal: Goal::Forward,
             call,
         }
     }
@@ -146,9 +154,9 @@ impl Gateway {
         loop {
             let flight = match self.flights.enter((purchase.key(), purchase.claim.identity)) {
                 Ok(flight) => flight,
-                Err(mut landed) => {
+                Err(landed) => {
                     // Ends when the leading flight lands, which is what we wait for.
-                    let landed = timeout(deadline.saturating_duration_since(Instant::now()), landed.changed()).await;
+                    let landed = timeout(deadline.saturating_duration_since(Instant::now()), landed.wait()).await;
                     if landed.is_err() {
                         return Err(purchase.refusal(Code::InFlight, ""));
                     }
@@ -161,6 +169,9 @@ impl Gateway {
             match self.claim(&purchase).await? {
                 Claimed::Held(held, record) => {
                     crash::point("claimed");
+                    // It may be presented again under a later offer; it was good under the first.
+                    let first = record.as_ref().map_or(u64::MAX, |record| record.offer_daa);
+                    purchase.claim.offer_daa = purchase.claim.offer_daa.min(first);
                     let (reply, answer) = oneshot::channel();
                     let lost = purchase.refusal(Code::SettlementPending, "the gateway stopped");
                     let (receipt, over) = (OnceLock::new(), AtomicBool::new(false));
@@ -198,7 +209,7 @@ impl Gateway {
             ClaimOutcome::InFlight { until } => Claimed::Wait(until),
             ClaimOutcome::Delivered(stored) => Claimed::Replay(stored),
             ClaimOutcome::IdentifierFirst(record) => Claimed::First(record),
-            ClaimOutcome::OtherRequest(_) => Claimed::Refused(purchase.refusal(Code::Replay, "")),
+            ClaimOutcome::OtherRequest(record) => Claimed::Refused(already(purchase.refusal(Code::Replay, ""), record.charged)),
             ClaimOutcome::IdentifierReused(_) => Claimed::Refused(purchase.refusal(Code::IdentifierReused, "")),
             ClaimOutcome::EntitlementOver(record) => {
                 Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(&ReceiptFacts::of(&record)))
@@ -253,6 +264,9 @@ impl Gateway {
     }
 
     fn replay(&self, purchase: &Purchase, stored: StoredPayment) -> Result<Served, Refusal> {
+        if let Goal::Report { repeatable } = purchase.goal {
+            return self.report_again(purchase, &stored.record, repeatable);
+        }
         let Some(response) = &stored.response else {
             let refusal = purchase.refusal(Code::EntitlementExpired, "the response was delivered and is no longer kept");
             return Err(refusal.settled(&ReceiptFacts::of(&stored.record)));
@@ -296,7 +310,10 @@ impl Gateway {
             self.release(admitted).await;
             return;
         }
-        let outcome = deliver::Delivery { gateway: self, admitted, settled: &settled }.run(reply).await;
+        let outcome = match purchase.goal {
+            Goal::Forward => deliver::Delivery { gateway: self, admitted, settled: &settled }.run(reply).await,
+            Goal::Report { repeatable } => self.report(admitted, &settled, repeatable, reply).await,
+        };
         tracing::info!(
             request_id = %purchase.reply.request_id,
             route = %purchase.route.id,

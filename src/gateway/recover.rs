@@ -62,6 +62,10 @@ impl Gateway {
     }
 
     pub(super) fn take_up(&self, record: &PaymentRecord) {
+        if self.remote.get().is_some() {
+            // Without a node there is nothing to follow: who settled it does.
+            return;
+        }
         match decode::read_stored(&record.transaction) {
             // What was perhaps never sent is not sent on the presenter's behalf: the client's
             // retry does that, and learns whether somebody else was first.

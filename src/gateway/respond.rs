@@ -96,7 +96,7 @@ const fn retry_after(code: Code) -> Option<u32> {
         Code::InFlight | Code::SettlementPending | Code::Overloaded => Some(1),
         Code::ChannelBusy | Code::DepositNotConfirmed | Code::DepositReorganised | Code::LeaseLost => Some(1),
         Code::ExposureLimit => Some(10),
-        Code::StoreUnavailable | Code::NodeUnavailable => Some(5),
+        Code::StoreUnavailable | Code::NodeUnavailable | Code::FacilitatorUnavailable => Some(5),
         _ => None,
     }
 }

@@ -5,7 +5,11 @@
 use super::{
     Gateway,
     answer::{Answer, BodyRead, Free, Paywall, RawHead, ReceiptAsk, Routed, Sale, Served},
-    channel::{self, serve::ChannelSale},
+    channel::{
+        self,
+        serve::{ChannelSale, Offered},
+    },
+    facilitate::Goal,
     mcp::ToolCall,
     purchase::Purchase,
     quote::{self, Authentic, Quote, Signing},
@@ -192,12 +196,13 @@ impl Gateway {
                 let sale = Box::new(ChannelSale {
                     payload,
                     accepted,
-                    token,
+                    offer: Offered::by(&token),
                     accept,
                     price,
                     identifier,
                     identity,
                     request_hash,
+                    goal: Goal::Forward,
                     route: route.clone(),
                     policy: policy.clone(),
                     request: request.clone(),
@@ -238,6 +243,7 @@ pub(super) struct VerifiedSale {
     pub exact: exact_v1::VerifiedExact,
     /// What the store is asked; the hold's length and holder are the gateway's.
     pub claim: Claim,
+    pub accepted: Requirements,
 }
 
 /// Lower case, without port, user info or the trailing dot of a rooted name.
@@ -289,7 +295,7 @@ impl Gateway {
             hold_millis: self.limits.hold_millis(),
             late: false,
         };
-        Ok(Verified::Exact(Box::new(VerifiedSale { exact, claim })))
+        Ok(Verified::Exact(Box::new(VerifiedSale { exact, claim, accepted: envelope.accepted })))
     }
 
     /// A payment that does not fit this request may have paid for another: then the money has moved

@@ -38,11 +38,15 @@ pub(super) struct Settled {
 }
 
 /// A step that ends the settlement early.
-type Step<T> = Result<T, Refusal>;
+pub(super) type Step<T> = Result<T, Refusal>;
 
 impl Gateway {
     pub(super) async fn settle(&self, admitted: &Admitted) -> Settlement {
-        match self.try_settle(admitted).await {
+        let settled = match self.remote.get() {
+            Some(remote) => self.settle_at(remote.as_ref(), admitted).await,
+            None => self.try_settle(admitted).await,
+        };
+        match settled {
             Ok(settled) => Settlement::Settled(Box::new(settled)),
             Err(refusal) => Settlement::Refused(refusal),
         }
@@ -248,7 +252,7 @@ impl Gateway {
     }
 
     /// Books the charge, durably, before anything is forwarded.
-    async fn book(&self, admitted: &Admitted, receipt: &ReceiptFacts, started: UnixMillis) -> Step<()> {
+    pub(super) async fn book(&self, admitted: &Admitted, receipt: &ReceiptFacts, started: UnixMillis) -> Step<()> {
         self.step(admitted, Fact::Settled { acceptance: receipt.acceptance, payer: receipt.payer.clone() }).await?;
         crash::point("settled");
         self.metrics.charged_sompi.inc_by(receipt.amount.sompi());

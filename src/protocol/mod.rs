@@ -5,6 +5,7 @@
 
 pub mod acceptance;
 pub mod amount;
+pub mod bearer;
 pub mod charge;
 pub mod decimal;
 pub mod ids;
@@ -23,6 +24,7 @@ pub mod refusal;
 pub mod request;
 pub mod requirements;
 pub mod route;
+pub mod tenant;
 pub mod time;
 pub mod tools;
 pub mod units;

@@ -9,6 +9,7 @@ use super::{
     price::PriceRule,
     requirements::{FinalityRule, Scheme},
     route::Router,
+    tenant::Tenant,
     tools::Tools,
 };
 use http::{HeaderName, HeaderValue, Method};
@@ -25,6 +26,8 @@ pub struct Policy {
     pub encoded_slashes: bool,
     /// `None` when no route sells under `batch-settlement` and no server key is left to claim with.
     pub channels: Option<Channels>,
+    /// Whom the facilitator serves; empty when there is none.
+    pub tenants: Vec<Arc<Tenant>>,
 }
 
 pub type UpstreamName = String;
@@ -32,6 +35,11 @@ pub type UpstreamName = String;
 /// A stable, unique name of a route: part of every offer's MAC.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub String);
+
+impl RouteId {
+    /// Begins the ids under which records of the facilitator's tenants stand; no route's does.
+    pub const FACILITATOR: &str = "facilitator:";
+}
 
 impl std::fmt::Display for RouteId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -250,6 +250,22 @@ codes! {
     /// The transaction may have moved money but has not reached the required finality; send the same header again.
     SettlementPending = "settlement_pending", 503, Nobody, Never, "unexpected_settle_error";
 
+    // the facilitator
+    /// The body of a call to the facilitator is not what it has to be: strict JSON with a payment and its requirements.
+    CallMalformed = "facilitator_call_malformed", 400, Client, Never, "invalid_payload";
+    /// A call to the facilitator without a tenant's token, or with a wrong one.
+    TenantUnknown = "tenant_unknown", 401, Client, Never, "unexpected_settle_error";
+    /// The tenant may not ask for this.
+    TenantPermission = "tenant_permission", 403, Client, Never, "unexpected_settle_error";
+    /// The recipient or the server key is not this tenant's.
+    TenantRecipient = "tenant_recipient", 403, Client, Never, "invalid_payment_requirements";
+    /// More calls than the tenant is allowed.
+    TenantRate = "tenant_rate", 429, Nobody, Never, "unexpected_settle_error";
+    /// The facilitator that settles for this gateway cannot be reached or does not work for it; nothing is known to have been sent.
+    FacilitatorUnavailable = "facilitator_unavailable", 503, Operator, Never, "unexpected_settle_error";
+    /// The channel owes nothing that could be claimed as it was asked.
+    ClaimRefused = "claim_refused", 409, Client, Never, "invalid_transaction_state";
+
     // the gateway
     /// The request target cannot be brought into its normal form.
     PathMalformed = "path_malformed", 400, Client, Never, "";

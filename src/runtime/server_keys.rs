@@ -30,11 +30,11 @@ pub enum ServerKeysError {
 }
 
 /// Binds the keys to this store, or refuses.
-pub async fn bind(store: &dyn Store, keys: &ServerKeys, file: Option<&Path>) -> Result<(), ServerKeysError> {
+pub async fn bind(store: &dyn Store, keys: &ServerKeys, files: impl IntoIterator<Item = &Path>) -> Result<(), ServerKeysError> {
     if keys.iter().next().is_none() {
         return Ok(());
     }
-    if let Some(file) = file {
+    for file in files {
         beside(file, store.id())?;
     }
     for key in keys.iter() {
@@ -78,12 +78,12 @@ mod tests {
         let keys = ServerKeys::new(vec![ServerKey::new(&[7; 32], false).unwrap()]);
         let (own, other) = (MemoryStore::new(StoreId([1; 16])), MemoryStore::new(StoreId([2; 16])));
         for _ in 0..2 {
-            bind(&own, &keys, Some(&file)).await.unwrap();
+            bind(&own, &keys, [file.as_path()]).await.unwrap();
         }
-        let refused = bind(&other, &keys, Some(&file)).await.unwrap_err();
+        let refused = bind(&other, &keys, [file.as_path()]).await.unwrap_err();
         assert!(matches!(&refused, ServerKeysError::Elsewhere { other, .. } if *other == "01".repeat(16)), "{refused}");
         // Without a file, and without keys, there is nothing to compare.
-        bind(&other, &keys, None).await.unwrap();
-        bind(&other, &ServerKeys::default(), Some(&file)).await.unwrap();
+        bind(&other, &keys, []).await.unwrap();
+        bind(&other, &ServerKeys::default(), [file.as_path()]).await.unwrap();
     }
 }

@@ -8,16 +8,26 @@ use crate::{
     admin,
     chain::{
         Chain,
+        absent::AbsentChain,
         kaspa::{KaspaChain, Options},
     },
-    config::{Compiled, ListenSettings, Settings},
+    config::{Compiled, FacilitatorSettings, ListenSettings, RemoteSettings, Settings},
+    facilitator::{
+        self, FacilitatorError,
+        remote::{Remote, RemoteSettingsError},
+    },
     gateway::{Environment, Gateway, Limits},
     protocol::{ids::StoreId, offer::OfferKeys},
     proxy::{Bound, EdgeSettings, ListenTls, Listener, PingoraUpstreams, RunningEdge, Stopped},
     store::{Store, StoreError, redis::OpenError},
     telemetry::Metrics,
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// How often stored responses over their retention are dropped.
@@ -40,16 +50,23 @@ pub enum StartError {
     AdminToken(#[from] admin::TokenError),
     #[error(transparent)]
     ServerKeys(#[from] ServerKeysError),
+    #[error(transparent)]
+    Facilitator(#[from] FacilitatorError),
+    #[error(transparent)]
+    Remote(#[from] RemoteSettingsError),
 }
 
 /// A gateway that takes requests.
 pub struct Running {
     pub gateway: Arc<Gateway>,
     pub admin: admin::Listen,
+    /// Where tenants are served, when there are any.
+    pub facilitator: Option<SocketAddr>,
     edge: RunningEdge,
     store_id: StoreId,
     stop: watch::Sender<bool>,
     admin_finished: tokio::task::JoinHandle<()>,
+    facilitator_finished: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// Opens the store, takes the ports, connects to the node and begins to serve. Free routes work at
@@ -57,16 +74,30 @@ pub struct Running {
 pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
     let Compiled { policy, settings, offer_keys, server_keys, .. } = compiled;
     let bound = Bound::bind(edge_settings(&settings))?;
+    let tenants = match &settings.facilitator {
+        Some(settings) => Some(facilitator::Bound::bind(&facilitator_settings(settings)).await?),
+        None => None,
+    };
     let (store, path) = super::store::open(&settings.store).await?;
     let failed = |error| StartError::Store { path: path.clone(), error };
     let checkpoint = store.checkpoint().await.map_err(failed)?;
     let store_id = store.id();
-    server_keys::bind(store.as_ref(), &server_keys, settings.server_keys_file.as_deref()).await?;
+    server_keys::bind(store.as_ref(), &server_keys, key_files(&settings)).await?;
 
-    let mut options = Options::new(settings.network, settings.node.urls.clone(), Arc::new(clock::now));
-    options.trust_public_nodes = settings.node.trust_public_nodes;
-    options.checkpoint = checkpoint;
-    let chain: Arc<dyn Chain> = KaspaChain::connect(options);
+    let (chain, remote): (Arc<dyn Chain>, _) = match &settings.remote {
+        None => {
+            let mut options = Options::new(settings.network, settings.node.urls.clone(), Arc::new(clock::now));
+            options.trust_public_nodes = settings.node.trust_public_nodes;
+            options.checkpoint = checkpoint;
+            (KaspaChain::connect(options), None)
+        }
+        Some(remote) => {
+            let remote = Arc::new(Remote::new(remote_settings(remote))?);
+            let absent = Arc::new(AbsentChain::new(settings.network));
+            tokio::spawn(remote.clone().watch(absent.clone()));
+            (absent, Some(remote))
+        }
+    };
 
     let upstreams = Arc::new(PingoraUpstreams::new(settings.edge.upstream_connections));
     let limits = Limits { final_depth: settings.final_depth, waiting: settings.waiting_payments, ..Limits::default() };
@@ -81,14 +112,19 @@ pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
         limits,
         Arc::new(Metrics::new()),
     );
+    if let Some(remote) = remote {
+        gateway.settle_through(remote);
+    }
     gateway.clone().recover().await.map_err(failed)?;
 
     let (stop, stopped) = watch::channel(false);
-    let admin = admin::serve(admin_settings(&settings)?, gateway.clone(), stopped).await?;
+    let admin = admin::serve(admin_settings(&settings)?, gateway.clone(), stopped.clone()).await?;
     let request_ids = Arc::new(|| hex::encode(random::bytes()));
+    let tenants = tenants.map(|bound| facilitator::serve(bound, Arc::new(gateway.clone()), request_ids.clone(), stopped));
+    let (facilitator, facilitator_finished) = tenants.map(|running| (running.address, running.finished)).unzip();
     let edge = bound.serve(Arc::new(gateway.clone()), &upstreams, request_ids)?;
     tokio::spawn(prune(store, settings.retention_seconds));
-    Ok(Running { gateway, admin: admin.address, edge, store_id, stop, admin_finished: admin.finished })
+    Ok(Running { gateway, admin: admin.address, facilitator, edge, store_id, stop, admin_finished: admin.finished, facilitator_finished })
 }
 
 impl Running {
@@ -97,11 +133,10 @@ impl Running {
         self.edge.addresses()
     }
 
-    /// Takes over routes, prices, upstreams, offer keys and server keys. Listeners, store, node and logging stay
+    /// Takes over routes, prices, upstreams, tenants, offer keys and server keys. Listeners, store, node and logging stay
     /// as they are until the next start.
     pub async fn reload(&self, compiled: Compiled) -> Result<(), ServerKeysError> {
-        let file = compiled.settings.server_keys_file.as_deref();
-        server_keys::bind(self.gateway.store().as_ref(), &compiled.server_keys, file).await?;
+        server_keys::bind(self.gateway.store().as_ref(), &compiled.server_keys, key_files(&compiled.settings)).await?;
         let keys = OfferKeys::derive(&compiled.offer_keys, self.store_id);
         self.gateway.reload(Arc::new(compiled.policy), Arc::new(keys), Arc::new(compiled.server_keys));
         Ok(())
@@ -118,6 +153,9 @@ impl Running {
         // Fails only when the admin listener has ended already.
         let _ = self.stop.send(true);
         let _ = self.admin_finished.await;
+        if let Some(finished) = self.facilitator_finished {
+            let _ = finished.await;
+        }
         stopped
     }
 }
@@ -141,6 +179,22 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
         upstream_connections: settings.edge.upstream_connections,
         grace: settings.edge.grace,
     }
+}
+
+/// The files of server keys, the gateway's own and its tenants'.
+fn key_files(settings: &Settings) -> impl Iterator<Item = &Path> {
+    let tenants = settings.facilitator.iter().flat_map(|facilitator| &facilitator.key_files);
+    settings.server_keys_file.iter().chain(tenants).map(PathBuf::as_path)
+}
+
+fn remote_settings(settings: &RemoteSettings) -> facilitator::remote::Settings {
+    let token = settings.token.expose().to_owned().into();
+    facilitator::remote::Settings { url: settings.url.clone(), token, ca_file: settings.ca_file.clone() }
+}
+
+fn facilitator_settings(settings: &FacilitatorSettings) -> facilitator::Settings {
+    let tls = settings.listen.tls.as_ref().map(|files| (files.cert.clone(), files.key.clone()));
+    facilitator::Settings { address: settings.listen.address, tls, body_limit: settings.body_limit }
 }
 
 fn admin_settings(settings: &Settings) -> Result<admin::Settings, StartError> {

@@ -5,6 +5,7 @@
 pub mod canonical;
 pub mod cors;
 pub mod envelope;
+pub mod facilitator;
 pub mod fingerprint;
 pub mod header;
 pub mod headers;

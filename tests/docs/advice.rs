@@ -141,6 +141,14 @@ pub const fn advice(code: Code) -> &'static str {
         }
         Code::Overloaded => "Send the same request, with the same header if there was one, after `Retry-After`.",
 
+        Code::CallMalformed => "Send the call as the x402 facilitator interface has it, without further fields.",
+        Code::TenantUnknown => "Send `Authorization: Bearer` with the tenant's token, once; the facilitator's operator knows it.",
+        Code::TenantPermission => "Ask the facilitator's operator for the permission, or leave the call out.",
+        Code::TenantRecipient => "Check `payTo` and `serverPublicKey` against what the facilitator's operator configured for the tenant.",
+        Code::TenantRate => "Send the same call after `Retry-After`; nothing happened to its payment.",
+        Code::FacilitatorUnavailable => "Send the same request with the same header after `Retry-After`; do not pay again.",
+        Code::ClaimRefused => "Read the channel's state in the answer: there is nothing to claim now, or not that much.",
+
         Code::UpstreamFailed => "Paid requests stay paid: send the same header again, later. Unpaid ones: try again as with any 502.",
         Code::UpstreamTimeout => "Paid requests stay paid: send the same header again, later. Unpaid ones: try again as with any 504.",
     }

@@ -25,6 +25,8 @@ pub struct Gateway {
     name: String,
     child: Option<Child>,
     address: String,
+    /// Where tenants are served.
+    facilitator: Option<String>,
 }
 
 /// The configuration around `routes` (YAML list items, indented by two spaces); `more` is appended at the top level.
@@ -49,7 +51,7 @@ impl Gateway {
     /// Writes the folder without starting.
     pub async fn prepare(yaml: &str) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let gateway = Self { folder, name: "kas402".to_owned(), child: None, address: String::new() };
+        let gateway = Self { folder, name: "kas402".to_owned(), child: None, address: String::new(), facilitator: None };
         gateway.configure(yaml);
         let made = gateway.command().args(["keys", "new", "offer.keys"]).output().await.unwrap();
         assert!(made.status.success(), "{made:?}");
@@ -67,7 +69,8 @@ impl Gateway {
 
     /// Another process over the same keys and the same store.
     pub async fn sibling(&self, name: &str, yaml: &str) -> Self {
-        let mut sibling = Self { folder: self.folder.clone(), name: name.to_owned(), child: None, address: String::new() };
+        let mut sibling =
+            Self { folder: self.folder.clone(), name: name.to_owned(), child: None, address: String::new(), facilitator: None };
         sibling.configure(&format!("{yaml}\nadmin: {{listen: \"unix:{name}.sock\"}}\n"));
         sibling.run(&[]).await;
         sibling.ready().await;
@@ -104,7 +107,13 @@ impl Gateway {
         let Some(line) = lines.next_line().await.unwrap() else { panic!("the gateway did not start:\n{}", self.log()) };
         let announced: Value = serde_json::from_str(&line).unwrap();
         self.address = announced["listening"][0].as_str().unwrap().to_owned();
+        self.facilitator = announced["facilitator"].as_str().map(str::to_owned);
         self.child = Some(child);
+    }
+
+    /// Where its facilitator listens, `127.0.0.1:PORT`.
+    pub fn facilitator(&self) -> &str {
+        self.facilitator.as_deref().expect("it has tenants")
     }
 
     /// `http://127.0.0.1:PORT`; the port changes with every start.
@@ -186,7 +195,11 @@ impl Gateway {
 
     /// Asks until it is so: the admin listener has no events.
     pub async fn until(&self, what: &str, so: impl AsyncFn() -> bool) {
-        let deadline = Instant::now() + READY;
+        self.until_within(READY, what, so).await;
+    }
+
+    pub async fn until_within(&self, patience: Duration, what: &str, so: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + patience;
         while !so().await {
             assert!(Instant::now() < deadline, "never {what}; log:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await; // why: bounded polling, the admin listener pushes nothing

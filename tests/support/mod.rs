@@ -9,4 +9,5 @@ pub mod patience;
 pub mod pay;
 pub mod redis;
 pub mod schema;
+pub mod tenants;
 pub mod upstream;

@@ -7,7 +7,7 @@ use super::{
     schema,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use kas402::wire::fingerprint;
+use kas402::{protocol::ids::RequestHash, wire::fingerprint};
 use kaspa_addresses::Address;
 use kaspa_consensus_core::tx::Transaction;
 use reqwest::{Method, Response};
@@ -126,7 +126,7 @@ impl Ask {
     }
 
     /// The hash that binds a payment to this request.
-    pub fn request_hash(&self, accepted: &Value) -> kas402::protocol::ids::RequestHash {
+    pub fn request_hash(&self, accepted: &Value) -> RequestHash {
         fingerprint::request_hash(self.method.as_str(), &format!("{ORIGIN}{}", self.target), &self.body, accepted)
     }
 }
@@ -140,6 +140,11 @@ pub fn transaction(payer: &Wallet, coins: &[Coin], accepted: &Value) -> Transact
 
 /// The payment message; tests change it before [`encode`].
 pub fn message(ask: &Ask, accepted: &Value, transaction: &Transaction) -> Value {
+    bound(ask.request_hash(accepted), accepted, transaction)
+}
+
+/// The same, bound to whatever has this hash.
+pub fn bound(hash: RequestHash, accepted: &Value, transaction: &Transaction) -> Value {
     json!({
         "x402Version": 2,
         "accepted": accepted,
@@ -148,7 +153,7 @@ pub fn message(ask: &Ask, accepted: &Value, transaction: &Transaction) -> Value 
             "transaction": hex::encode(borsh::to_vec(transaction).unwrap()),
             "transactionId": transaction.id().to_string(),
             "paymentOutputIndex": 0,
-            "requestHash": ask.request_hash(accepted).to_string(),
+            "requestHash": hash.to_string(),
         },
     })
 }

@@ -46,6 +46,12 @@ impl ServerKeys {
         Self(keys)
     }
 
+    /// These and then others; [`Self::opening`] stays what it is unless there is none.
+    pub fn joined(mut self, others: Vec<ServerKey>) -> Self {
+        self.0.extend(others);
+        self
+    }
+
     pub fn find(&self, key: &XOnlyKey) -> Option<&ServerKey> {
         self.0.iter().find(|own| own.public() == *key)
     }

@@ -34,6 +34,8 @@ pub struct Asked {
     pub sold: Option<Pos>,
     /// `keys.server`: also without a route, for the channels that are left.
     pub keys: Option<Pos>,
+    /// The first tenant of the facilitator with keys of its own.
+    pub tenants: Option<Pos>,
 }
 
 impl Asked {
@@ -49,12 +51,13 @@ impl Asked {
             route.scheme.clone().into_iter().chain(listed(route.accepts.as_ref())).chain(tools).collect::<Vec<_>>()
         };
         let sold = routes().flat_map(ways).find(|scheme| scheme.value == raw::Scheme::Batch).map(|scheme| scheme.at);
-        Self { sold, keys: root.keys.as_ref().and_then(|keys| keys.value.server.as_ref()).map(|server| server.at) }
+        let tenants = super::facilitator::asks_for_channels(root);
+        Self { sold, tenants, keys: root.keys.as_ref().and_then(|keys| keys.value.server.as_ref()).map(|server| server.at) }
     }
 
     /// Where to complain about what no line says.
     pub fn at(&self) -> Option<Pos> {
-        self.sold.or(self.keys)
+        self.sold.or(self.keys).or(self.tenants)
     }
 }
 

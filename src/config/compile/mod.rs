@@ -2,8 +2,10 @@
 
 mod channels;
 mod charges;
+mod facilitator;
 mod fit;
 mod prices;
+mod remote;
 mod routes;
 mod settings;
 mod shared_store;
@@ -69,6 +71,7 @@ pub fn compile(
     channels::allowed(root, &asked, cx);
     fit::server_key(root, &asked, server_keys.as_ref(), cx);
     fit::own_payouts(&routes, cx);
+    let facilitated = facilitator::facilitator(root, &routes, server_keys.as_ref(), network.is_some(), cx);
     if let Some(parts) = &parts {
         fit::channels(root, &asked, parts, &routes, cx);
     }
@@ -97,8 +100,10 @@ pub fn compile(
         cors,
         encoded_slashes,
         channels: parts.filter(|_| asked.at().is_some()).and_then(Parts::whole),
+        tenants: facilitated.tenants,
     };
-    Some((policy, settings?, offer_keys?, server_keys?))
+    let settings = Settings { facilitator: facilitated.settings, ..settings? };
+    Some((policy, settings, offer_keys?, server_keys?.joined(facilitated.server_keys)))
 }
 
 impl Context<'_> {
@@ -147,6 +152,11 @@ impl Context<'_> {
             }
         }
     }
+}
+
+/// Whether only this machine can reach it.
+fn is_loopback_address(address: &std::net::SocketAddr) -> bool {
+    address.ip().is_loopback()
 }
 
 /// Whether traffic to this host stays on the machine.

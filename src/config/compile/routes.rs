@@ -43,6 +43,11 @@ pub fn routes(root: &Root, upstreams: &Upstreams, ways: &Ways<'_>, cx: &mut Cont
     for raw in root.routes.iter().flat_map(|routes| &routes.value) {
         let Some(route) = maker.route(&raw.value, cx) else { continue };
         let at = raw.value.id.as_ref().map_or(raw.at, |id| id.at);
+        let named = |id: &RouteId| id.0.starts_with(RouteId::FACILITATOR);
+        if named(&route.id) || route.sold().any(|sold| named(&sold.id)) {
+            let message = format!("ids that begin with {:?} name the records of the facilitator's tenants", RouteId::FACILITATOR);
+            cx.problem(Code::BadValue, at, message);
+        }
         if let Some(earlier) = ids.insert(route.id.0.clone(), at) {
             // Without written ids equal ids mean equal routes: the router says it better.
             if raw.value.id.is_some() {
@@ -60,6 +65,7 @@ pub fn routes(root: &Root, upstreams: &Upstreams, ways: &Ways<'_>, cx: &mut Cont
     }
     if let Some(list) = &root.routes
         && !cx.problems.has_errors()
+        && root.facilitator.is_none()
         && routes.iter().all(|route| route.value.sold().next().is_none())
     {
         cx.problem(Code::NothingPriced, list.at, "no route has a price");

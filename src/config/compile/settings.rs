@@ -37,6 +37,7 @@ pub fn network(root: &Root, problems: &mut Problems) -> Option<Network> {
 pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
     let listeners = listeners(root, cx);
     let node = node(root, cx);
+    let remote = super::remote::remote(root, cx);
     let store = store(root, cx);
     let admin = admin(root, &store, cx);
     let edge = edge(root, cx);
@@ -60,6 +61,7 @@ pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
         listeners,
         edge,
         node,
+        remote,
         store,
         admin: admin?,
         log: LogSettings { json: log.format() == raw::LogFormat::Json, level: log.level() },
@@ -67,6 +69,7 @@ pub fn settings(root: &Root, cx: &mut Context<'_>) -> Option<Settings> {
         waiting_payments,
         retention_seconds: limits.retention_seconds(),
         server_keys_file: server_keys_file(root, cx),
+        facilitator: None,
     })
 }
 
@@ -102,17 +105,28 @@ fn listeners(root: &Root, cx: &mut Context<'_>) -> Vec<ListenSettings> {
         cx.problem(Code::ListenInvalid, list.at, "there is no address to listen on");
     }
     for (address, tls) in raw {
-        let Ok(socket) = address.value.parse::<SocketAddr>() else {
-            cx.problem(Code::ListenInvalid, address.at, "write an IP address and a port, for example 0.0.0.0:8402 or [::]:8402");
-            continue;
-        };
+        let Some(socket) = listener(&address, cx) else { continue };
         if socket.port() != 0 && listeners.iter().any(|other| other.address == socket) {
             cx.problem(Code::ListenInvalid, address.at, "this address occurs twice");
         }
-        let tls = tls.and_then(|tls| Some(TlsFiles { cert: pem(tls.cert.as_ref()?, cx), key: pem(tls.key.as_ref()?, cx) }));
+        let tls = tls.and_then(|tls| pem_pair(&tls, cx));
         listeners.push(ListenSettings { address: socket, tls });
     }
     listeners
+}
+
+/// An address to listen on.
+pub fn listener(raw: &At<String>, cx: &mut Context<'_>) -> Option<SocketAddr> {
+    let socket = raw.value.parse::<SocketAddr>().ok();
+    if socket.is_none() {
+        cx.problem(Code::ListenInvalid, raw.at, "write an IP address and a port, for example 0.0.0.0:8402 or [::]:8402");
+    }
+    socket
+}
+
+/// The certificate of a listener and its key.
+pub fn pem_pair(raw: &raw::ListenTls, cx: &mut Context<'_>) -> Option<TlsFiles> {
+    Some(TlsFiles { cert: pem(raw.cert.as_ref()?, cx), key: pem(raw.key.as_ref()?, cx) })
 }
 
 /// A PEM file that is there.

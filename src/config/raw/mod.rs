@@ -3,9 +3,11 @@
 //! Reads shapes only. What a value means, and whether values fit each other, is `compile`'s business.
 
 mod channels;
+mod facilitator;
 mod values;
 
 pub use channels::*;
+pub use facilitator::*;
 pub use values::*;
 
 use super::shape::{At, Named, OneOrMany, Shape, section};
@@ -28,8 +30,10 @@ section! {
         edge: Edge,
         /// The Kaspa address that is paid, unless a route says otherwise.
         pay_to: String,
-        /// The Kaspa nodes that decide what is paid.
-        node: NodeSection [required],
+        /// The Kaspa nodes that decide what is paid. Required, unless `remote_facilitator` settles.
+        node: NodeSection,
+        /// Another gateway's facilitator that settles for this one, which then has no node and no server key.
+        remote_facilitator: Remote,
         /// Where payments are kept.
         store: Store,
         /// Keys, from the environment or from files that only their owner can read; never written here.
@@ -42,6 +46,8 @@ section! {
         limits: Limits,
         /// Escrow channels: what holds for every route that is sold by `batch-settlement`.
         channels: Channels,
+        /// Verification and settlement for other servers.
+        facilitator: Facilitator,
         /// Browsers' access to offers and receipts: `any`, `off` (the upstream alone answers), or a list of origins. Default `any`.
         cors: Cors,
         /// Short for one upstream: its URL.

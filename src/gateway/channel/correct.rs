@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The state of a channel as its record has it.
-pub(super) fn state(record: &ChannelRecord, script: &EscrowScript) -> ChannelState {
+pub(in crate::gateway) fn state(record: &ChannelRecord, script: &EscrowScript) -> ChannelState {
     let parts = record.parts;
     shown(record.id, script, record.outpoint, (parts.funding, parts.charged, parts.claimed, parts.signed))
 }

@@ -19,6 +19,7 @@ use crate::{
         Gateway,
         answer::{Answer, Served, StreamChunk},
         crash,
+        facilitate::Goal,
         forward::{self, Collected, Kept, STREAM_DEPTH, collect},
         mcp::{Said, ToolAnswer, ToolCall},
         respond::{self, Refusal},
@@ -78,7 +79,10 @@ impl Gateway {
         };
         let delivery = Delivery { gateway: self, admission, pricing, terms, extra };
         let started = Instant::now();
-        let outcome = delivery.forward(reply).await;
+        let outcome = match sale.goal {
+            Goal::Forward => delivery.forward(reply).await,
+            Goal::Report { .. } => delivery.report(reply).await,
+        };
         self.metrics.upstream_seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(Done { record, charge, status }) => {
@@ -200,6 +204,16 @@ impl Delivery<'_> {
             Ok(Collected::Whole(body)) => self.whole(status, headers, body, reply).await,
             Ok(Collected::Streaming(first)) => self.stream(status, headers, first, body.as_mut(), reply).await,
         }
+    }
+
+    /// For a tenant: the whole amount is charged, and the receipt is the answer.
+    async fn report(&self, reply: &mut Option<ReplySlot>) -> Result<Done, Refusal> {
+        let (record, facts) = self.charge(self.admission.sale.accepted.amount, 200, None, &self.admission.record).await?;
+        crash::point("channel_charged");
+        let charge = facts.charge;
+        let receipt = facts.message(self.admission.sale.policy.network, None);
+        say(reply, Ok(Served::Answer(Box::new(self.admission.sale.reply.receipt(&receipt)))));
+        Ok(Done { record, charge, status: 200 })
     }
 
     fn request(&self) -> crate::gateway::upstream::UpstreamRequest {
@@ -442,7 +456,7 @@ impl Delivery<'_> {
         let Authorised { ceiling, .. } = self.admission.voucher.authorised();
         ChargeTerms {
             identifier: sale.identifier.clone(),
-            nonce: sale.token.nonce,
+            nonce: sale.offer.nonce,
             identity: sale.identity,
             request_hash: sale.request_hash,
             requirements_hash: BatchTerms::of(&sale.accepted, self.extra).hash(),

@@ -54,7 +54,12 @@ impl Gateway {
     }
 
     /// All that needs neither store nor chain. A channel that exists keeps its own timeout, and a top-up has no minimum.
-    fn verified(&self, sale: &ChannelSale, payload: &DepositVoucher, known: Option<&ChannelRecord>) -> Result<VerifiedDeposit, Refusal> {
+    pub(in crate::gateway) fn verified(
+        &self,
+        sale: &ChannelSale,
+        payload: &DepositVoucher,
+        known: Option<&ChannelRecord>,
+    ) -> Result<VerifiedDeposit, Refusal> {
         let Some((.., extra)) = sale.parts() else {
             return Err(Refusal::new(Code::Scheme, "this route is not sold from channels any more"));
         };
@@ -70,13 +75,8 @@ impl Gateway {
         Ok(verify_deposit(payload, &terms, &self.channels.rules)?)
     }
 
-    /// A channel that is not known yet.
-    async fn opened(
-        self: &Arc<Self>,
-        sale: &ChannelSale,
-        payload: &DepositVoucher,
-        deadline: Instant,
-    ) -> Result<(Arc<ChannelRecord>, VerifiedDeposit), Refusal> {
+    /// Everything that is asked of a channel that is not known yet, before anything is recorded or sent.
+    pub(in crate::gateway) async fn may_open(&self, sale: &ChannelSale, payload: &DepositVoucher) -> Result<VerifiedDeposit, Refusal> {
         let deposit = self.verified(sale, payload, None)?;
         let rules = rules(sale)?;
         let key = deposit.config().server_public_key;
@@ -85,7 +85,7 @@ impl Gateway {
         }
         // Money that lies in the escrow already is not locked up for the age of an offer: its channel opens, and the request
         // is asked for a fresh one.
-        if sale.token.accepted_until() < self.now()
+        if sale.offer.accepted_until < self.now()
             && let Some(transaction) = deposit.transaction()
             && matches!(self.chain.sighting(transaction).await, Ok(Sighting::NotSeen))
         {
@@ -98,6 +98,17 @@ impl Gateway {
         if daa_score.saturating_add(rules.refund_lead_daa) >= deposit.config().refund_timeout_daa {
             return Err(Refusal::new(Code::RefundWindow, ""));
         }
+        Ok(deposit)
+    }
+
+    /// A channel that is not known yet.
+    async fn opened(
+        self: &Arc<Self>,
+        sale: &ChannelSale,
+        payload: &DepositVoucher,
+        deadline: Instant,
+    ) -> Result<(Arc<ChannelRecord>, VerifiedDeposit), Refusal> {
+        let deposit = self.may_open(sale, payload).await?;
         // The bytes prove the output; without them the node has to, before anything is recorded.
         let funded_daa = match deposit.transaction() {
             Some(_) => None,
@@ -141,7 +152,7 @@ impl Gateway {
             SubmitOutcome::New | SubmitOutcome::Unknown(_) => Ok(()),
             SubmitOutcome::Known => {
                 // In the mempool, or accepted: then its output may be spent already, which a search from the offer on finds.
-                let mut watch = self.follows.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.token.daa));
+                let mut watch = self.follows.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.offer.daa));
                 let told = timeout_at(Instant::now() + SPEND_SEARCH, watch.status.wait_for(|status| *status != OutpointStatus::Unknown));
                 let status = match told.await {
                     Ok(Ok(status)) => status.clone(),
@@ -161,8 +172,13 @@ impl Gateway {
     }
 
     /// The deposit's output as the node has it, once it has it.
-    async fn unspent(&self, sale: &ChannelSale, deposit: &VerifiedDeposit, deadline: Instant) -> Result<Utxo, Refusal> {
-        let mut watch = self.follows.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.token.daa));
+    pub(in crate::gateway) async fn unspent(
+        &self,
+        sale: &ChannelSale,
+        deposit: &VerifiedDeposit,
+        deadline: Instant,
+    ) -> Result<Utxo, Refusal> {
+        let mut watch = self.follows.watch(deposit.outpoint(), deposit.script().script_public_key(), Some(sale.offer.daa));
         let utxo = loop {
             let status = watch.status.borrow_and_update().clone();
             match status {
@@ -274,7 +290,7 @@ impl Gateway {
     }
 
     /// A top-up's voucher is for the continuation, which is nobody's outpoint yet; its signature is checked with the deposit.
-    fn top_up_proof(
+    pub(in crate::gateway) fn top_up_proof(
         &self,
         deposit: &VerifiedDeposit,
         record: &ChannelRecord,
@@ -284,7 +300,7 @@ impl Gateway {
         Ok(deposit.proven(facts)?)
     }
 
-    fn countersigned(
+    pub(in crate::gateway) fn countersigned(
         &self,
         sale: &ChannelSale,
         record: &ChannelRecord,
@@ -293,7 +309,7 @@ impl Gateway {
     ) -> Result<(SignedClaim, Move), Refusal> {
         let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script, record.outpoint);
         let rules = rules(sale)?;
-        if sale.token.accepted_until() < self.now() {
+        if sale.offer.accepted_until < self.now() {
             return Err(Refusal::new(Code::OfferExpired, ""));
         }
         match record.phase() {

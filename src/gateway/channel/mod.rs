@@ -24,6 +24,7 @@ pub(super) mod serve;
 pub(super) mod sse;
 pub(super) mod watch;
 
+pub(in crate::gateway) use correct::state;
 pub(in crate::gateway) use receipts::{ReceiptOf, asked};
 
 use super::{Gateway, flight::Flights, respond::Refusal};

@@ -6,6 +6,7 @@ use crate::{
     gateway::{
         Gateway,
         answer::{Answer, Served},
+        facilitate::{Goal, already},
         quote::{self, Quote, Signing},
         respond::{Refusal, Reply},
     },
@@ -96,6 +97,11 @@ impl Gateway {
 
     /// The stored response of a charge, as it was given the first time.
     pub(super) fn replay_charge(&self, sale: &ChannelSale, script: &EscrowScript, stored: StoredCharge) -> Result<Served, Refusal> {
+        if let Goal::Report { repeatable } = sale.goal {
+            let receipt = ChargeFacts::of(&stored, script).message(sale.policy.network, None);
+            let told = || Served::Answer(Box::new(sale.reply.receipt(&receipt)));
+            return if repeatable { Ok(told()) } else { Err(already(Refusal::new(Code::Replay, ""), true)) };
+        }
         let receipt = ChargeFacts::of(&stored, script).message(sale.policy.network, self.renewed(sale));
         let Some(response) = &stored.response else {
             let refusal = Refusal::new(Code::EntitlementExpired, "it was charged and answered, and its response is no longer kept");

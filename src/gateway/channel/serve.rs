@@ -15,6 +15,7 @@ use crate::{
     gateway::{
         Gateway,
         answer::Served,
+        facilitate::Goal,
         flight::Flight,
         mcp::ToolCall,
         respond::{Refusal, Reply},
@@ -27,6 +28,7 @@ use crate::{
         refusal::Code,
         request::Request,
         requirements::{EscrowExtra, Extra, Requirements},
+        time::UnixMillis,
     },
     store::{
         StoreError,
@@ -49,7 +51,7 @@ use tokio::{
 pub(in crate::gateway) struct ChannelSale {
     pub payload: RoutePayload,
     pub accepted: Requirements,
-    pub token: OfferToken,
+    pub offer: Offered,
     /// Which of the route's ways to pay, and its price for this request.
     pub accept: usize,
     pub price: Price,
@@ -62,6 +64,24 @@ pub(in crate::gateway) struct ChannelSale {
     pub reply: Reply,
     /// Of a tool.
     pub call: Option<Arc<ToolCall>>,
+    pub goal: Goal,
+}
+
+/// What a request is paid under.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::gateway) struct Offered {
+    /// A fresh request later than this is refused; a known one never is.
+    pub accepted_until: UnixMillis,
+    /// Good for one request of a channel.
+    pub nonce: [u8; 16],
+    /// The DAA score when it was offered.
+    pub daa: u64,
+}
+
+impl Offered {
+    pub fn by(token: &OfferToken) -> Self {
+        Self { accepted_until: token.accepted_until(), nonce: token.nonce, daa: token.daa }
+    }
 }
 
 impl ChannelSale {
@@ -81,7 +101,7 @@ impl ChannelSale {
 }
 
 /// A payment by the holder of a channel's key.
-pub(super) struct Presented {
+pub(in crate::gateway) struct Presented {
     pub record: Arc<ChannelRecord>,
     pub script: Arc<EscrowScript>,
     pub proven: ProvenVoucher,
@@ -126,9 +146,9 @@ impl Gateway {
         loop {
             let flight = match self.channels.flights.enter((presented.record.id, sale.identifier.clone())) {
                 Ok(flight) => flight,
-                Err(mut landed) => {
+                Err(landed) => {
                     // Ends when the leading flight lands, which is what we wait for.
-                    let landed = timeout(deadline.saturating_duration_since(Instant::now()), landed.changed()).await;
+                    let landed = timeout(deadline.saturating_duration_since(Instant::now()), landed.wait()).await;
                     if landed.is_err() {
                         return Err(Refusal::new(Code::InFlight, ""));
                     }
@@ -175,7 +195,7 @@ impl Gateway {
         }
     }
 
-    async fn known_channel(&self, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
+    pub(in crate::gateway) async fn known_channel(&self, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
         let recent = self.ask(self.store.recent_channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
         let Presented { record, script, proven, deposit } = match self.presented(voucher, recent) {
             // Another gateway may have claimed since: the voucher is then for an outpoint that is not known here.
@@ -196,7 +216,7 @@ impl Gateway {
     }
 
     /// What another gateway, or an earlier process, noted of the chain may be over: the chain is asked before it is believed.
-    pub(super) async fn seen_now(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
+    pub(in crate::gateway) async fn seen_now(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
         if self.looked_at(&record).await {
             return Ok(record);
         }
@@ -213,19 +233,24 @@ impl Gateway {
     }
 
     pub(super) async fn lease_for(&self, sale: &ChannelSale, presented: &Presented) -> Result<Leased, Refusal> {
-        let purpose = Purpose::Request { identifier: sale.identifier.clone(), nonce: sale.token.nonce, identity: sale.identity };
+        let purpose = Purpose::Request { identifier: sale.identifier.clone(), nonce: sale.offer.nonce, identity: sale.identity };
         let ask = LeaseAsk { channel: presented.record.id, purpose, holder: self.holder, hold_millis: self.limits.hold_millis() };
         self.ask(self.store.lease(&ask, self.now())).await.map_err(unusable)
     }
 
     /// Everything that only a fresh request is asked. Whoever comes so far has proven the channel's key.
-    fn judge(&self, sale: &ChannelSale, record: &ChannelRecord, presented: &Presented) -> Result<(VerifiedVoucher, Ticket), Refusal> {
+    pub(in crate::gateway) fn judge(
+        &self,
+        sale: &ChannelSale,
+        record: &ChannelRecord,
+        presented: &Presented,
+    ) -> Result<(VerifiedVoucher, Ticket), Refusal> {
         let (Some((.., extra)), Some(rules)) = (sale.parts(), &sale.policy.channels) else {
             return Err(Refusal::new(Code::Scheme, "this route is not sold from channels any more"));
         };
         let script = &presented.script;
         let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script, presented.proven.outpoint());
-        if sale.token.accepted_until() < self.now() {
+        if sale.offer.accepted_until < self.now() {
             return Err(corrected(Code::OfferExpired, "the channel is open, the offer is over"));
         }
         match record.phase() {

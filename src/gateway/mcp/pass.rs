@@ -71,6 +71,8 @@ impl Gateway {
             {
                 self.failed(&order, UpstreamFailure::Broken)
             }
+            // The answer to a sold call, brought by another request than its own.
+            Ok(Collected::Whole(body)) if message::hides_own_id(&body) => self.failed(&order, UpstreamFailure::Broken),
             Ok(Collected::Whole(body)) => {
                 let told = if listed { with_prices(&order.route, &body) } else { None };
                 Served::Answer(Box::new(whole(status, headers, told.unwrap_or(body))))
@@ -150,18 +152,20 @@ impl Filter {
                         }
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    if let Some(event) = events.last()
+                        && !self.pass_on(event, &sender).await
+                    {
+                        return;
+                    }
+                    break;
+                }
                 Err(UpstreamFailure::Timeout) if self.gets => break,
                 Err(failure) => {
                     tracing::debug!(%failure, route = %self.route.id, "a free stream broke off");
                     return;
                 }
             }
-        }
-        if let Some(event) = events.end()
-            && !self.pass_on(event, &sender).await
-        {
-            return;
         }
         let _ = sender.send(StreamChunk::End { trailers: None }).await;
     }

@@ -77,7 +77,9 @@ pub fn from_channels(pricing: &mut Pricing, ceiling: u64, charge: ChargeRule) {
 }
 
 pub fn server_keys() -> ServerKeys {
-    ServerKeys::new(vec![ServerKey::new(&[42; 32], false).unwrap()])
+    let key = |byte: u8| ServerKey::new(&[byte; 32], false).unwrap();
+    // The gateway's own, and those of two tenants.
+    ServerKeys::new(vec![key(42)]).joined(vec![key(43), key(44)])
 }
 
 pub fn sompi(amount: u64) -> Amount {
@@ -136,5 +138,6 @@ pub fn policy(change: &impl Fn(&mut Pricing)) -> Policy {
         cors: Cors::Any,
         encoded_slashes: false,
         channels: Some(channel_rules()),
+        tenants: vec![],
     }
 }

@@ -76,7 +76,7 @@ impl World {
         Self::with(move |pricing| from_channels(pricing, ceiling, charge.clone())).await
     }
 
-    async fn of(store: u8, waiting: usize, policy: Arc<dyn Fn() -> Policy>) -> Self {
+    pub async fn of(store: u8, waiting: usize, policy: Arc<dyn Fn() -> Policy>) -> Self {
         let skipped = Arc::new(AtomicU64::new(0));
         let (origin, shift) = (tokio::time::Instant::now(), skipped.clone());
         let drawn = AtomicU64::new(0);

@@ -202,6 +202,7 @@ pub fn edge_with(
         cors: Cors::Off,
         encoded_slashes: false,
         channels: None,
+        tenants: vec![],
     };
     if settings.listeners.is_empty() {
         settings.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap(), tls: None }];

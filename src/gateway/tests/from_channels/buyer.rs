@@ -105,13 +105,17 @@ impl Paying {
         self
     }
 
-    pub fn ask(&self) -> Ask {
+    pub fn message(&self) -> Value {
         let mut message = json!({"x402Version": 2, "accepted": self.accepted, "payload": self.payload, "extensions": {}});
         if let Some(id) = &self.identifier {
             message["extensions"][identifier::NAME] = identifier::advertise(true).clone();
             message["extensions"][identifier::NAME]["info"]["id"] = id.as_str().into();
         }
-        self.ask.clone().paying(header::encode(&message).to_str().unwrap())
+        message
+    }
+
+    pub fn ask(&self) -> Ask {
+        self.ask.clone().paying(header::encode(&self.message()).to_str().unwrap())
     }
 }
 

@@ -1,6 +1,10 @@
-//! The bearer token.
+//! Bearer tokens: the operator's on the admin listener, tenants' on the facilitator's.
+//!
+//! Promises: a token is never kept or shown, and comparing takes the same time whatever is presented. Never draws one.
+//! Called by `admin`, `config` and `gateway`.
 
 use hmac::{Hmac, Mac};
+use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::Sha256;
 use std::fmt;
 use zeroize::Zeroizing;
@@ -10,6 +14,7 @@ const SHORTEST: usize = 32;
 
 /// A configured token. Only a digest is kept, so that comparing takes the same time whatever is
 /// presented, of whatever length.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     /// HMAC over a fixed text, keyed by the token.
     digest: [u8; 32],
@@ -18,9 +23,9 @@ pub struct Token {
 /// The token cannot protect anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    #[error("the admin token is shorter than {SHORTEST} bytes")]
+    #[error("the token is shorter than {SHORTEST} bytes")]
     Short,
-    #[error("the admin token has characters outside printable ASCII")]
+    #[error("the token has characters outside printable ASCII")]
     Characters,
 }
 
@@ -42,9 +47,17 @@ impl Token {
     }
 }
 
+/// The token of the one `Authorization: Bearer` header; two such headers are none.
+pub fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (only, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = only.as_bytes().split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+}
+
 fn keyed(secret: &[u8]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    mac.update(b"kas402 admin token");
+    mac.update(b"kas402 bearer token");
     mac
 }
 

@@ -1,0 +1,120 @@
+//! The client of another gateway's facilitator.
+//!
+//! Promises: tells whether a call that failed may have arrived; asks all the time whether the facilitator is there and settles for this
+//! tenant. Never logs the token. Used by a gateway without a node.
+
+use crate::{
+    chain::absent::AbsentChain,
+    gateway::remote::{RemoteAnswer, RemoteError, RemoteFacilitator},
+    protocol::requirements::Scheme,
+};
+use async_trait::async_trait;
+use reqwest::{Certificate, Client, Response, header::RETRY_AFTER, redirect::Policy};
+use serde_json::Value;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use url::Url;
+use zeroize::Zeroizing;
+
+/// How often it is asked whether it is there; sooner while it is not.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+const ASK_SOON: Duration = Duration::from_millis(500);
+/// Longest time to connect, and for the answer of `/supported`.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest answer, bytes.
+const ANSWER_BYTES: usize = 256 * 1024;
+
+/// Where it is, and how it knows this gateway.
+#[derive(Clone)]
+pub struct Settings {
+    /// An origin.
+    pub url: Url,
+    pub token: Zeroizing<String>,
+    /// PEM file with certificate authorities instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// See the module.
+pub struct Remote {
+    client: Client,
+    settings: Settings,
+}
+
+/// Why it cannot be called at all.
+#[derive(Debug, thiserror::Error)]
+#[error("remote_facilitator: {0}")]
+pub struct RemoteSettingsError(String);
+
+impl Remote {
+    pub fn new(settings: Settings) -> Result<Self, RemoteSettingsError> {
+        let failed = |error: &dyn std::fmt::Display| RemoteSettingsError(error.to_string());
+        let mut builder = Client::builder().redirect(Policy::none()).connect_timeout(CONNECT);
+        if let Some(path) = &settings.ca_file {
+            let unreadable = |error: &dyn std::fmt::Display| RemoteSettingsError(format!("{}: {error}", path.display()));
+            let pem = std::fs::read(path).map_err(|error| unreadable(&error))?;
+            let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(&error))?;
+            builder = builder.tls_built_in_root_certs(false);
+            builder = authorities.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        }
+        let client = builder.build().map_err(|error| failed(&error))?;
+        Ok(Self { client, settings })
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.settings.url.clone();
+        url.set_path(path);
+        url
+    }
+
+    /// Keeps the health of the chain that is not there: ready while the facilitator settles for this tenant. Runs for the life of the process.
+    pub async fn watch(self: Arc<Self>, chain: Arc<AbsentChain>) {
+        loop {
+            let found = self.supported(chain.clone()).await;
+            let pause = if found.is_ok() { ASK_EVERY } else { ASK_SOON };
+            chain.set_ready(found);
+            tokio::time::sleep(pause).await; // why: whether a server is there shows only by asking it
+        }
+    }
+
+    async fn supported(&self, chain: Arc<AbsentChain>) -> Result<(), String> {
+        let unreachable = |error: reqwest::Error| format!("facilitator_unavailable: {}", error.without_url());
+        let request = self.client.get(self.url("/supported")).bearer_auth(&*self.settings.token).timeout(CONNECT);
+        let answer = read(request.send().await.map_err(unreachable)?).await.map_err(unreachable)?;
+        if answer.status != 200 {
+            return Err(format!("facilitator_unavailable: it answers {}", answer.status));
+        }
+        let network = crate::chain::Chain::network(&*chain).as_str();
+        let settles = answer.body["kinds"].as_array().into_iter().flatten().any(|kind| {
+            kind["scheme"] == Scheme::Exact.as_str()
+                && kind["network"] == network
+                && kind["extra"]["modes"].as_array().is_some_and(|modes| modes.contains(&"settle".into()))
+        });
+        if settles { Ok(()) } else { Err(format!("facilitator_unavailable: it does not settle on {network} for this gateway")) }
+    }
+}
+
+async fn read(mut response: Response) -> Result<RemoteAnswer, reqwest::Error> {
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let status = response.status().as_u16();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > ANSWER_BYTES {
+            bytes.clear();
+            break;
+        }
+    }
+    Ok(RemoteAnswer { status, retry_after, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+}
+
+#[async_trait]
+impl RemoteFacilitator for Remote {
+    async fn settle(&self, call: &Value, within: Duration) -> Result<RemoteAnswer, RemoteError> {
+        let request = self.client.post(self.url("/settle")).bearer_auth(&*self.settings.token).timeout(within);
+        let request = request.header("content-type", "application/json").body(call.to_string());
+        let lost = |error: reqwest::Error| {
+            let error = error.without_url();
+            if error.is_connect() { RemoteError::NotSent(error.to_string()) } else { RemoteError::Unknown(error.to_string()) }
+        };
+        read(request.send().await.map_err(lost)?).await.map_err(|error| RemoteError::Unknown(error.without_url().to_string()))
+    }
+}

@@ -1,0 +1,139 @@
+//! The endpoints, and who may call them.
+
+use super::rate::Bucket;
+use crate::{
+    gateway::facilitate::{Act, Caller, Facilitator, Verdict},
+    protocol::{bearer, refusal::Code},
+};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// Longest time for the body of a call.
+const BODY_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+struct Shared {
+    facilitator: Arc<dyn Facilitator>,
+    request_ids: Arc<dyn Fn() -> String + Send + Sync>,
+    /// By tenant.
+    buckets: Arc<Mutex<HashMap<String, Bucket>>>,
+    body_limit: usize,
+}
+
+pub(super) fn router(facilitator: Arc<dyn Facilitator>, request_ids: Arc<dyn Fn() -> String + Send + Sync>, body_limit: usize) -> Router {
+    let shared = Shared { facilitator, request_ids, buckets: Arc::default(), body_limit };
+    // The fallback is inside, so that strangers learn nothing about which paths exist.
+    Router::new()
+        .route("/supported", get(supported))
+        .route("/verify", post(verify))
+        .route("/settle", post(settle))
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
+}
+
+/// Token first, then rate; only then is anything else of the request looked at.
+async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+    let act = if request.uri().path() == "/verify" { Act::Verify } else { Act::Settle };
+    let Some(caller) = shared.facilitator.caller(bearer::presented(request.headers())) else {
+        let mut refused = answer(shared.facilitator.refuse(act, Code::TenantUnknown, None));
+        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return refused;
+    };
+    if let Err(seconds) = shared.take(&caller) {
+        return answer(shared.facilitator.refuse(act, Code::TenantRate, Some(seconds)));
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+impl Shared {
+    fn take(&self, caller: &Caller) -> Result<(), u32> {
+        let (rate, now) = (caller.rate(), self.facilitator.now());
+        let mut buckets = self.buckets.lock().expect("no panic while the buckets are locked");
+        match buckets.get_mut(caller.tenant()) {
+            Some(bucket) => bucket.take(rate, now),
+            None => buckets.entry(caller.tenant().to_owned()).or_insert_with(|| Bucket::full(rate, now)).take(rate, now),
+        }
+    }
+
+    async fn call(self, act: Act, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let Some(caller) = parts.extensions.get::<Caller>().cloned() else {
+            // The guard puts it there.
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        if declared(&parts.headers).is_some_and(|length| length > self.body_limit) {
+            return answer(self.facilitator.refuse(act, Code::BodyTooLarge, None));
+        }
+        let body = match timeout(BODY_WAIT, to_bytes(body, self.body_limit)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) if is_too_long(&error) => return answer(self.facilitator.refuse(act, Code::BodyTooLarge, None)),
+            Ok(Err(_)) | Err(_) => return answer(self.facilitator.refuse(act, Code::CallMalformed, None)),
+        };
+        let request_id = (self.request_ids)();
+        let tenant = caller.tenant().to_owned();
+        let verdict = self.facilitator.call(caller, act, body, request_id.clone()).await;
+        tracing::debug!(%request_id, %tenant, ?act, status = verdict.status, "facilitator");
+        answer(verdict)
+    }
+}
+
+fn declared(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether reading ended because of the limit, and not because the client broke off.
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if inner.to_string().contains("length limit") {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
+}
+
+async fn supported(State(shared): State<Shared>, request: Request) -> Response {
+    match request.extensions().get::<Caller>() {
+        Some(caller) => answer(shared.facilitator.supported(caller)),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn verify(State(shared): State<Shared>, request: Request) -> Response {
+    shared.call(Act::Verify, request).await
+}
+
+async fn settle(State(shared): State<Shared>, request: Request) -> Response {
+    shared.call(Act::Settle, request).await
+}
+
+fn answer(verdict: Verdict) -> Response {
+    let mut response = Response::new(Body::from(verdict.body));
+    *response.status_mut() = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = verdict.retry_after_seconds {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}

@@ -1,0 +1,71 @@
+//! The answers of the facilitator: one place owns their statuses and shapes.
+
+use super::{Act, Verdict};
+use crate::{
+    gateway::{answer::Answer, respond::Refusal},
+    protocol::{network::Network, refusal::Code},
+    wire::{facilitator, messages::SettlementResponse},
+};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+/// What a call came to.
+pub(super) enum Told {
+    /// `/verify`: good now.
+    Valid { payer: Option<String>, kaspa: Value },
+    /// `/settle`: the receipt, as a purchase gives it.
+    Receipt(Box<Answer>),
+    /// `/settle` of a claim.
+    Settled(Box<SettlementResponse>),
+}
+
+pub(super) fn json(status: u16, body: &Value) -> Verdict {
+    Verdict { status, retry_after_seconds: None, body: Bytes::from(body.to_string()) }
+}
+
+pub(super) fn told(told: Told) -> Verdict {
+    match told {
+        Told::Valid { payer, kaspa } => json(200, &facilitator::valid(payer.as_deref(), kaspa)),
+        Told::Receipt(answer) => Verdict { status: 200, retry_after_seconds: None, body: answer.body },
+        Told::Settled(receipt) => json(200, &json!(receipt)),
+    }
+}
+
+/// A verdict about a payment is 200, as the interface has it; a call that got none is not.
+const fn status(code: Code) -> u16 {
+    match code {
+        Code::CallMalformed => 400,
+        _ => match code.status() {
+            status @ (401 | 403 | 413 | 429 | 503) => status,
+            _ => 200,
+        },
+    }
+}
+
+pub(super) fn refused(act: Act, network: Network, refusal: &Refusal) -> Verdict {
+    let mut kaspa = refusal.kaspa.clone();
+    kaspa.insert("reason".into(), refusal.code.as_str().into());
+    if refusal.code == Code::SettlementPending {
+        kaspa.insert("status".into(), "pending".into());
+    }
+    if let Some(correction) = &refusal.correction {
+        kaspa.insert("channelState".into(), json!(correction.channel));
+        kaspa.insert("voucherState".into(), json!(correction.voucher));
+    }
+    let reason = match refusal.code.error_reason() {
+        "" => "unexpected_settle_error",
+        reason => reason,
+    };
+    let body = match act {
+        Act::Verify => facilitator::invalid(reason, &refusal.detail, Value::Object(kaspa)),
+        Act::Settle => {
+            let txid = refusal.payment.map(|(_, txid)| txid);
+            let mut body = json!(SettlementResponse::failed(reason, txid, Some(network), Value::Object(kaspa)));
+            if !refusal.detail.is_empty() {
+                body["errorMessage"] = refusal.detail.as_str().into();
+            }
+            body
+        }
+    };
+    Verdict { retry_after_seconds: refusal.retry_after_seconds, ..json(status(refusal.code), &body) }
+}

@@ -1,0 +1,214 @@
+//! A gateway without a node and without a server key, whose payments another gateway's facilitator settles; and what happens when answers between the two are lost.
+
+mod support;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+use support::{
+    devnet::{KAS, Wallet},
+    gateway::{Gateway, ORIGIN},
+    patience::number,
+    pay::{Ask, encode, message, prepare, transaction},
+    tenants::{Place, Tenant, furnish},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+const PRICE: u64 = 25_000_000;
+const ROUTES: &str =
+    "  - {path: \"/paid/{*rest}\", price: 0.25 KAS}\n  - {path: \"/other/{*rest}\", price: 0.25 KAS}\n  - {path: \"/{*rest}\", free: true}";
+
+/// The gateway with the node, and one at the edge.
+struct Both {
+    hub: Place,
+    edge: Gateway,
+    line: Line,
+}
+
+impl Both {
+    async fn start(settle_wait_seconds: u64) -> Self {
+        let tenants = vec![Tenant::new("edge", 201, "")];
+        let hub = Place::start(tenants, "  - {path: /x, free: true}", "").await;
+        let line = Line::to(hub.gateway.facilitator()).await;
+        let yaml = yaml(&hub, &line.address, settle_wait_seconds);
+        let mut edge = Gateway::prepare(&yaml).await;
+        furnish(&edge, &hub.tenants).await;
+        edge.run(&[]).await;
+        edge.ready().await;
+        Self { hub, edge, line }
+    }
+
+    async fn coins(&self, payer: &Wallet, count: u64) -> Vec<support::devnet::Coin> {
+        self.hub.devnet.fund(payer, 10 * KAS, count).await
+    }
+
+    /// Both ledgers have charged this many payments.
+    async fn charged(&self, count: u64) {
+        for gateway in [&self.hub.gateway, &self.edge] {
+            let payments = gateway.payments().await;
+            assert_eq!(payments["chargedSompi"], (count * PRICE).to_string(), "{payments}");
+        }
+    }
+}
+
+fn yaml(hub: &Place, facilitator: &str, settle_wait_seconds: u64) -> String {
+    format!(
+        "network: kaspa:simnet\nallow_simnet: true\npublic_origin: {ORIGIN}\nlisten: 127.0.0.1:0\npay_to: {}\n\
+         remote_facilitator: {{url: \"http://{facilitator}\", token: {{file: edge.token}}}}\nstore: {{path: store.db}}\nupstream: {}\n\
+         defaults: {{settle_wait_seconds: {settle_wait_seconds}}}\nroutes:\n{ROUTES}\n",
+        hub.tenants[0].recipient.address(),
+        hub.upstream.url(),
+    )
+}
+
+/// The connection between the two: it loses the next so many answers of settlements, below zero all of them.
+struct Line {
+    address: String,
+    loses: Arc<AtomicI64>,
+    lost: Arc<AtomicI64>,
+}
+
+impl Line {
+    async fn to(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (loses, lost) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+        let (target, kept, counted) = (target.to_owned(), loses.clone(), lost.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(&target).await else { continue };
+                tokio::spawn(relay(client, server, kept.clone(), counted.clone()));
+            }
+        });
+        Self { address, loses, lost }
+    }
+
+    fn lose(&self, answers: i64) {
+        self.loses.store(answers, Ordering::SeqCst);
+    }
+}
+
+async fn relay(client: TcpStream, server: TcpStream, loses: Arc<AtomicI64>, lost: Arc<AtomicI64>) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    let settles = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = settles.clone();
+    let there = tokio::spawn(async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            if buffer[..read].starts_with(b"POST /settle") {
+                seen.store(true, Ordering::SeqCst);
+            }
+            if to_server.write_all(&buffer[..read]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+        if settles.load(Ordering::SeqCst) && loses.load(Ordering::SeqCst) != 0 {
+            // The other side has settled; whoever asked does not learn it.
+            loses.fetch_sub(1, Ordering::SeqCst);
+            lost.fetch_add(1, Ordering::SeqCst);
+            break;
+        }
+        if to_client.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+    there.abort();
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_node_sells_through_another() {
+    let both = Both::start(30).await;
+    let (payer, url) = (Wallet::new(1), both.edge.url());
+    let coins = both.coins(&payer, 3).await;
+    let ask = Ask::get("/paid/report");
+    let (paid, header) = prepare(&ask, &url, &payer, &coins[..1]).await;
+    let bought = ask.send(&url, Some(&header)).await;
+    assert_eq!((bought.status, bought.text().as_str()), (200, "GET /paid/report "), "{bought:?}");
+    let receipt = bought.receipt().unwrap();
+    assert_eq!((&receipt["success"], &receipt["transaction"]), (&true.into(), &paid.id().to_string().into()));
+    assert_eq!(receipt["payer"], payer.address().to_string());
+    // Told again from the edge's own store.
+    assert_eq!(ask.send(&url, Some(&header)).await.text(), bought.text());
+    assert_eq!(both.hub.upstream.count("/paid/report"), 1);
+    both.charged(1).await;
+    let shown = both.hub.gateway.command().args(["payments", "list", "--json", "--config", "kas402.yaml"]).output().await.unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("facilitator:edge"), "{shown:?}");
+
+    // One payment, one request.
+    let other = Ask::get("/other/report").send(&url, Some(&header)).await;
+    assert!(
+        other.status != 200
+            && other.required().is_none_or(|required| required["accepts"].as_array().is_none_or(Vec::is_empty) || other.status == 402)
+    );
+    assert_eq!(both.hub.upstream.count("/other/report"), 0);
+    let moved = Ask::get("/other/report");
+    let accepted = moved.send(&url, None).await.offer();
+    let refused = moved.send(&url, Some(&encode(&message(&moved, &accepted, &paid)))).await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "invalid_kaspa_exact_replay"), "{refused:?}");
+
+    // What the node proves invalid has not moved: a fresh offer.
+    let accepted = ask.send(&url, None).await.offer();
+    let mut forged = transaction(&payer, &coins[1..2], &accepted);
+    forged.inputs[0].signature_script[10] ^= 1;
+    let refused = ask.send(&url, Some(&encode(&message(&ask, &accepted, &forged)))).await;
+    assert_eq!((refused.status, refused.code().as_str()), (402, "invalid_kaspa_exact_transaction_rejected"), "{refused:?}");
+    assert!(refused.required().is_some());
+    let good = transaction(&payer, &coins[1..2], &accepted);
+    let bought = ask.send(&url, Some(&encode(&message(&ask, &accepted, &good)))).await;
+    assert_eq!(bought.status, 200, "{bought:?}");
+    both.charged(2).await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_and_nobody_pays_twice() {
+    let both = Both::start(30).await;
+    let (payer, url) = (Wallet::new(1), both.edge.url());
+    let coins = both.coins(&payer, 1).await;
+    let ask = Ask::get("/paid/report");
+    let (_, header) = prepare(&ask, &url, &payer, &coins).await;
+    both.line.lose(2);
+    let bought = ask.send(&url, Some(&header)).await;
+    assert_eq!(bought.status, 200, "{bought:?}");
+    assert_eq!(both.line.lost.load(Ordering::SeqCst), 2);
+    both.charged(1).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_never_learned_of_its_settlement_resumes_it_after_a_crash() {
+    let mut both = Both::start(2).await;
+    let (payer, url) = (Wallet::new(1), both.edge.url());
+    let coins = both.coins(&payer, 1).await;
+    let ask = Ask::get("/paid/report");
+    let (_, header) = prepare(&ask, &url, &payer, &coins).await;
+    both.line.lose(-1);
+    let pending = ask.send(&url, Some(&header)).await;
+    assert_eq!((pending.status, pending.code().as_str()), (503, "settlement_pending"), "{pending:?}");
+    assert!(pending.required().is_none() && pending.headers.contains_key("retry-after"), "{pending:?}");
+    let delivered = async || number(&both.hub.gateway.payments().await, "delivered") == 1;
+    both.hub.gateway.until("settled at the hub", delivered).await;
+    assert_eq!(both.hub.upstream.count("/paid/report"), 0, "nothing is forwarded before the edge knows");
+    both.edge.restart().await;
+    both.line.lose(0);
+    let bought = ask.send(&both.edge.url(), Some(&header)).await;
+    assert_eq!((bought.status, bought.text().as_str()), (200, "GET /paid/report "), "{bought:?}");
+    both.charged(1).await;
+    assert_eq!(both.hub.upstream.count("/paid/report"), 1);
+}
+
+#[tokio::test]
+async fn without_its_facilitator_the_edge_offers_nothing_and_serves_what_is_free() {
+    let mut both = Both::start(30).await;
+    both.hub.gateway.kill().await;
+    both.edge.not_ready().await;
+    let url = both.edge.url();
+    let refused = Ask::get("/paid/report").send(&url, None).await;
+    assert_eq!((refused.status, refused.required()), (503, None), "{refused:?}");
+    assert_eq!(Ask::get("/free").send(&url, None).await.status, 200);
+}
