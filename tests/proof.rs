@@ -38,9 +38,9 @@ async fn every_flow_passes_on_simnet_and_is_reported() {
     let mut told = Vec::new();
     let watched = async {
         while let Some(line) = said.next_line().await.unwrap() {
-            // Two minutes of blocks at once.
+            // Some minutes of blocks at once.
             if line.contains("waiting until after DAA score") {
-                devnet.mine(0, 1_200).await;
+                devnet.mine(0, 3_000).await;
             }
             told.push(line);
         }
@@ -60,6 +60,7 @@ async fn every_flow_passes_on_simnet_and_is_reported() {
     assert_eq!(facts("stale voucher refused")["reason"], "voucher_stale_outpoint");
     assert_eq!(sompi(&facts("exact")["price"]), KAS / 4);
     assert_eq!(sompi(&facts("top-up")["added"]), KAS);
+    assert_eq!(facts("vouchers")["charged"].as_array().map(Vec::len), Some(2));
     let end = facts("refund after the timeout");
     let sums = ["lockedInAll", "claimedInAll", "refunded", "fee"].map(|name| sompi(&end[name]));
     assert_eq!(sums[0], sums[1] + sums[2] + sums[3], "{end}");

@@ -71,7 +71,7 @@ impl Delivery<'_> {
         match collect(&headers, body.as_mut(), pricing.replay_limit).await {
             Err(failure) => self.failed(failure, reply).await,
             Ok(Collected::Whole(body)) => {
-                self.record_whole(status, &headers, &body, delivered, pricing).await;
+                self.record_whole(status, &headers, &body, delivered, pricing, pricing.replay_limit).await;
                 let answer = purchase.reply.paid(status, headers, &self.receipt(), body);
                 say(reply, Ok(Served::Answer(Box::new(answer))));
                 Outcome { status, delivered }
@@ -99,7 +99,8 @@ impl Delivery<'_> {
                 Ok(answer) => answer,
                 Err(failure) => return self.failed(failure, reply).await,
             };
-        self.record_whole(status, &headers, &body, served, pricing).await;
+        // Kept however long it is: it was held whole anyway, and a tool that runs again for the same payment answers something else.
+        self.record_whole(status, &headers, &body, served, pricing, call.limit).await;
         let answer = self.admitted.purchase.reply.paid(status, headers, &self.receipt(), body);
         call.say(said);
         say(reply, Ok(Served::Answer(Box::new(answer))));
@@ -107,13 +108,12 @@ impl Delivery<'_> {
     }
 
     /// Durable before the response is let out, so that a crash in between forwards at most once more.
-    async fn record_whole(&self, status: u16, headers: &HeaderMap, body: &Bytes, delivered: bool, pricing: &Pricing) {
+    async fn record_whole(&self, status: u16, headers: &HeaderMap, body: &Bytes, delivered: bool, pricing: &Pricing, limit: usize) {
         crash::point("answered");
         let fact = if delivered {
             let headers = respond::keep_headers(headers, pricing.replay_cookies);
             let response = StoredResponse { status, headers, body: body.clone() };
-            // The result of a tool is held whole, also when it is too long to be kept.
-            Fact::Delivered { status, response: Some(response).filter(|_| body.len() <= pricing.replay_limit) }
+            Fact::Delivered { status, response: Some(response).filter(|_| body.len() <= limit) }
         } else {
             Fact::Undelivered { status: Some(status) }
         };
@@ -198,6 +198,10 @@ impl Delivery<'_> {
         let receipt = &self.settled.receipt;
         let key = format!("kas402-{}", receipt.key.txid);
         let mut request = forward::request(&purchase.request, &purchase.route, &purchase.reply.request_id, receipt.amount, &key);
+        if purchase.call.is_some() {
+            // A tool may think for as long as its route allows, with its head out already.
+            request.silence = Some(request.timeout);
+        }
         forward::set(&mut request.headers, headers::TXID, &receipt.key.txid.to_string());
         if let Some(payer) = &receipt.payer {
             forward::set(&mut request.headers, headers::PAYER, payer);

@@ -1,49 +1,50 @@
 //! One flight per payment and request in this process: the others wait for its end, then ask the
 //! store themselves. Saves work and latency only; the store alone decides who may forward.
 
+use super::flag::Flag;
 use std::{
     collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex},
 };
-use tokio::sync::watch;
 
-type Landing<K> = Arc<Mutex<HashMap<K, watch::Receiver<()>>>>;
+type Landings<K> = Arc<Mutex<HashMap<K, Arc<Flag>>>>;
 
 /// `K` names a payment and its request.
 pub(super) struct Flights<K> {
-    landing: Landing<K>,
+    landings: Landings<K>,
 }
 
 impl<K> Default for Flights<K> {
     fn default() -> Self {
-        Self { landing: Arc::default() }
+        Self { landings: Arc::default() }
     }
 }
 
 /// The leading flight; its drop wakes the followers.
 pub(super) struct Flight<K: Eq + Hash> {
     key: K,
-    landing: Landing<K>,
-    _wake: watch::Sender<()>,
+    landings: Landings<K>,
+    landed: Arc<Flag>,
 }
 
 impl<K: Eq + Hash + Clone> Flights<K> {
-    /// Leads, or waits: the receiver ends when the leading flight does.
-    pub fn enter(&self, key: K) -> Result<Flight<K>, watch::Receiver<()>> {
-        let mut landing = self.landing.lock().expect("no panic while the map is locked");
-        if let Some(leader) = landing.get(&key) {
+    /// Leads, or has to wait for the flag that the leading flight raises when it ends.
+    pub fn enter(&self, key: K) -> Result<Flight<K>, Arc<Flag>> {
+        let mut landings = self.landings.lock().expect("no panic while the map is locked");
+        if let Some(leader) = landings.get(&key) {
             return Err(leader.clone());
         }
-        let (wake, leader) = watch::channel(());
-        landing.insert(key.clone(), leader);
-        Ok(Flight { key, landing: self.landing.clone(), _wake: wake })
+        let landed = Arc::new(Flag::default());
+        landings.insert(key.clone(), landed.clone());
+        Ok(Flight { key, landings: self.landings.clone(), landed })
     }
 }
 
 impl<K: Eq + Hash> Drop for Flight<K> {
     fn drop(&mut self) {
-        // Before the sender drops, so that whoever wakes finds the place free.
-        self.landing.lock().expect("no panic while the map is locked").remove(&self.key);
+        // First, so that whoever wakes finds the place free.
+        self.landings.lock().expect("no panic while the map is locked").remove(&self.key);
+        self.landed.set(true);
     }
 }

@@ -48,7 +48,14 @@ pub(super) fn unpaid(request: &Request, route: &Route, request_id: &str) -> Upst
         Some(query) => format!("{}?{query}", head.path.as_str()),
         None => head.path.as_str().to_owned(),
     };
-    UpstreamRequest { method: head.method.clone(), path_and_query, headers, body: request.body.clone(), timeout: route.timeout }
+    UpstreamRequest {
+        method: head.method.clone(),
+        path_and_query,
+        headers,
+        body: request.body.clone(),
+        timeout: route.timeout,
+        silence: None,
+    }
 }
 
 /// Overwrites, never appends.

@@ -11,6 +11,7 @@ pub(crate) mod crash;
 mod deliver;
 mod depth;
 pub mod facilitate;
+mod flag;
 mod fleet;
 mod flight;
 mod follow;

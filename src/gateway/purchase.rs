@@ -154,9 +154,9 @@ impl Gateway {
         loop {
             let flight = match self.flights.enter((purchase.key(), purchase.claim.identity)) {
                 Ok(flight) => flight,
-                Err(mut landed) => {
+                Err(landed) => {
                     // Ends when the leading flight lands, which is what we wait for.
-                    let landed = timeout(deadline.saturating_duration_since(Instant::now()), landed.changed()).await;
+                    let landed = timeout(deadline.saturating_duration_since(Instant::now()), landed.wait()).await;
                     if landed.is_err() {
                         return Err(purchase.refusal(Code::InFlight, ""));
                     }

@@ -21,8 +21,10 @@ pub struct UpstreamRequest {
     /// End-to-end headers only: hop-by-hop, `PAYMENT-*` and identity headers of the client are gone.
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// For the head of the answer; afterwards the upstream's read timeout applies per chunk.
+    /// For the head of the answer; afterwards a limit applies per chunk.
     pub timeout: Duration,
+    /// Longest silence within the body; `None` is the upstream's own read timeout.
+    pub silence: Option<Duration>,
 }
 
 /// An answer whose body is still arriving.

@@ -290,7 +290,7 @@ impl Flows {
 
     /// What a claim or top-up took is the seller's, less the fee.
     async fn paid_out(&self, step: &MoveView) -> Result<(), String> {
-        let output = self.arrived(&self.seller, step.claim_outpoint).await?;
+        let output = self.arrived(&self.seller, payout(step)).await?;
         same("what the seller got", Some(output.amount), step.takes.checked_sub(step.fee))
     }
 
@@ -371,12 +371,17 @@ fn charged(facts: Facts, bought: &Purchase) -> Facts {
     facts.amount("charged", bought.amount).text("commitment", &bought.commitment)
 }
 
+/// The script has the payout in the first place.
+fn payout(step: &MoveView) -> Outpoint {
+    Outpoint { txid: step.txid, index: 0 }
+}
+
 fn moved(step: &MoveView, view: &ChannelView) -> Facts {
     Facts::default()
         .text("transaction", step.txid)
         .amount("takes", step.takes)
         .amount("fee", step.fee)
-        .text("paidOutAt", step.claim_outpoint)
+        .text("paidOutAt", payout(step))
         .text("goesOnAt", view.outpoint)
         .amount("goesOnWith", view.funding)
 }

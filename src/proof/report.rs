@@ -1,6 +1,9 @@
 //! What was done and seen, for people (Markdown) and programs (JSON). The same facts in both.
 
-use crate::protocol::{amount::Amount, network::Network, time::UnixMillis};
+use crate::{
+    gateway::ledger::date,
+    protocol::{amount::Amount, network::Network, time::UnixMillis},
+};
 use serde_json::{Map, Value, json};
 
 /// One thing that was seen.
@@ -63,7 +66,16 @@ impl Facts {
             Fact::Text(text) => json!(text),
             Fact::Number(number) => json!(number),
         };
-        Value::Object(self.0.iter().map(|(name, fact)| ((*name).to_owned(), value(fact))).collect::<Map<_, _>>())
+        let mut facts = Map::new();
+        for (name, fact) in &self.0 {
+            // What was seen more than once is a list.
+            match facts.get_mut(*name) {
+                None => drop(facts.insert((*name).to_owned(), value(fact))),
+                Some(Value::Array(seen)) => seen.push(value(fact)),
+                Some(one) => *one = json!([one.take(), value(fact)]),
+            }
+        }
+        Value::Object(facts)
     }
 }
 
@@ -85,7 +97,7 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "network": self.network,
             "nodeVersion": self.node_version,
-            "beganMillis": self.began.0,
+            "began": date::instant(self.began),
             "daaScore": self.daa_score.to_string(),
             "buyer": self.buyer,
             "seller": self.seller,
@@ -99,11 +111,11 @@ impl Report {
         let verdict = if self.passed() { "every flow passed" } else { "NOT passed" };
         let mut text = format!(
             "# kas402 {} on {}: {verdict}\n\n| | |\n|---|---|\n| node | kaspad {node} |\n| DAA score at the beginning | {} |\n\
-             | began | {} ms after 1970-01-01 |\n| buyer | `{}` |\n| seller | `{}` |\n",
+             | began | {} |\n| buyer | `{}` |\n| seller | `{}` |\n",
             env!("CARGO_PKG_VERSION"),
             self.network,
             self.daa_score,
-            self.began.0,
+            date::instant(self.began),
             self.buyer,
             self.seller,
         );
@@ -158,13 +170,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_seen_more_than_once_is_a_list() {
+        let facts = Facts::default().number("charged", 1).text("other", "x").number("charged", 2).number("charged", 3);
+        assert_eq!(facts.json(), json!({"charged": [1, 2, 3], "other": "x"}));
+    }
+
+    #[test]
     fn both_reports_say_the_same_and_whether_everything_passed() {
         let whole = report(vec![step("one", None), step("two", None)]);
         assert!(whole.passed() && whole.markdown().contains("every flow passed"));
         let json = whole.json();
         assert_eq!(json["steps"][1]["facts"], json!({"price": "25000000", "told": "a|b`c\nd", "status": 409}));
         let text = whole.markdown();
-        for part in ["## 1. one: passed", "| price | 0.25 KAS |", "| told | `a b c d` |", "| status | 409 |", "kaspasim:seller"] {
+        for part in [
+            "## 1. one: passed",
+            "| price | 0.25 KAS |",
+            "| told | `a b c d` |",
+            "| status | 409 |",
+            "kaspasim:seller",
+            "| began | 1970-01-01T00:00:00.005Z |",
+        ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
         for broken in [report(vec![step("one", None)]), report(vec![step("one", None), step("two", Some("no"))])] {

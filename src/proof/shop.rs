@@ -48,7 +48,7 @@ impl Times {
     /// As short as the network's blocks and a careful operator allow.
     const fn of(network: Network) -> Self {
         match network {
-            Network::Simnet => Self { horizon: 120, lead: 30, final_depth: 100 },
+            Network::Simnet => Self { horizon: 300, lead: 90, final_depth: 300 },
             Network::Testnet10 | Network::Mainnet => Self { horizon: 1_200, lead: 300, final_depth: 1_000 },
         }
     }
@@ -218,4 +218,21 @@ async fn answer(mut socket: TcpStream) -> std::io::Result<()> {
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{line}", line.len());
     socket.write_all(answer.as_bytes()).await?;
     socket.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Environment};
+
+    #[test]
+    fn the_gateway_of_the_proof_is_configured_without_error_on_every_network() {
+        for network in [Network::Simnet, Network::Testnet10] {
+            let seller = Wallet::from_secret(network, &[9; 32]).unwrap();
+            let yaml = yaml(network, "ws://127.0.0.1:17210", &seller, "127.0.0.1:3000");
+            let environment = Environment { secrets: false, ..Environment::process() };
+            let compiled = config::compile_text(&yaml, Path::new(""), &environment);
+            assert!(compiled.is_ok(), "{network}: {}", compiled.err().unwrap());
+        }
+    }
 }

@@ -134,9 +134,15 @@ impl Tools {
             return Tool::Unclear;
         }
         match written.or_else(|| self.rules.iter().find(|rule| rule.name.matches(name))) {
-            Some(rule) => rule.sold.as_ref().map_or(Tool::Free, |sold| Tool::Sold(rule, sold)),
-            None if self.rules.iter().any(|rule| rule.sold.is_some() && rule.name.resembles(name)) => Tool::Unclear,
-            None => Tool::Free,
+            Some(ToolRule { name: ToolName::Exact(_), sold: None, .. }) => Tool::Free,
+            Some(rule @ ToolRule { sold: Some(sold), .. }) => Tool::Sold(rule, sold),
+            // Free by a pattern, or by none: not what a sold name that counts before it could be taken for.
+            free => {
+                let rank = free.map(|rule| rule.name.rank());
+                let before = |rule: &&ToolRule| rank.is_none_or(|rank| rule.name.rank() >= rank);
+                let resembled = self.rules.iter().filter(before).any(|rule| rule.sold.is_some() && rule.name.resembles(name));
+                if resembled { Tool::Unclear } else { Tool::Free }
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ impl Upstreams for PingoraUpstreams {
         }
         // An upstream that answered before it had read the body may have closed its end: its answer counts.
         let (status, headers) = in_time(deadline, read_head(&mut session)).await?;
-        session.read_timeout = Some(upstream.read_timeout);
+        session.read_timeout = Some(request.silence.unwrap_or(upstream.read_timeout));
         let mut body = Reply { session: Some(session), peer, connector: self.connector.clone(), reusable: sent.is_ok() };
         body.release_if_done().await;
         Ok(UpstreamReply { status: status.as_u16(), headers, body: Box::new(body) })

@@ -2,6 +2,7 @@
 //! each gateway tells them, the chain, and what the API was asked.
 
 use crate::{
+    PATIENCE,
     buyer::Buyer,
     support::{channel::number, gateway::Gateway, upstream::Upstream},
 };
@@ -22,7 +23,7 @@ pub async fn agree(gateways: &[Gateway], buyers: &[Buyer], upstream: &Upstream) 
     let mut charged = 0;
     let mut ledger = None;
     for gateway in gateways {
-        gateway.until("at rest", async || at_rest(gateway).await).await;
+        gateway.until_within(PATIENCE, "at rest", async || at_rest(gateway).await).await;
         let rows = ledger_of(gateway).await;
         assert_eq!(*ledger.get_or_insert_with(|| rows.clone()), rows, "all gateways tell the same");
     }

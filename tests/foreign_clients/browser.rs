@@ -37,7 +37,7 @@ async fn a_page_of_another_origin_reads_offers_and_pays() {
     let (Some(chromium), Some(modules)) = (tools::chromium(), tools::node_modules()) else { return };
     let shop = Shop::open().await;
     shop.world.devnet.fund(&shop.wallet, 10 * KAS, 3).await;
-    let code = tools::javascript(modules);
+    let code = tools::javascript(&modules);
     let (told, mut done) = mpsc::channel(4);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());

@@ -75,7 +75,7 @@ async fn open() -> Shop {
 /// A folder as the reader of the guide has it.
 fn folder() -> TempDir {
     let folder = match tools::node_modules() {
-        Some(modules) => tools::javascript(modules),
+        Some(modules) => tools::javascript(&modules),
         None => tempfile::tempdir().unwrap(),
     };
     for name in ["pay.py", "kaspa_exact.py"] {

@@ -24,7 +24,7 @@ async fn the_kaspa_sdk_for_python_signs_an_exact_payment() {
     shop.world.devnet.fund(&shop.wallet, KAS / 5, 3).await;
     let (ask, url) = (Ask::get("/paid/sdk"), shop.world.gateway.url());
     let accepted = ask.send(&url, None).await.offer();
-    let mut sign = shop.command(&python(interpreter), &shop.borsh);
+    let mut sign = shop.command(&python(&interpreter), &shop.borsh);
     let terms = ["simnet", accepted["payTo"].as_str().unwrap(), accepted["amount"].as_str().unwrap()];
     sign.arg(tools::here().join("sdk_sign.py")).arg(&shop.borsh).args(terms);
     let signed: Value = serde_json::from_str(&shop::succeeded(sign).await).unwrap();
@@ -52,14 +52,14 @@ async fn the_kaspa_sdk_for_python_signs_an_exact_payment() {
 async fn the_x402_package_for_python_pays_with_its_requests_session() {
     let Some(interpreter) = tools::python() else { return };
     let shop = Shop::open().await;
-    pays(&shop, &Payer::python(interpreter, &shop)).await;
+    pays(&shop, &Payer::python(&interpreter, &shop)).await;
 }
 
 #[tokio::test]
 async fn the_x402_packages_for_javascript_pay_with_their_fetch() {
     let Some(modules) = tools::node_modules() else { return };
     let shop = Shop::open().await;
-    pays(&shop, &Payer::javascript(modules, &shop)).await;
+    pays(&shop, &Payer::javascript(&modules, &shop)).await;
 }
 
 async fn pays(shop: &Shop, payer: &Payer) {
@@ -81,6 +81,8 @@ async fn pays(shop: &Shop, payer: &Payer) {
 
     stopped_in_the_middle(shop, payer).await;
     assert_eq!(shop.charged().await, (3, 3 * PRICE));
+    failed_after_the_payment(shop, payer).await;
+    assert_eq!(shop.charged().await, (4, 4 * PRICE));
     assert_eq!(payer.kept(), 0, "a payment that is over is kept");
 }
 
@@ -100,4 +102,16 @@ async fn stopped_in_the_middle(shop: &Shop, payer: &Payer) {
     assert!(bought.succeeded, "{bought:?}");
     assert!(shop.known(bought.receipt("true")).await, "{bought:?}");
     assert_eq!(shop.world.upstream.count("/slow/report"), 1);
+}
+
+/// The API answers 502 to a paid request, and then the goods: the same payment goes again.
+async fn failed_after_the_payment(shop: &Shop, payer: &Payer) {
+    let upstream = &shop.world.upstream;
+    let before = upstream.seen().len();
+    let buying = payer.start(shop, "/flaky/502", PRICE);
+    upstream.arrived(before + 1).await;
+    upstream.open_gate();
+    let bought = shop::Told::by(buying).await;
+    assert!(bought.succeeded && bought.said.starts_with("200 GET /flaky/502 "), "{bought:?}");
+    assert!(shop.known(bought.receipt("true")).await && upstream.count("/flaky/502") > 1, "{bought:?}");
 }

@@ -24,7 +24,9 @@ async def main(node: str, network: str, pay_to: str, sompi: str) -> None:
     )
     [pending] = made["transactions"]
     pending.sign([key])
-    print(json.dumps({"id": pending.id, "transaction": pending.transaction.to_dict()}))
+    print(json.dumps({"id": pending.id, "transaction": pending.transaction.to_dict()}), flush=True)
 
 
 asyncio.run(main(*sys.argv[1:]))
+# Threads of the SDK outlive its connections, and now and then abort an interpreter that ends.
+os._exit(0)

@@ -16,7 +16,8 @@ use tokio::{
 };
 
 pub const PRICE: u64 = KAS / 4;
-const ROUTES: &str = "  - {path: \"/paid/{*rest}\", price: 0.25 KAS}\n  - {path: \"/named/{*rest}\", price: 0.25 KAS, payment_identifier: required}\n  \
+const ROUTES: &str = "  - {path: \"/paid/{*rest}\", price: 0.25 KAS}\n  - {path: \"/flaky/{*rest}\", price: 0.25 KAS}\n  \
+    - {path: \"/named/{*rest}\", price: 0.25 KAS, payment_identifier: required}\n  \
     - {path: \"/slow/{*rest}\", price: 0.25 KAS, settle_wait_seconds: 1}\n  - {path: \"/free/{*rest}\", free: true}";
 /// Only turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(120);

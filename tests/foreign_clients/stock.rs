@@ -21,12 +21,12 @@ const ROUTES: &str = "  - {path: \"/paid/{*rest}\", price: 0.25 KAS, description
 #[tokio::test]
 async fn the_packages_read_every_offer_and_receipt() {
     let python = tools::python().map(|interpreter| {
-        let mut program = python(interpreter);
+        let mut program = python(&interpreter);
         program.arguments.push(tools::here().join("parse.py").display().to_string());
         (program, None)
     });
     let javascript = tools::node_modules().map(|modules| {
-        let code = tools::javascript(modules);
+        let code = tools::javascript(&modules);
         let arguments = vec![code.path().join("parse.mjs").display().to_string()];
         (Program { name: "node".into(), arguments, environment: Vec::new() }, Some(code))
     });

@@ -1,34 +1,31 @@
-//! What other people's clients need: interpreters with their packages ([`packages`]), and a browser.
+//! Where the clients are, and what runs them: the packages that their lists pin ([`packages`]), and a browser.
 
-use super::support::packages::{self, said, skipped};
+use crate::support::packages;
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
 };
 
 /// Where the examples are, with what they need.
 pub const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/clients");
 
-/// The interpreter of an environment with what the examples need; `None` without a CPython that the wheels are made for.
-pub fn python() -> Option<&'static Path> {
-    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(|| packages::python(&Path::new(EXAMPLES).join("python/requirements.txt"))).as_deref()
+/// The interpreter of an environment for the Python examples.
+pub fn python() -> Option<PathBuf> {
+    packages::python(&Path::new(EXAMPLES).join("python/requirements.txt"))
 }
 
-/// `node_modules` with what the examples need; `None` without node and npm.
-pub fn node_modules() -> Option<&'static Path> {
-    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(|| packages::node_modules(&Path::new(EXAMPLES).join("javascript"))).as_deref()
+/// The packages of the JavaScript examples.
+pub fn node_modules() -> Option<PathBuf> {
+    packages::node_modules(&Path::new(EXAMPLES).join("javascript"))
 }
 
 /// Chromium or a browser made from it.
 pub fn chromium() -> Option<&'static str> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = names.into_iter().find(|name| said(Command::new(name).arg("--version")).is_some());
+    let found = names.into_iter().find(|name| packages::said(Command::new(name).arg("--version")).is_some());
     if found.is_none() {
-        skipped("no Chromium (Debian: chromium)");
+        packages::skipped("no Chromium (Debian: chromium)");
     }
     found
 }

@@ -195,7 +195,11 @@ impl Gateway {
 
     /// Asks until it is so: the admin listener has no events.
     pub async fn until(&self, what: &str, so: impl AsyncFn() -> bool) {
-        let deadline = Instant::now() + READY;
+        self.until_within(READY, what, so).await;
+    }
+
+    pub async fn until_within(&self, patience: Duration, what: &str, so: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + patience;
         while !so().await {
             assert!(Instant::now() < deadline, "never {what}; log:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await; // why: bounded polling, the admin listener pushes nothing

@@ -8,8 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { decodePaymentResponseHeader, wrapFetchWithPayment, x402Client, x402HTTPClient } from "@x402/fetch";
 import { ExactKaspaScheme } from "./kaspa_exact.mjs";
 
-// The payment stays good: the same one is sent again.
-const AGAIN = [409, 429, 502, 503, 504];
+// Whether the payment stays good, and is to be sent again.
+const undecided = ({ status, headers }) => [429, 500, 502, 503, 504].includes(status) || (status === 409 && headers.has("Retry-After"));
 
 async function fetchPaid(url, maxSompi) {
   const kept = `${createHash("sha256").update(url).digest("hex").slice(0, 16)}.payment`;
@@ -26,8 +26,8 @@ async function fetchPaid(url, maxSompi) {
 
   let answer = existsSync(kept) ? await again() : await wrapFetchWithPayment(fetch, client)(url, { redirect: "manual" });
   for (let attempt = 0; attempt < 20; attempt++) {
-    if (!existsSync(kept) || !AGAIN.includes(answer.status) || !answer.headers.has("Retry-After")) break;
-    await sleep(1000 * Number(answer.headers.get("Retry-After")));
+    if (!existsSync(kept) || !undecided(answer)) break;
+    await sleep(1000 * Number(answer.headers.get("Retry-After") ?? 1));
     answer = await again();
   }
   if (answer.ok) rmSync(kept, { force: true });

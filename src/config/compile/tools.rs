@@ -29,9 +29,9 @@ pub struct Shared<'r> {
     pub upstream: &'r UpstreamName,
 }
 
-/// What the transport of MCP uses.
+/// Every one: what is not of the transport is refused, and never left to a free route behind this one.
 pub fn methods() -> Vec<Method> {
-    vec![Method::POST, Method::GET, Method::DELETE]
+    Vec::new()
 }
 
 /// Settings of the other kind of route.

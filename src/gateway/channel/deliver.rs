@@ -221,6 +221,10 @@ impl Delivery<'_> {
         let channel = self.admission.record.id;
         let key = format!("kas402-{channel}-{}", sale.identifier.as_str());
         let mut request = forward::request(&sale.request, &sale.route, &sale.reply.request_id, sale.accepted.amount, &key);
+        if sale.call.is_some() {
+            // A tool may think for as long as its route allows, with its head out already.
+            request.silence = Some(request.timeout);
+        }
         forward::set(&mut request.headers, headers::CHANNEL, &channel.to_string());
         if matches!(self.terms.charge, ChargeRule::Metered(_)) {
             // A compressed answer cannot be metered.

@@ -49,7 +49,7 @@ pub(in crate::gateway) struct ToolCall {
     pub(super) own_id: String,
     /// Of a revision whose results say what they are.
     pub(super) tagged: bool,
-    pub(super) limit: usize,
+    pub(in crate::gateway) limit: usize,
     pub(super) charge_errors: bool,
     /// What goes to the client before the answer.
     pub(super) aside: mpsc::Sender<Aside>,
@@ -108,6 +108,10 @@ impl ToolCall {
         reply: UpstreamReply,
     ) -> Result<ToolAnswer, UpstreamFailure> {
         let UpstreamReply { status, headers, mut body } = reply;
+        if status == 200 && !inputs::plainly_coded(&headers) {
+            // Asked for or not: what cannot be looked at is not passed on.
+            return Err(UpstreamFailure::Broken);
+        }
         if status == 200 && super::is_stream(&headers) {
             return self.stream(upstreams, upstream, request, headers, body).await;
         }
@@ -118,11 +122,8 @@ impl ToolCall {
                 return Err(UpstreamFailure::Broken);
             }
         };
-        if status == 200 && !inputs::plainly_coded(&headers) {
-            return Err(UpstreamFailure::Broken);
-        }
-        let found = answer::read(&body).filter(|found| found.own_id() == Some(&self.own_id)).and_then(|found| self.judge(&found));
-        match found {
+        let found = answer::read(&body).filter(|found| found.own_id() == Some(&self.own_id));
+        match found.map(|found| self.judge(&found)).transpose()? {
             Some(found) if status == 200 => Ok(found),
             // Some revisions answer errors with a status of their own.
             Some(ToolAnswer { said: Said::Error, body, .. }) => {
@@ -152,43 +153,36 @@ impl ToolCall {
             loop {
                 let chunk = tokio::select! {
                     biased;
-                    found = found(&mut elsewhere) => {
-                        if let Some(answer) = answer::read(&found).and_then(|found| self.judge(&found)) {
-                            return Ok(answer);
-                        }
-                        continue;
-                    }
+                    found = found(&mut elsewhere) => return self.judge(&answer::read(&found).ok_or(UpstreamFailure::Broken)?),
                     chunk = timeout_at(course.deadline, body.chunk()) => chunk.map_err(|_| UpstreamFailure::Timeout)?,
                 };
                 match chunk {
                     Ok(Some(chunk)) => {
                         for event in events.feed(&chunk).map_err(|_| UpstreamFailure::Broken)? {
-                            if let Some(answer) = self.event(event, &mut course, request.timeout).await {
+                            if let Some(answer) = self.event(event, &mut course, request.timeout).await? {
                                 return Ok(answer);
                             }
                         }
                     }
-                    Ok(None) => break,
-                    // Of a stream that breaks off nothing is lost, where it can be resumed.
+                    Ok(None) => {
+                        if let Some(event) = events.last()
+                            && let Some(answer) = self.event(event, &mut course, request.timeout).await?
+                        {
+                            return Ok(answer);
+                        }
+                        break;
+                    }
+                    // Of a stream that breaks off nothing is lost, where it can be resumed; half an event is none.
                     Err(_) if course.last_id.is_some() => break,
                     Err(failure) => return Err(failure),
                 }
-            }
-            if let Some(event) = events.end()
-                && let Some(answer) = self.event(event, &mut course, request.timeout).await
-            {
-                return Ok(answer);
             }
             body = loop {
                 let again = course.resume(request).ok_or(UpstreamFailure::Broken)?;
                 let pause = sleep(course.pause); // why: the server says how long it wants to be left alone
                 tokio::select! {
                     biased;
-                    found = found(&mut elsewhere) => {
-                        if let Some(answer) = answer::read(&found).and_then(|found| self.judge(&found)) {
-                            return Ok(answer);
-                        }
-                    }
+                    found = found(&mut elsewhere) => return self.judge(&answer::read(&found).ok_or(UpstreamFailure::Broken)?),
                     () = pause => {}
                 }
                 if Instant::now() >= course.deadline {
@@ -196,7 +190,7 @@ impl ToolCall {
                 }
                 let reply = upstreams.send(upstream, again).await?;
                 match reply.status {
-                    200 if super::is_stream(&reply.headers) => break reply.body,
+                    200 if super::is_stream(&reply.headers) && inputs::plainly_coded(&reply.headers) => break reply.body,
                     // Somebody else holds the stream: its answer comes from there, or the stream ends.
                     409 => {}
                     _ => return Err(UpstreamFailure::Broken),
@@ -206,7 +200,7 @@ impl ToolCall {
     }
 
     /// Passes an event on, or finds the answer in it.
-    async fn event(&self, event: Event, course: &mut Course, silence: Duration) -> Option<ToolAnswer> {
+    async fn event(&self, event: Event, course: &mut Course, silence: Duration) -> Result<Option<ToolAnswer>, UpstreamFailure> {
         if let Some(id) = &event.id {
             course.last_id = Some(id.clone());
         }
@@ -215,33 +209,32 @@ impl ToolCall {
         }
         if event.data.is_empty() {
             self.tell(Aside::Event(event.raw)).await;
-            return None;
+            return Ok(None);
         }
         course.deadline = Instant::now() + silence;
         match answer::read(&event.data) {
-            Some(found) if found.own_id() == Some(&self.own_id) => self.judge(&found),
+            Some(found) if found.own_id() == Some(&self.own_id) => return self.judge(&found).map(Some),
             // An answer to another call, and what may hide one.
-            Some(found) if found.own_id().is_some() => None,
-            None if answer::hides_own_id(&event.data) => None,
-            _ => {
-                self.tell(Aside::Event(event.raw)).await;
-                None
-            }
+            Some(found) if found.own_id().is_some() => {}
+            None if answer::hides_own_id(&event.data) || !answer::is_json(&event.data) => {}
+            _ => self.tell(Aside::Event(event.raw)).await,
         }
+        Ok(None)
     }
 
-    /// What an answer under this call's id is worth.
-    fn judge(&self, found: &Answered<'_>) -> Option<ToolAnswer> {
+    /// What an answer under this call's id is worth. What is no result of a tool (the handle of a task that nobody asked for, say) is a
+    /// failure of its server: there will be no other answer.
+    fn judge(&self, found: &Answered<'_>) -> Result<ToolAnswer, UpstreamFailure> {
         let kept = json_headers();
         if let Some(error) = found.error {
             let body = Bytes::copy_from_slice(error.get().as_bytes());
-            return Some(ToolAnswer { said: Said::Error, status: 200, headers: kept, body, served: false });
+            return Ok(ToolAnswer { said: Said::Error, status: 200, headers: kept, body, served: false });
         }
-        let result = found.result?;
-        let verdict = Verdict::of(result)?;
-        let served = !verdict.asks_for_input() && (self.charge_errors || !verdict.is_error);
+        let result = found.result.ok_or(UpstreamFailure::Broken)?;
+        let verdict = Verdict::of(result).ok_or(UpstreamFailure::Broken)?;
+        let served = !verdict.asks_for_input() && (self.charge_errors || !verdict.is_error());
         let body = Bytes::copy_from_slice(result.get().as_bytes());
-        Some(ToolAnswer { said: Said::Result, status: 200, headers: kept, body, served })
+        Ok(ToolAnswer { said: Said::Result, status: 200, headers: kept, body, served })
     }
 
     /// A client that does not take it is gone; that changes nothing.
@@ -288,7 +281,8 @@ impl Course {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(LAST_EVENT_ID, HeaderValue::try_from(self.last_id.as_deref()?).ok()?);
         let path_and_query = request.path_and_query.clone();
-        Some(UpstreamRequest { method: Method::GET, path_and_query, headers, body: Bytes::new(), timeout: request.timeout })
+        let UpstreamRequest { timeout, silence, .. } = *request;
+        Some(UpstreamRequest { method: Method::GET, path_and_query, headers, body: Bytes::new(), timeout, silence })
     }
 }
 

@@ -44,7 +44,7 @@ use bytes::Bytes;
 use call::Aside;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde_json::value::RawValue;
 use std::{
@@ -54,7 +54,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// From the revision 2026-07-28 on, what the body says stands in the head too.
@@ -62,7 +62,7 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// Events that may wait for a slow client.
 const ASIDE_DEPTH: usize = 16;
-/// A client that takes no event for so long is gone; its call goes on.
+/// A client that lets events wait for so long, in all, is gone; its call goes on. The server waits meanwhile, and would give the call up.
 const CLIENT_WAITS: Duration = Duration::from_secs(5);
 
 /// Whether these are the headers of an event stream.
@@ -93,6 +93,10 @@ impl Gateway {
         let Access::Tools(tools) = &route.access else {
             return Served::Answer(Box::new(order.reply.refuse(&Refusal::new(Code::NoRoute, ""))));
         };
+        if ![Method::POST, Method::GET, Method::DELETE].contains(&order.request.head.method) {
+            // A server that reads a message whatever the method must not see it.
+            return Served::Answer(Box::new(order.reply.refuse(&Refusal::new(Code::NoRoute, "an MCP path takes POST, GET and DELETE"))));
+        }
         if order.request.head.method != Method::POST {
             // Streams and the end of sessions: no message, nothing that could be sold.
             let request = Request { head: order.request.head.clone(), body: Bytes::new() };
@@ -147,6 +151,8 @@ impl Gateway {
             head.headers.append(headers::PAYMENT_SIGNATURE, header::encode(payment));
         }
         let pays = head.headers.contains_key(headers::PAYMENT_SIGNATURE);
+        // What is compressed cannot be looked at.
+        head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let body = call.forwarded(Some(&own_id)).into();
         let (aside, told) = mpsc::channel(ASIDE_DEPTH);
         let (under_way, elsewhere) = Calls::begin(self, &own_id);
@@ -195,6 +201,7 @@ impl Gateway {
         let reply = order.reply.clone();
         let mut first = Some(first);
         let mut stream: Option<mpsc::Sender<StreamChunk>> = None;
+        let mut patience = CLIENT_WAITS;
         let answer = {
             let mut sold = pin!(self.sold(order));
             loop {
@@ -203,13 +210,17 @@ impl Gateway {
                     Some(aside) = told.recv() => aside,
                     answer = &mut sold => break answer,
                 };
-                pass_on(aside, &mut first, &mut stream, |headers| reply.stream(headers)).await;
+                pass_on(aside, &mut first, &mut stream, &mut patience, |headers| reply.stream(headers)).await;
             }
         };
         while let Ok(aside) = told.try_recv() {
-            pass_on(aside, &mut first, &mut stream, |headers| reply.stream(headers)).await;
+            pass_on(aside, &mut first, &mut stream, &mut patience, |headers| reply.stream(headers)).await;
         }
         let (answer, message) = finish(&call, answer);
+        // Before a slow client: who resumes elsewhere need not wait for it.
+        if let Some(message) = message {
+            under_way.answered(message);
+        }
         match (first, stream) {
             (Some(first), _) => drop(first.send(Served::Answer(Box::new(answer)))),
             (None, Some(stream)) => {
@@ -218,9 +229,6 @@ impl Gateway {
             }
             // The client is gone.
             (None, None) => {}
-        }
-        if let Some(message) = message {
-            under_way.answered(message);
         }
     }
 
@@ -239,6 +247,7 @@ async fn pass_on(
     aside: Aside,
     first: &mut Option<oneshot::Sender<Served>>,
     stream: &mut Option<mpsc::Sender<StreamChunk>>,
+    patience: &mut Duration,
     head: impl Fn(HeaderMap) -> Answer,
 ) {
     match aside {
@@ -251,11 +260,12 @@ async fn pass_on(
             }
         }
         Aside::Event(bytes) => {
-            if let Some(sender) = stream
-                && !matches!(timeout(CLIENT_WAITS, sender.send(StreamChunk::Data(bytes))).await, Ok(Ok(())))
-            {
+            let Some(sender) = stream else { return };
+            let begun = Instant::now();
+            if !matches!(timeout(*patience, sender.send(StreamChunk::Data(bytes))).await, Ok(Ok(()))) {
                 *stream = None;
             }
+            *patience = patience.saturating_sub(begun.elapsed());
         }
     }
 }

@@ -65,6 +65,14 @@ impl Gateway {
         let limit = if listed { tools.message_limit } else { WHOLE_BYTES };
         match collect(&headers, body.as_mut(), limit).await {
             Err(failure) => self.failed(&order, failure),
+            // No server answers one request with another's result; one that did would give it away.
+            Ok(Collected::Whole(body))
+                if message::read(&body).map_or_else(|| message::hides_own_id(&body), |found| found.own_id().is_some()) =>
+            {
+                self.failed(&order, UpstreamFailure::Broken)
+            }
+            // The answer to a sold call, brought by another request than its own.
+            Ok(Collected::Whole(body)) if message::hides_own_id(&body) => self.failed(&order, UpstreamFailure::Broken),
             Ok(Collected::Whole(body)) => {
                 let told = if listed { with_prices(&order.route, &body) } else { None };
                 Served::Answer(Box::new(whole(status, headers, told.unwrap_or(body))))
@@ -144,18 +152,20 @@ impl Filter {
                         }
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    if let Some(event) = events.last()
+                        && !self.pass_on(event, &sender).await
+                    {
+                        return;
+                    }
+                    break;
+                }
                 Err(UpstreamFailure::Timeout) if self.gets => break,
                 Err(failure) => {
                     tracing::debug!(%failure, route = %self.route.id, "a free stream broke off");
                     return;
                 }
             }
-        }
-        if let Some(event) = events.end()
-            && !self.pass_on(event, &sender).await
-        {
-            return;
         }
         let _ = sender.send(StreamChunk::End { trailers: None }).await;
     }

@@ -226,7 +226,7 @@ async fn forward(upstreams: Arc<PingoraUpstreams>, upstream: Arc<Upstream>, head
         headers.remove(name);
     }
     let timeout = Duration::from_secs(20);
-    let request = UpstreamRequest { method: head.method, path_and_query: head.target, headers, body, timeout };
+    let request = UpstreamRequest { method: head.method, path_and_query: head.target, headers, body, timeout, silence: None };
     match upstreams.send(&upstream, request).await {
         Err(UpstreamFailure::Timeout) => whole(504, "timeout", false),
         Err(failure) => whole(502, &format!("{failure:?}"), false),

@@ -16,7 +16,14 @@ use tokio::{
 };
 
 fn request(method: Method, body: &'static [u8], timeout: Duration) -> UpstreamRequest {
-    UpstreamRequest { method, path_and_query: "/a".into(), headers: HeaderMap::new(), body: Bytes::from_static(body), timeout }
+    UpstreamRequest {
+        method,
+        path_and_query: "/a".into(),
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(body),
+        timeout,
+        silence: None,
+    }
 }
 
 async fn body(mut reply: UpstreamReply) -> Result<Bytes, UpstreamFailure> {

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 use std::borrow::Cow;
 
+const INPUT_REQUIRED: &str = "input_required";
+
 /// What a message of a server says, as far as the gateway looks.
 #[derive(Debug, Default, Deserialize)]
 pub struct Answered<'m> {
@@ -46,24 +48,35 @@ pub fn hides_own_id(message: &[u8]) -> bool {
     message.windows(OWN_ID.len()).any(|window| window == OWN_ID.as_bytes())
 }
 
+/// Whether it is a whole document of JSON, whatever is in it.
+pub fn is_json(message: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(message).is_ok()
+}
+
 /// What the result of a tool says of itself.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Verdict {
-    pub is_error: bool,
+    is_error: Option<bool>,
     /// From the revision 2026-07-28 on; nothing means `complete`.
-    pub result_type: Option<String>,
+    result_type: Option<String>,
 }
 
 impl Verdict {
     /// `None` when this is no result of a tool.
     pub fn of(result: &RawValue) -> Option<Self> {
-        serde_json::from_str(result.get()).ok().filter(|_| result.get().starts_with('{'))
+        let verdict: Self = serde_json::from_str(result.get()).ok().filter(|_| result.get().starts_with('{'))?;
+        let known = matches!(verdict.result_type.as_deref(), None | Some("complete" | INPUT_REQUIRED));
+        known.then_some(verdict)
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.is_error == Some(true)
     }
 
     /// The server asks for more before it goes on: nothing is served yet.
     pub fn asks_for_input(&self) -> bool {
-        self.result_type.as_deref() == Some("input_required")
+        self.result_type.as_deref() == Some(INPUT_REQUIRED)
     }
 }
 

@@ -9,7 +9,7 @@ mod facts;
 mod note;
 mod view;
 
-use super::super::Gateway;
+use super::super::{Gateway, flag::Flag};
 use crate::{
     chain::SubmitOutcome,
     protocol::ids::{ChannelId, TxId},
@@ -64,7 +64,7 @@ struct Watcher {
     /// The task stored a fact.
     stored: watch::Sender<()>,
     /// The chain has told of every output since this process watches the channel, the record says the same, and nothing was heard since.
-    looked: watch::Sender<bool>,
+    looked: Arc<Flag>,
 }
 
 /// What became of a claim or top-up that was built.
@@ -99,7 +99,7 @@ impl Gateway {
     /// said something that the store was not told yet: it may be slow, and nothing is served meanwhile on a deposit or a claim that a reorg
     /// took. Ends when the record may be believed, and has to be read again if it was not at once; `false` when that takes too long.
     pub(in crate::gateway) async fn looked_at(&self, record: &Arc<ChannelRecord>) -> bool {
-        let looked = self.channels.watchers.lock().get(&record.id).map(|watcher| *watcher.looked.borrow());
+        let looked = self.channels.watchers.lock().get(&record.id).map(|watcher| watcher.looked.is_up());
         match looked {
             Some(true) => return true,
             // Nobody watches what is over for good.
@@ -107,22 +107,21 @@ impl Gateway {
             Some(false) => {}
             None => self.begin_watching(record, true),
         }
-        let watcher = self.channels.watchers.lock().get(&record.id).map(|watcher| watcher.looked.subscribe());
-        match watcher {
-            // The sender goes when there is nothing left to watch.
-            Some(mut looked) => timeout(FIRST_LOOK, looked.wait_for(|looked| *looked)).await.is_ok(),
+        let looked = self.channels.watchers.lock().get(&record.id).map(|watcher| watcher.looked.clone());
+        match looked {
+            Some(looked) => timeout(FIRST_LOOK, looked.wait()).await.is_ok(),
             None => true,
         }
     }
 
     /// Whether the record may be believed at this moment.
     pub(in crate::gateway) fn has_looked(&self, id: &ChannelId) -> bool {
-        self.channels.watchers.lock().get(id).is_none_or(|watcher| *watcher.looked.borrow())
+        self.channels.watchers.lock().get(id).is_none_or(|watcher| watcher.looked.is_up())
     }
 
     fn set_looked(&self, id: &ChannelId, looked: bool) {
         if let Some(watcher) = self.channels.watchers.lock().get(id) {
-            watcher.looked.send_if_modified(|before| std::mem::replace(before, looked) != looked);
+            watcher.looked.set(looked);
         }
     }
 
@@ -135,7 +134,7 @@ impl Gateway {
             watcher.pokes.send_replace(());
             return;
         }
-        let watcher = Watcher { pokes: watch::Sender::new(()), stored: watch::Sender::new(()), looked: watch::Sender::new(false) };
+        let watcher = Watcher { pokes: watch::Sender::new(()), stored: watch::Sender::new(()), looked: Arc::default() };
         let pokes = watcher.pokes.subscribe();
         watchers.insert(id, watcher);
         tokio::spawn(async move { gateway.follow_channel(id, pokes, taken_up).await });
@@ -185,7 +184,10 @@ impl Gateway {
                     let mut watchers = self.channels.watchers.lock();
                     // A channel that never was may have been opened again meanwhile.
                     if !pokes.has_changed().unwrap_or(false) {
-                        watchers.remove(&id);
+                        if let Some(over) = watchers.remove(&id) {
+                            // There is nothing left to be told.
+                            over.looked.set(true);
+                        }
                         return;
                     }
                 }
