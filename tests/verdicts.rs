@@ -2,28 +2,22 @@
 //!
 //! A new way in is a [`Runner`] in `verdicts/`, and a line in the test below.
 
-#[path = "mcp/client.rs"]
-#[allow(dead_code, reason = "of the tests of MCP only the reading of answers is used")]
-mod client;
 #[path = "verdicts/doors.rs"]
 mod doors;
-#[path = "mcp/server.rs"]
-#[allow(dead_code, reason = "of the tests of MCP only a server that answers is used")]
-mod server;
+#[path = "verdicts/mcp.rs"]
+mod mcp;
 mod support;
 #[path = "verdicts/table.rs"]
 mod table;
-#[path = "verdicts/tools.rs"]
-mod tools;
 
 use doors::{AtFacilitator, AtProxy};
+use mcp::AtMcp;
 use serde_json::Value;
 use support::{
     devnet::{KAS, Wallet},
     tenants::{Place, Tenant},
 };
 use table::{CASES, Case, Scheme, base};
-use tools::AtTool;
 
 /// A way in.
 #[allow(async_fn_in_trait, reason = "no runner is ever boxed")]
@@ -62,16 +56,14 @@ async fn run(runner: &impl Runner, place: &Place, seed: u8) {
 
 #[tokio::test]
 async fn every_way_in_gives_every_negative_case_the_same_code() {
-    let server = server::McpServer::start().await;
     let settings = "keys: {offer: {file: offer.keys}, server: {file: server.keys}}
 channels: {refund_horizon_seconds: 3600, refund_epoch_seconds: 1, refund_lead_seconds: 60, confirmations: 2, claims: {automatic: false}}
 limits: {final_depth: 100}
 ";
-    let settings = format!("{settings}upstreams: {{tools: {{url: \"{}\"}}}}\n", server.url());
-    let routes = [AtProxy::ROUTE, AtTool::ROUTE].join("\n");
     let tenants = vec![Tenant::new("shop", 201, "permissions: [verify, settle, claim], calls_per_second: 10000, burst: 10000")];
-    let place = Place::start(tenants, &routes, &settings).await;
+    let routes = format!("{}\n{}", AtProxy::ROUTE, AtMcp::ROUTE);
+    let place = Place::start(tenants, &routes, settings).await;
     run(&AtProxy(&place), &place, 1).await;
     run(&AtFacilitator(&place), &place, 2).await;
-    run(&AtTool(&place), &place, 3).await;
+    run(&AtMcp(&place), &place, 3).await;
 }

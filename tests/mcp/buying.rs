@@ -34,6 +34,7 @@ impl Buyer {
     async fn new() -> Self {
         let shop = Shop::open(ROUTES, SETTINGS).await;
         shop.devnet.fund(&devnet::Wallet::new(7), 10 * KAS, 4).await;
+        shop.devnet.mine(0, 30).await;
         let folder = tempfile::tempdir().unwrap();
         Wallet::from_secret(Network::Simnet, &[7; 32]).unwrap().create(&folder.path().join("w.json")).unwrap();
         Self { shop, folder }

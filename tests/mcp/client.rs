@@ -125,17 +125,7 @@ impl Call {
     pub fn payment(&self, accepted: &Value, transaction: &Transaction) -> Value {
         let audience = format!("{ORIGIN}{AUDIENCE}");
         let hash = fingerprint::tool_call_hash(&audience, &self.tool, Some(&self.arguments), accepted);
-        json!({
-            "x402Version": 2,
-            "accepted": accepted,
-            "payload": {
-                "type": "exact-transfer",
-                "transaction": hex::encode(borsh::to_vec(transaction).unwrap()),
-                "transactionId": transaction.id().to_string(),
-                "paymentOutputIndex": 0,
-                "requestHash": hash.to_string(),
-            },
-        })
+        pay::bound(hash, accepted, transaction)
     }
 }
 

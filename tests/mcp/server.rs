@@ -159,6 +159,7 @@ fn post(shared: &Shared, body: &Bytes) -> Response {
             {"name": "echo", "inputSchema": {"type": "object"}},
         ]}))),
         "tools/call" => call(shared, &message),
+        "initialize" => json_answer(&result(json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "test"}}))),
         method => json_answer(&result(json!({"method": method}))),
     }
 }

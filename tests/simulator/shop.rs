@@ -117,6 +117,7 @@ pub fn policy() -> Policy {
         upstreams: [("api".to_owned(), Arc::new(upstream))].into(),
         cors: Cors::Any,
         encoded_slashes: false,
+        tenants: vec![],
         channels: Some(Channels {
             refund_horizon_daa: REFUND_HORIZON,
             refund_epoch_daa: 20,

@@ -4,9 +4,10 @@
 use super::{
     devnet::{Coin, Wallet},
     gateway::ORIGIN,
+    schema,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use kas402::wire::fingerprint;
+use kas402::{protocol::ids::RequestHash, wire::fingerprint};
 use kaspa_addresses::Address;
 use kaspa_consensus_core::tx::Transaction;
 use reqwest::{Method, Response};
@@ -28,7 +29,22 @@ pub struct Answer {
 impl Answer {
     pub async fn read(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await.map(|b| b.to_vec()).unwrap_or_default() }
+        let answer = Self { status, headers, body: response.bytes().await.map(|b| b.to_vec()).unwrap_or_default() };
+        answer.fits();
+        answer
+    }
+
+    /// Every answer of a gateway that a test reads is held to the schemas.
+    fn fits(&self) {
+        if let Some(required) = self.required() {
+            schema::required(&required);
+            if self.status == 402 && !self.body.is_empty() {
+                assert_eq!(serde_json::from_slice::<Value>(&self.body).unwrap(), required, "the body says the same as the header");
+            }
+        }
+        if let Some(receipt) = self.receipt() {
+            schema::receipt(&receipt);
+        }
     }
 
     /// `PAYMENT-REQUIRED`, decoded.
@@ -110,7 +126,7 @@ impl Ask {
     }
 
     /// The hash that binds a payment to this request.
-    pub fn request_hash(&self, accepted: &Value) -> kas402::protocol::ids::RequestHash {
+    pub fn request_hash(&self, accepted: &Value) -> RequestHash {
         fingerprint::request_hash(self.method.as_str(), &format!("{ORIGIN}{}", self.target), &self.body, accepted)
     }
 }
@@ -124,6 +140,11 @@ pub fn transaction(payer: &Wallet, coins: &[Coin], accepted: &Value) -> Transact
 
 /// The payment message; tests change it before [`encode`].
 pub fn message(ask: &Ask, accepted: &Value, transaction: &Transaction) -> Value {
+    bound(ask.request_hash(accepted), accepted, transaction)
+}
+
+/// The same, bound to whatever has this hash.
+pub fn bound(hash: RequestHash, accepted: &Value, transaction: &Transaction) -> Value {
     json!({
         "x402Version": 2,
         "accepted": accepted,
@@ -132,7 +153,7 @@ pub fn message(ask: &Ask, accepted: &Value, transaction: &Transaction) -> Value 
             "transaction": hex::encode(borsh::to_vec(transaction).unwrap()),
             "transactionId": transaction.id().to_string(),
             "paymentOutputIndex": 0,
-            "requestHash": ask.request_hash(accepted).to_string(),
+            "requestHash": hash.to_string(),
         },
     })
 }

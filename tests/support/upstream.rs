@@ -3,6 +3,7 @@
 //! `/echo/...` answers with the method, path and body; `/status/{code}` with that status;
 //! `/gate/...` waits until the test opens the gate; `/hang` never answers; `/break` breaks off in
 //! the middle of a body; `/big/{bytes}` answers that many bytes; `/events/{n}` streams n events.
+//! `/mcp` answers every JSON-RPC request with an empty result.
 //! `/flaky/{how}` fails until the gate is open (`hang`, `break`, or a status), then echoes.
 
 use axum::{
@@ -125,6 +126,11 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
             let mut gate = shared.gate.clone();
             gate.wait_for(|open| *open).await.unwrap();
             format!("through the gate: {target}").into_response()
+        }
+        ("mcp", _) => {
+            let id = serde_json::from_slice::<serde_json::Value>(&seen.body).unwrap_or_default()["id"].take();
+            let answer = serde_json::json!({"jsonrpc": "2.0", "id": id, "result": {"content": []}});
+            ([("content-type", "application/json")], answer.to_string()).into_response()
         }
         ("hang", _) => std::future::pending().await,
         ("break", _) => {

@@ -37,6 +37,9 @@ pub struct Case {
     pub by_node: bool,
 }
 
+/// Of every good payment.
+pub const IDENTIFIER: &str = "identifier-of-this-payment";
+
 /// A good payment under these terms, without the client's own request hash; nothing of it is sent.
 pub fn base(scheme: Scheme, payer: &Wallet, coins: &[Coin], terms: &Value) -> Value {
     let mut message = match scheme {
@@ -50,7 +53,7 @@ pub fn base(scheme: Scheme, payer: &Wallet, coins: &[Coin], terms: &Value) -> Va
     };
     message["payload"].as_object_mut().unwrap().remove("requestHash");
     message["extensions"][identifier::NAME] = identifier::advertise(true).clone();
-    message["extensions"][identifier::NAME]["info"]["id"] = "identifier-of-this-payment".into();
+    message["extensions"][identifier::NAME]["info"]["id"] = IDENTIFIER.into();
     message
 }
 

@@ -43,7 +43,8 @@ pub fn routes(root: &Root, upstreams: &Upstreams, ways: &Ways<'_>, cx: &mut Cont
     for raw in root.routes.iter().flat_map(|routes| &routes.value) {
         let Some(route) = maker.route(&raw.value, cx) else { continue };
         let at = raw.value.id.as_ref().map_or(raw.at, |id| id.at);
-        if route.id.0.starts_with(RouteId::FACILITATOR) {
+        let named = |id: &RouteId| id.0.starts_with(RouteId::FACILITATOR);
+        if named(&route.id) || route.sold().any(|sold| named(&sold.id)) {
             let message = format!("ids that begin with {:?} name the records of the facilitator's tenants", RouteId::FACILITATOR);
             cx.problem(Code::BadValue, at, message);
         }
