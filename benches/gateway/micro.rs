@@ -75,7 +75,7 @@ pub fn paid(payment: &[u8], channel: &Channel) -> Fallible<Steps> {
         let commitment = Commitment {
             channel: channel.id(),
             request_hash,
-            requirements_hash: BatchTerms::of(&accepted, &extra).hash(),
+            requirements_hash: BatchTerms::of(&accepted, extra).hash(),
             outpoint: voucher.funding_outpoint,
             voucher: voucher.voucher,
             charge: amount,

@@ -75,8 +75,8 @@ fn judge(message: Value) {
                 }
             }
         }
-        Extra::Escrow(extra) => match escrow_v1::payload::parse(payload) {
-            Ok(BatchPayload::DepositVoucher(deposit)) => {
+        Extra::Escrow(extra) => {
+            if let Ok(BatchPayload::DepositVoucher(deposit)) = escrow_v1::payload::parse(payload) {
                 let terms = EscrowTerms {
                     server_key: extra.server_public_key,
                     min_deposit: extra.min_deposit_sompi,
@@ -87,8 +87,7 @@ fn judge(message: Value) {
                 };
                 let _ = verify_deposit(&deposit, &terms, &RULES);
             }
-            Ok(_) | Err(_) => {}
-        },
+        }
     }
 }
 

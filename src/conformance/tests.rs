@@ -326,7 +326,8 @@ fn what_a_schema_refuses_no_decoder_takes() {
                 hold(schema, &changed);
             }
             let (parent, name) = place.rsplit_once('/').unwrap_or(("", ""));
-            let changes: [&dyn Fn(&mut Map<String, Value>); 3] =
+            type Change<'c> = &'c dyn Fn(&mut Map<String, Value>);
+            let changes: [Change<'_>; 3] =
                 [&|object| drop(object.remove(name)), &|object| drop(object.insert("more".into(), json!(1))), &|object| {
                     drop(object.insert(name.to_uppercase(), json!(1)))
                 }];

@@ -105,6 +105,7 @@ impl Desk {
             claims,
         };
         let policy = Policy {
+            tenants: vec![],
             network: Network::Simnet,
             router: Router::build(vec![]).unwrap(),
             upstreams: Default::default(),

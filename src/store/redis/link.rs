@@ -102,10 +102,10 @@ pub(super) struct Link {
 }
 
 enum Target {
-    Server(Client),
+    Server(Box<Client>),
     /// Asked in turn: without a password, then with the servers'.
     Sentinel(tokio::sync::Mutex<Vec<SentinelClient>>),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 #[derive(Default)]
@@ -554,7 +554,7 @@ fn target(options: &Options) -> Result<Target, RedisError> {
     Ok(match form {
         Form::Server => {
             let info = infos.into_iter().next().ok_or_else(|| RedisError::from((ErrorKind::InvalidClientConfig, "no host")))?;
-            Target::Server(if *tls { Client::build_with_tls(info, certificates)? } else { Client::open(info)? })
+            Target::Server(Box::new(if *tls { Client::build_with_tls(info, certificates)? } else { Client::open(info)? }))
         }
         Form::Cluster => {
             let mut builder = ClusterClient::builder(infos)
@@ -565,7 +565,7 @@ fn target(options: &Options) -> Result<Target, RedisError> {
             if *tls {
                 builder = builder.certs(certificates);
             }
-            Target::Cluster(builder.build()?)
+            Target::Cluster(Box::new(builder.build()?))
         }
         Form::Sentinel { master } => {
             let addresses: Vec<ConnectionAddr> = infos.iter().map(|info| info.addr().clone()).collect();

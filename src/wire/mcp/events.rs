@@ -128,8 +128,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Told = (Vec<u8>, Option<String>, Option<u64>);
+
     /// The bytes of the stream, and its events that say something.
-    fn told(events: Vec<Event>) -> (Vec<u8>, Vec<(Vec<u8>, Option<String>, Option<u64>)>) {
+    fn told(events: Vec<Event>) -> (Vec<u8>, Vec<Told>) {
         let raw = events.iter().flat_map(|event| event.raw.to_vec()).collect();
         let told = |event: Event| (event.data, event.id, event.retry_millis);
         (raw, events.into_iter().map(told).filter(|(data, id, retry)| !data.is_empty() || id.is_some() || retry.is_some()).collect())
