@@ -11,6 +11,7 @@ RUN apt-get update \
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY schemas schemas
 COPY devnet devnet
 COPY examples examples
 COPY benches benches

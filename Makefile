@@ -1,6 +1,7 @@
 # make demo           paid requests and a channel on a real node, told step by step (ONCE=1: end after the story)
 # make test           every test
 # make check          format, lints, the pure core by itself, known advisories
+# make fuzz           every decoder under a coverage-guided fuzzer, FUZZ_SECONDS=600 for each target
 # make bench          speed, against a bare pingora and nginx
 # make build          what demo and test need, compiled once
 #
@@ -8,9 +9,10 @@
 # by default ~/.cache/kas402/target.
 
 ONCE ?=
-export ONCE
+FUZZ_SECONDS ?= 600
+export ONCE FUZZ_SECONDS
 
-.PHONY: demo test check bench build setup clean help
+.PHONY: demo test check fuzz bench build setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +36,10 @@ test:
 check:
 	@scripts/setup
 	@scripts/check
+
+fuzz:
+	@scripts/setup
+	@scripts/fuzz
 
 bench:
 	@scripts/setup test bench

@@ -9,6 +9,9 @@ pub mod binding;
 pub mod protocol;
 pub mod wire;
 
+#[cfg(any(feature = "gateway", test))]
+pub mod conformance;
+
 #[cfg(feature = "gateway")]
 pub mod admin;
 #[cfg(feature = "gateway")]
@@ -17,7 +20,7 @@ pub mod chain;
 pub mod cli;
 #[cfg(feature = "gateway")]
 pub mod client;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "config")]
 pub mod config;
 #[cfg(feature = "gateway")]
 pub mod facilitator;
@@ -33,3 +36,12 @@ pub mod runtime;
 pub mod store;
 #[cfg(feature = "gateway")]
 pub mod telemetry;
+
+/// What a configuration says of the store, where only configurations are read.
+#[cfg(all(feature = "config", not(feature = "gateway")))]
+pub mod store {
+    pub mod redis {
+        pub use endpoint::Durability;
+        pub mod endpoint;
+    }
+}

@@ -17,6 +17,7 @@ use support::{
     packages,
     patience::number,
     pay::{bound, transaction},
+    schema,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -134,6 +135,7 @@ async fn the_official_sdks_call_free_and_paid_tools_through_the_gateway() {
 
             let offers = &told["unpaid"]["structuredContent"];
             assert_eq!((&told["unpaid"]["isError"], &offers["x402Version"]), (&json!(true), &json!(2)), "{name}: {offers}");
+            schema::required(offers);
             let accepted = &offers["accepts"][0];
             let transaction = transaction(&payer, coins.next().unwrap(), accepted);
             let hash = fingerprint::tool_call_hash(&format!("{ORIGIN}/mcp"), "search", Some(&json!({"q": "kaspa"})), accepted);
@@ -157,6 +159,7 @@ fn served(name: &str, result: &Value, runs: u64, txid: &str) {
     assert_eq!(result["content"][0]["text"], format!("found kaspa, run {runs}"), "{name}: {result}");
     let receipt = &result["_meta"]["x402/payment-response"];
     assert_eq!((&receipt["success"], &receipt["transaction"]), (&json!(true), &json!(txid)), "{name}: {result}");
+    schema::receipt(receipt);
 }
 
 /// What a client told before it was asked for money, but for the prices, which have to be there.

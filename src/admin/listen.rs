@@ -17,6 +17,15 @@ pub enum Listen {
     Tcp(SocketAddr),
 }
 
+impl From<crate::config::AdminListen> for Listen {
+    fn from(configured: crate::config::AdminListen) -> Self {
+        match configured {
+            crate::config::AdminListen::Unix(path) => Self::Unix(path),
+            crate::config::AdminListen::Tcp(address) => Self::Tcp(address),
+        }
+    }
+}
+
 /// The text names no listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("use unix:/path/to/socket, or an IP address and a port")]

@@ -5,7 +5,7 @@
 
 use crate::{
     admin::Listen,
-    config::{self, AdminListen, Environment},
+    config::{self, Environment},
 };
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -66,10 +66,7 @@ pub fn run(args: Args) -> ExitCode {
 /// What the configuration names; its secrets are not needed to ask for health.
 fn configured(file: &Path) -> Option<Listen> {
     let compiled = config::load(file, &Environment { secrets: false, ..Environment::process() }).ok()?;
-    Some(match compiled.settings.admin.listen {
-        AdminListen::Unix(path) => Listen::Unix(path),
-        AdminListen::Tcp(address) => Listen::Tcp(address),
-    })
+    Some(compiled.settings.admin.listen.into())
 }
 
 /// The status that `/healthz` or `/readyz` answers.

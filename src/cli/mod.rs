@@ -21,6 +21,7 @@ pub mod reconcile;
 pub mod run;
 pub mod store;
 mod table;
+pub mod vectors;
 pub mod wallet;
 
 use clap::{Parser, Subcommand};
@@ -72,6 +73,9 @@ enum Command {
     Channel(channel::Command),
     /// Buy by every flow there is on simnet or testnet-10, and write down what came of it
     Proof(proof::Args),
+    /// Check conformance vectors
+    #[command(subcommand)]
+    Vectors(vectors::Command),
 }
 
 /// Entry point of the binary.
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Mcp(command) => asynchronously(mcp::run(command)),
         Command::Channel(command) => asynchronously(channel::run(command)),
         Command::Proof(args) => asynchronously(proof::run(args)),
+        Command::Vectors(command) => vectors::run(&command),
     }
 }
 

@@ -63,7 +63,7 @@ impl Operator {
         let whole = config::load(&which.config, &Environment::process());
         let configured = whole.or_else(|_| config::load(&which.config, &Environment { secrets: false, ..Environment::process() })).ok();
         let admin = configured.as_ref().map(|compiled| &compiled.settings.admin);
-        let listen = which.admin.or_else(|| admin.map(|admin| admin.listen.clone()));
+        let listen = which.admin.or_else(|| admin.map(|admin| admin.listen.clone().into()));
         let listen = listen.ok_or("no admin listener is known: give --admin, KAS402_ADMIN or a configuration")?;
         let token = admin.and_then(|admin| admin.token.as_ref()).map(|token| token.expose().to_owned());
         Ok(Self { listen, token, configured })

@@ -102,7 +102,12 @@ pub struct RedisSettings {
     pub timeout: Duration,
 }
 
-pub use crate::admin::Listen as AdminListen;
+/// `unix:/run/kas402/admin.sock` or a loopback address and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminListen {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
 
 #[derive(Clone, Debug)]
 pub struct AdminSettings {

@@ -4,6 +4,8 @@
 pub const PAYMENT_HEADER_BYTES: usize = 128 * 1024;
 /// Deepest JSON nesting accepted in a payment header.
 pub const JSON_DEPTH: usize = 32;
+/// Largest whole number that every reader of JSON has exactly, and that is printed in one way.
+pub const JSON_INTEGER: u64 = (1 << 53) - 1;
 /// Most inputs of an exact payment transaction.
 pub const TX_INPUTS: usize = 256;
 /// Most outputs of an exact payment transaction.

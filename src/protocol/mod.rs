@@ -18,6 +18,7 @@ pub mod offer;
 pub mod path;
 pub mod pattern;
 pub mod policy;
+pub mod present;
 pub mod price;
 pub mod refusal;
 pub mod request;

@@ -7,6 +7,7 @@ use super::{
     decimal,
     ids::{ChannelId, Outpoint, P2shScript, SchnorrSignature, XOnlyKey},
     network::Network,
+    present,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +31,8 @@ impl Scheme {
     }
 }
 
-/// When a payment counts as settled (PROTOCOL section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// When a payment counts as settled, weakest first (PROTOCOL section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finality {
     /// In the node's mempool. Replaceable: only with an explicit risk opt-in and a maximum amount.
@@ -49,6 +50,11 @@ impl Finality {
             Self::Accepted => "accepted",
             Self::Confirmed => "confirmed",
         }
+    }
+
+    /// Whether a payment that reached this level satisfies a demand for `required`. The depth of `confirmed` is the route's.
+    pub fn suffices_for(self, required: Self) -> bool {
+        self >= required
     }
 }
 
@@ -132,10 +138,10 @@ pub struct ExactExtra {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EscrowExtra {
     /// Only in a corrective 402: where the channel stands. Part of the signed terms, so that it is echoed as it was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub channel_state: Option<ChannelState>,
     /// When the gateway claims, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub claim_policy: Option<String>,
     /// The least an escrow is opened with, sompi.
     pub min_deposit_sompi: Amount,
@@ -147,7 +153,7 @@ pub struct EscrowExtra {
     pub server_public_key: XOnlyKey,
     pub template_id: TemplateId,
     /// Only in a corrective 402, and always with `channel_state`: the client's own latest voucher.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub voucher_state: Option<VoucherState>,
 }
 
@@ -174,7 +180,7 @@ pub struct ChannelState {
 pub struct VoucherState {
     pub amount: Amount,
     /// Absent when nothing was signed for this outpoint yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub signature: Option<SchnorrSignature>,
 }
 

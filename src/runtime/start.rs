@@ -11,7 +11,7 @@ use crate::{
         absent::AbsentChain,
         kaspa::{KaspaChain, Options},
     },
-    config::{AdminListen, Compiled, FacilitatorSettings, ListenSettings, RemoteSettings, Settings},
+    config::{Compiled, FacilitatorSettings, ListenSettings, RemoteSettings, Settings},
     facilitator::{
         self, FacilitatorError,
         remote::{Remote, RemoteSettingsError},
@@ -198,10 +198,7 @@ fn facilitator_settings(settings: &FacilitatorSettings) -> facilitator::Settings
 }
 
 fn admin_settings(settings: &Settings) -> Result<admin::Settings, StartError> {
-    let listen = match &settings.admin.listen {
-        AdminListen::Unix(path) => admin::Listen::Unix(path.clone()),
-        AdminListen::Tcp(address) => admin::Listen::Tcp(*address),
-    };
+    let listen = settings.admin.listen.clone().into();
     let token = match &settings.admin.token {
         Some(secret) => Some(admin::Token::new(secret.expose().as_bytes().to_vec().into())?),
         None => None,

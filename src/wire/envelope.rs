@@ -2,9 +2,10 @@
 
 use super::{header, messages::X402_VERSION};
 use crate::protocol::{
+    limits,
     network::Network,
     refusal::Code,
-    requirements::{Binding, Requirements, Scheme},
+    requirements::{Binding, Extra, Requirements, Scheme},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -78,7 +79,7 @@ pub fn parse(message: Value) -> Result<Envelope, Fault> {
         return Err(schema("resource is not an object"));
     }
     let accepted = match message.remove("accepted") {
-        Some(Value::Object(accepted)) => requirements(accepted)?,
+        Some(Value::Object(accepted)) => terms(accepted)?,
         _ => return Err(schema("accepted is missing or not an object")),
     };
     let Some(Value::Object(payload)) = message.remove("payload") else {
@@ -98,7 +99,7 @@ pub fn parse(message: Value) -> Result<Envelope, Fault> {
 
 /// Typed terms. What is known to the vocabulary but not spoken here gets its own code; terms of
 /// the wrong shape were never offered.
-fn requirements(accepted: Map<String, Value>) -> Result<Requirements, Fault> {
+pub fn terms(accepted: Map<String, Value>) -> Result<Requirements, Fault> {
     let text = |name: &str| accepted.get(name).and_then(Value::as_str);
     let known = |value: Option<&str>, ok: bool, code: Code, name: &str| match value {
         Some(_) if ok => Ok(()),
@@ -111,8 +112,35 @@ fn requirements(accepted: Map<String, Value>) -> Result<Requirements, Fault> {
     known(text("asset"), text("asset") == Some("KAS"), Code::Asset, "asset")?;
     let binding = accepted.get("extra").and_then(|extra| extra.get("binding")).and_then(Value::as_str);
     known(binding, scheme.map(|scheme| Binding::of(scheme).as_str()) == binding, Code::Binding, "extra.binding")?;
-    serde_json::from_value(Value::Object(accepted))
-        .map_err(|error| Fault::new(Code::OfferNotOurs, format!("accepted is not what was offered: {error}")))
+    let terms: Requirements = serde_json::from_value(Value::Object(accepted))
+        .map_err(|error| Fault::new(Code::OfferNotOurs, format!("accepted is not what was offered: {error}")))?;
+    possible(&terms).map(|()| terms)
+}
+
+/// Terms that nobody could have offered, though each of their fields is well-formed.
+fn possible(terms: &Requirements) -> Result<(), Fault> {
+    let never = |detail: &str| Err(Fault::new(Code::OfferNotOurs, detail));
+    if !(1..=limits::JSON_INTEGER).contains(&terms.max_timeout_seconds) {
+        return never("accepted.maxTimeoutSeconds is 0, or more than a JSON number holds exactly");
+    }
+    if let Extra::Escrow(extra) = &terms.extra {
+        if terms.network == Network::Mainnet {
+            return Err(Fault::new(Code::Network, "no escrow is offered on mainnet"));
+        }
+        if extra.refund_timeout_daa >= limits::LOCK_TIME_THRESHOLD {
+            return never("accepted.extra.refundTimeoutDaa is a timestamp to the network");
+        }
+        if extra.channel_state.is_some() != extra.voucher_state.is_some() {
+            return never("accepted.extra has one of channelState and voucherState");
+        }
+    }
+    let named = terms.pay_to.split_once(':').map(|(prefix, _)| prefix).unwrap_or_default();
+    match Network::ALL.into_iter().find(|network| network.address_prefix().to_string() == named) {
+        Some(network) if network == terms.network => {}
+        Some(network) => return Err(Fault::new(Code::Network, format!("accepted.payTo is an address of {network}"))),
+        None => return never("accepted.payTo is no address"),
+    }
+    Ok(())
 }
 
 fn payer_proof(extensions: &Map<String, Value>) -> Result<Option<PayerProof>, Fault> {

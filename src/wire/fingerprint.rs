@@ -90,6 +90,13 @@ pub fn request_hash<T: Serialize>(method: &str, url: &str, body: &[u8], accepted
     hashed(method, url, body, requirements_hash(accepted))
 }
 
+/// The same of a body that is not UTF-8, by its SHA-256.
+pub fn request_hash_of_digest<T: Serialize>(method: &str, url: &str, body: &[u8; 32], accepted: &T) -> RequestHash {
+    let payment_requirements_hash = requirements_hash(accepted);
+    let body = Body::Other { sha256: hex::encode(body) };
+    RequestHash(canonical::sorted_sha256(&Hashed { body, method, payment_requirements_hash, url }))
+}
+
 /// The same of typed terms, without a tree in between.
 pub fn request_hash_of_offer(method: &str, url: &str, body: &[u8], accepted: &Requirements) -> RequestHash {
     hashed(method, url, body, hex::encode(canonical::sorted_sha256(accepted)))
@@ -143,6 +150,8 @@ mod tests {
         assert_eq!(value(b""), Value::Null);
         assert_eq!(value("ü".as_bytes()), json!("ü"));
         assert_eq!(value(&[0xff]), json!({"sha256": "a8100ae6aa1940d0b663bb31cd466142ebbdbd5187131b92d93818987832eb89"}));
+        let digest = Sha256::digest([0xff]).into();
+        assert_eq!(request_hash_of_digest("GET", "u", &digest, &accepted()), request_hash("GET", "u", &[0xff], &accepted()));
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub mod packages;
 pub mod patience;
 pub mod pay;
 pub mod redis;
+pub mod schema;
 pub mod tenants;
 pub mod upstream;

@@ -4,6 +4,7 @@
 use super::{
     devnet::{Coin, Wallet},
     gateway::ORIGIN,
+    schema,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use kas402::{protocol::ids::RequestHash, wire::fingerprint};
@@ -28,7 +29,22 @@ pub struct Answer {
 impl Answer {
     pub async fn read(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await.map(|b| b.to_vec()).unwrap_or_default() }
+        let answer = Self { status, headers, body: response.bytes().await.map(|b| b.to_vec()).unwrap_or_default() };
+        answer.fits();
+        answer
+    }
+
+    /// Every answer of a gateway that a test reads is held to the schemas.
+    fn fits(&self) {
+        if let Some(required) = self.required() {
+            schema::required(&required);
+            if self.status == 402 && !self.body.is_empty() {
+                assert_eq!(serde_json::from_slice::<Value>(&self.body).unwrap(), required, "the body says the same as the header");
+            }
+        }
+        if let Some(receipt) = self.receipt() {
+            schema::receipt(&receipt);
+        }
     }
 
     /// `PAYMENT-REQUIRED`, decoded.

@@ -5,6 +5,7 @@ use crate::{
     protocol::{
         amount::Amount,
         ids::{ChannelId, Outpoint, P2shScript, XOnlyKey},
+        present,
         refusal::Code,
     },
     wire::envelope::Fault,
@@ -20,7 +21,7 @@ pub struct DepositVoucher {
     pub channel_id: ChannelId,
     pub escrow_address: String,
     /// Hex of either transaction encoding; absent when the client broadcast it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub funding_transaction: Option<String>,
     pub funding_outpoint: Outpoint,
     pub funding_amount_sompi: Amount,

@@ -3,6 +3,7 @@
 use crate::{
     protocol::{
         ids::{RequestHash, TxId},
+        present,
         refusal::Code,
     },
     wire::envelope::Fault,
@@ -15,14 +16,14 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExactTransfer {
     pub r#type: ExactType,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub payer_address: Option<String>,
     /// Hex of either transaction encoding.
     pub transaction: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub transaction_id: Option<TxId>,
     pub payment_output_index: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present::deserialize", skip_serializing_if = "Option::is_none")]
     pub request_hash: Option<RequestHash>,
 }
 

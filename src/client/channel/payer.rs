@@ -186,6 +186,10 @@ impl ChannelPayer {
 
     /// Pays with the offer that came with the last receipt of this method and URL, if it lives.
     pub async fn with_renewed(&self, request: &PaidRequest, want: Want, edge: &mut Edge<'_>) -> Result<Option<Fetched>, ChannelError> {
+        if request.tool().is_some() {
+            // Tools of one URL have prices of their own, and a voucher signed under a dearer one's offer cannot be taken back.
+            return Ok(None);
+        }
         let find = |edge: &Edge<'_>| self.channels.journal.renewed(request.method.as_str(), &request.url(), (edge.now)());
         for candidate in find(edge)? {
             let held = self.channels.lock(&candidate.channel).await?;

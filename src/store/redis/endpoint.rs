@@ -6,6 +6,15 @@
 use std::fmt;
 use zeroize::Zeroizing;
 
+/// What the server must not lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing that was acknowledged: refuses to start when it could be lost.
+    Strict,
+    /// The last second before a crash, and what a replica had not got before it was promoted.
+    Standard,
+}
+
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 

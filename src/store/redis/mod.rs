@@ -33,6 +33,7 @@ pub use start::OpenError;
 use super::*;
 use crate::protocol::{ids::StoreId, time::UnixMillis};
 use async_trait::async_trait;
+pub use endpoint::Durability;
 use endpoint::Endpoint;
 use keys::Keys;
 use link::{Effect, Link};
@@ -41,15 +42,6 @@ use std::{
     time::Duration,
 };
 use write::Revision;
-
-/// What the server must not lose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing that was acknowledged: refuses to start when it could be lost.
-    Strict,
-    /// The last second before a crash, and what a replica had not got before it was promoted.
-    Standard,
-}
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,6 +34,11 @@ pub struct Escrow<'a> {
     pub funding: Amount,
 }
 
+/// Compute budgets of the claim branch and of the refund branch.
+pub const fn budgets() -> (u16, u16) {
+    (claim::COMPUTE_BUDGET, refund::COMPUTE_BUDGET)
+}
+
 /// Why no transaction is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpendError {

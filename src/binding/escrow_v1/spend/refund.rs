@@ -12,7 +12,7 @@ use kaspa_consensus_core::{
 };
 
 /// Compute budget of the refund branch.
-const COMPUTE_BUDGET: u16 = 10;
+pub(super) const COMPUTE_BUDGET: u16 = 10;
 /// The script demands it; it also keeps the lock time in force.
 const SEQUENCE: u64 = 0;
 

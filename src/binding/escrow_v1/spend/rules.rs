@@ -45,7 +45,7 @@ impl SpendRules {
     }
 
     /// Storage mass (KIP-9); `None` when it cannot be computed or no block may hold it.
-    pub(super) fn storage_mass(&self, entries: &[UtxoEntry], outputs: &[TransactionOutput]) -> Option<u64> {
+    pub fn storage_mass(&self, entries: &[UtxoEntry], outputs: &[TransactionOutput]) -> Option<u64> {
         if entries.iter().any(|entry| entry.amount == 0) || outputs.iter().any(|output| output.value == 0) {
             return None;
         }

@@ -1,0 +1,87 @@
+//! A payment, as far as a message alone can be judged: without a store, a chain, a key or a clock.
+
+use crate::{
+    binding::{
+        escrow_v1::{self, EscrowTerms, payload::BatchPayload, spend::SpendRules, verify_deposit},
+        exact_v1::{self, verify::Facts},
+    },
+    protocol::{
+        ids::RequestHash,
+        limits,
+        refusal::Code,
+        requirements::{Extra, Requirements},
+    },
+    wire::{
+        envelope::{self, Fault},
+        identifier,
+    },
+};
+use serde_json::{Map, Value};
+
+/// What the gateway says to a message whose offer is authentic: envelope, identifier, payload, and the transaction or deposit in it.
+pub fn judge_payment(message: Value) -> Result<(), Fault> {
+    let envelope = envelope::parse(message)?;
+    let required = envelope.extensions.get(identifier::NAME).is_some_and(|echo| echo.pointer("/info/required") == Some(&true.into()));
+    identifier::read(&envelope.extensions, required).map_err(|code| Fault::new(code, "the payment identifier"))?;
+    bounded(&envelope.accepted)?;
+    match &envelope.accepted.extra {
+        Extra::Exact(_) => exact(&envelope.accepted, envelope.payload),
+        Extra::Escrow(_) => batch(&envelope.accepted, envelope.payload),
+    }
+}
+
+/// Terms by themselves.
+pub fn judge_terms(accepted: Map<String, Value>) -> Result<(), Fault> {
+    bounded(&envelope::terms(accepted)?)
+}
+
+/// The token's length; whose it is, only the gateway that signed it can say.
+fn bounded(accepted: &Requirements) -> Result<(), Fault> {
+    if accepted.extra.offer().len() > limits::OFFER_TOKEN_CHARS {
+        return Err(Fault::new(Code::OfferMalformed, "accepted.extra.offer is too long"));
+    }
+    Ok(())
+}
+
+/// A payload of either scheme by itself.
+pub fn judge_payload(payload: Map<String, Value>) -> Result<(), Fault> {
+    if payload.get("type").and_then(Value::as_str) == Some("exact-transfer") {
+        let transfer = exact_v1::payload::parse(payload)?;
+        let decoded = exact_v1::decode::decode(&transfer.transaction);
+        return decoded.map(drop).map_err(|error| Fault::new(Code::TransactionUndecodable, error.to_string()));
+    }
+    let BatchPayload::DepositVoucher(deposit) = escrow_v1::payload::parse(payload)? else { return Ok(()) };
+    let config = &deposit.channel_config;
+    let terms = EscrowTerms {
+        server_key: config.server_public_key,
+        min_deposit: crate::protocol::amount::Amount::ZERO,
+        refund_timeout_daa: config.refund_timeout_daa,
+        pay_to: &config.pay_to,
+        network: config.network,
+        template: config.template_id,
+    };
+    verify_deposit(&deposit, &terms, &SpendRules::of(config.network)).map(drop)
+}
+
+fn exact(accepted: &Requirements, payload: Map<String, Value>) -> Result<(), Fault> {
+    let transfer = exact_v1::payload::parse(payload)?;
+    // The hash and the score are the gateway's to know; these refuse neither.
+    let request_hash = transfer.request_hash.unwrap_or(RequestHash([0; 32]));
+    let facts = Facts { accepted, request_hash, require_request_hash: false, daa_score: limits::LOCK_TIME_THRESHOLD };
+    exact_v1::verify(&transfer, None, facts).map(drop)
+}
+
+fn batch(accepted: &Requirements, payload: Map<String, Value>) -> Result<(), Fault> {
+    let (Extra::Escrow(extra), BatchPayload::DepositVoucher(deposit)) = (&accepted.extra, escrow_v1::payload::parse(payload)?) else {
+        return Ok(());
+    };
+    let terms = EscrowTerms {
+        server_key: extra.server_public_key,
+        min_deposit: extra.min_deposit_sompi,
+        refund_timeout_daa: extra.refund_timeout_daa,
+        pay_to: &accepted.pay_to,
+        network: accepted.network,
+        template: extra.template_id,
+    };
+    verify_deposit(&deposit, &terms, &SpendRules::of(accepted.network)).map(drop)
+}

@@ -1,0 +1,733 @@
+#!/usr/bin/env python3
+"""Computes the vectors of messages without any code of the gateway: fingerprints, headers, offers, identifiers, paths,
+receipts, transactions, and every value that has to be refused.
+
+Only hashlib, hmac and whole numbers, as escrow_v1.py, whose curve and addresses it uses. Run it without arguments to write
+the files again; `--check` compares instead and fails on any difference.
+"""
+
+import base64
+import copy
+import hashlib
+import hmac
+import json
+import sys
+
+import escrow_v1 as escrow
+
+FOLDER = escrow.FOLDER.parent
+SIMNET = "kaspa:simnet"
+
+
+# ---------------------------------------------------------------- canonical JSON (RFC 8785), for ASCII keys and whole numbers
+
+
+def canonical(value):
+    """Keys of these vectors are ASCII and numbers are whole, so that Python prints them as JavaScript does."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def header(message):
+    return base64.b64encode(canonical(message)).decode()
+
+
+def canonical_hash(value):
+    return escrow.h(canonical(value))
+
+
+# ---------------------------------------------------------------- Kaspa transactions of version 0 (BLAKE2b, keyed by a domain)
+
+
+def blake(domain, data):
+    return hashlib.blake2b(data, digest_size=32, key=domain).digest()
+
+
+def u(number, width=8):
+    return int(number).to_bytes(width, "little")
+
+
+def var(data):
+    return u(len(data)) + data
+
+
+def id_of_version_0(tx):
+    """Of the SDK's transaction JSON; witnesses, signature operations and masses are no part of an id."""
+    out = u(tx["version"], 2) + u(len(tx["inputs"]))
+    for spend in tx["inputs"]:
+        previous = spend["previousOutpoint"]
+        out += bytes.fromhex(previous["transactionId"]) + u(previous["index"], 4) + var(b"") + u(spend["sequence"])
+    out += u(len(tx["outputs"]))
+    for output in tx["outputs"]:
+        script = output["scriptPublicKey"]
+        out += u(output["value"]) + u(script["version"], 2) + var(bytes.fromhex(script["script"]))
+    out += u(tx["lockTime"]) + bytes.fromhex(tx["subnetworkId"]) + u(tx["gas"]) + var(bytes.fromhex(tx["payload"]))
+    return blake(b"TransactionID", out).hex()
+
+
+def borsh_of(tx):
+    """The consensus transaction as its owner's node stores it, with whatever mass and id the sender likes."""
+    out = u(tx["version"], 2) + u(len(tx["inputs"]), 4)
+    for spend in tx["inputs"]:
+        previous, witness = spend["previousOutpoint"], bytes.fromhex(spend["signatureScript"])
+        out += bytes.fromhex(previous["transactionId"]) + u(previous["index"], 4)
+        out += u(len(witness), 4) + witness + u(spend["sequence"])
+        out += b"\x00" + u(spend["sigOpCount"], 1)
+    out += u(len(tx["outputs"]), 4)
+    for output in tx["outputs"]:
+        script = bytes.fromhex(output["scriptPublicKey"]["script"])
+        out += u(output["value"]) + u(output["scriptPublicKey"]["version"], 2) + u(len(script), 4) + script + b"\x00"
+    payload = bytes.fromhex(tx["payload"])
+    out += u(tx["lockTime"]) + bytes.fromhex(tx["subnetworkId"]) + u(tx["gas"]) + u(len(payload), 4) + payload
+    return out
+
+
+def storage_mass(spends, pays, parameter=10**12):
+    """KIP-9, for outputs of one cell each."""
+    harmonic = sum(parameter // amount for amount in pays)
+    if len(pays) == 1 or len(spends) == 1 or len(pays) == len(spends) == 2:
+        return max(0, harmonic - sum(parameter // amount for amount in spends))
+    return max(0, harmonic - len(spends) * (parameter // (sum(spends) // len(spends))))
+
+
+def signing_hash(outpoint, amount, lock, sequence, outputs, lock_time):
+    """What the owner of the only input of a version 1 transaction signs: SIGHASH_ALL."""
+    domain = b"TransactionSigningHash"
+    spent = bytes.fromhex(outpoint["txid"]) + u(outpoint["index"], 4)
+    paid = b"".join(u(value) + u(0, 2) + var(script) + b"\x00" for value, script in outputs)
+    out = u(1, 2) + blake(domain, spent) + blake(domain, u(sequence)) + spent
+    out += u(0, 2) + var(lock) + u(amount) + u(sequence)
+    out += blake(domain, paid) + u(lock_time) + bytes(20) + u(0) + bytes(32) + b"\x01"
+    return blake(domain, out)
+
+
+# ---------------------------------------------------------------- transaction ids of version 1 (BLAKE3, keyed by a domain)
+
+START = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+SHUFFLE = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+COLUMNS_AND_DIAGONALS = (
+    (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15), (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14),
+)
+
+
+def words(data):
+    return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+
+
+def mix(v, a, b, c, d, x, y):
+    turn = lambda value, by: (value >> by | value << (32 - by)) & 0xFFFFFFFF
+    for word, by_d, by_b in ((x, 16, 12), (y, 8, 7)):
+        v[a] = (v[a] + v[b] + word) & 0xFFFFFFFF
+        v[d] = turn(v[d] ^ v[a], by_d)
+        v[c] = (v[c] + v[d]) & 0xFFFFFFFF
+        v[b] = turn(v[b] ^ v[c], by_b)
+
+
+def blake3(domain, data):
+    """The keyed hash of at most 1,024 bytes: one chunk."""
+    assert len(data) <= 1024
+    chain = words(domain.ljust(32, b"\0"))
+    blocks = [data[at : at + 64] for at in range(0, len(data), 64)] or [b""]
+    for at, block in enumerate(blocks):
+        flags = 16 | (1 if at == 0 else 0) | (2 | 8 if at == len(blocks) - 1 else 0)
+        message = words(block.ljust(64, b"\0"))
+        v = [*chain, *START[:4], 0, 0, len(block), flags]
+        for _ in range(7):
+            for step, columns in enumerate(COLUMNS_AND_DIAGONALS):
+                mix(v, *columns, message[2 * step], message[2 * step + 1])
+            message = [message[place] for place in SHUFFLE]
+        chain = [v[place] ^ v[place + 8] for place in range(8)]
+    return b"".join(u(word, 4) for word in chain)
+
+
+def id_of_version_1(outpoint, sequence, outputs, lock_time):
+    """Of a transaction with one input and neither payload nor covenants."""
+    rest = u(1, 2) + u(1) + bytes.fromhex(outpoint["txid"]) + u(outpoint["index"], 4) + var(b"") + u(sequence) + u(len(outputs))
+    rest += b"".join(u(value) + u(0, 2) + var(script) + b"\0" for value, script in outputs)
+    rest += u(lock_time) + bytes(20) + u(0) + var(b"")
+    return blake3(b"TransactionV1Id", blake3(b"PayloadDigest", b"") + blake3(b"TransactionRest", rest)).hex()
+
+
+# ---------------------------------------------------------------- the messages that are varied
+
+SDK = json.loads((FOLDER / "sdk-transaction.json").read_text())
+TX = SDK["plain"]
+SHOP = escrow.p2pk(SIMNET, TX["outputs"][0]["scriptPublicKey"]["script"][2:66])
+BUYER = escrow.p2pk(SIMNET, TX["outputs"][1]["scriptPublicKey"]["script"][2:66])
+PRICE = str(TX["outputs"][0]["value"])
+
+
+def sdk_hex(tx):
+    return json.dumps(tx, separators=(",", ":")).encode().hex()
+
+
+def exact_terms(extra=None, **changes):
+    base = {
+        "scheme": "exact", "network": SIMNET, "amount": PRICE, "asset": "KAS", "payTo": SHOP, "maxTimeoutSeconds": 60,
+        "extra": {"binding": "kaspa-exact-v1", "finality": "accepted", "paymentFlow": "upfront", "offer": "v1"} | (extra or {}),
+    }
+    return base | changes
+
+
+IDENTIFIER_SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {
+        "required": {"type": "boolean"},
+        "id": {"type": "string", "minLength": 16, "maxLength": 128, "pattern": "^[A-Za-z0-9_-]+$"},
+    },
+    "required": ["required"],
+}
+
+
+def identifier(required=False, **info):
+    return {"info": {"required": required} | info, "schema": IDENTIFIER_SCHEMA}
+
+
+def exact_payment():
+    return {
+        "x402Version": 2,
+        "resource": {"url": "https://api.example.com/report"},
+        "accepted": exact_terms(),
+        "payload": {
+            "type": "exact-transfer",
+            "payerAddress": BUYER,
+            "transaction": SDK["plainHex"],
+            "transactionId": SDK["transactionId"],
+            "paymentOutputIndex": 0,
+            "requestHash": "ab" * 32,
+        },
+        "extensions": {"payment-identifier": identifier(id="order-00000000000001")},
+    }
+
+
+CONFIG = escrow.config()
+SCRIPT, LOCK = escrow.escrow_script(escrow.script_input())
+FUNDING = {"txid": "0123456789abcdef" * 4, "index": 0}
+FUNDED = 500_000_000
+
+
+def voucher(amount, outpoint=FUNDING):
+    given = {"network": SIMNET, "activeScriptPublicKey": LOCK.hex(), "outpoint": outpoint, "amount": str(amount)}
+    return {"amount": str(amount), "signature": escrow.schnorr_sign(escrow.CLIENT_SECRET, escrow.voucher_digest(given)[1])}
+
+
+def batch_payment(payload):
+    terms = escrow.accepted()
+    return {
+        "x402Version": 2, "accepted": terms, "payload": payload,
+        "extensions": {"payment-identifier": identifier(True, id="order-00000000000001")},
+    }
+
+
+def deposit():
+    return batch_payment({
+        "type": "deposit-voucher",
+        "channelConfig": CONFIG,
+        "channelId": escrow.channel_id(CONFIG)[1].hex(),
+        "escrowAddress": escrow.address("kaspasim", 8, LOCK[4:36]),
+        "fundingOutpoint": FUNDING,
+        "fundingAmountSompi": str(FUNDED),
+        "activeScriptPublicKey": LOCK.hex(),
+        "voucher": voucher(1_000_000),
+    })
+
+
+def spending(kind, **more):
+    return batch_payment({
+        "type": kind,
+        "channelId": escrow.channel_id(CONFIG)[1].hex(),
+        "fundingOutpoint": FUNDING,
+        "activeScriptPublicKey": LOCK.hex(),
+        "voucher": voucher(1_000_000),
+    } | more)
+
+
+def vouched():
+    return spending("voucher", clientPublicKey=escrow.CLIENT)
+
+
+def claimed():
+    return spending("claim", claimAmount="900000")
+
+
+def refunded():
+    return spending("refund", refundAddress=escrow.p2pk(SIMNET, escrow.REFUND), refundAmount="400000000")
+
+
+def state():
+    return {
+        "channelId": escrow.channel_id(CONFIG)[1].hex(), "activeOutpoint": FUNDING, "activeScriptPublicKey": LOCK.hex(),
+        "fundingAmount": str(FUNDED), "chargedCumulativeAmount": "900000", "claimedCumulativeAmount": "0",
+        "signedMaxClaimable": "1000000",
+    }
+
+
+def required(*accepts, **kaspa):
+    extensions = {"payment-identifier": identifier()} | ({"kaspa": kaspa} if kaspa else {})
+    return {
+        "x402Version": 2, "resource": {"url": "https://api.example.com/report", "mimeType": "application/json"},
+        "accepts": list(accepts), "extensions": extensions,
+    }
+
+
+def corrective():
+    terms = escrow.accepted({"channelState": state(), "voucherState": voucher(1_000_000)})
+    return required(terms, reason="voucher_amount")
+
+
+def settled(**kaspa):
+    return {
+        "success": True, "transaction": SDK["transactionId"], "network": SIMNET, "payer": BUYER, "amount": PRICE,
+        "extensions": {"kaspa": {"paymentOutputIndex": 0, "finality": "accepted"} | kaspa},
+    }
+
+
+COMMITMENT = escrow.commitment_id(escrow.commitment()).hex()
+
+
+def charged(**kaspa):
+    return {
+        "success": True, "transaction": COMMITMENT, "network": SIMNET, "amount": "900000",
+        "extensions": {"kaspa": {"commitmentId": COMMITMENT, "chargedAmount": "900000", "channelState": state()} | kaspa},
+    }
+
+
+def provisional():
+    kaspa = {"status": "provisional", "receiptUrl": "https://api.example.com/.well-known/kas402/receipts/x", "channelState": state()}
+    return {"success": True, "transaction": "", "network": SIMNET, "amount": "1000000", "extensions": {"kaspa": kaspa}}
+
+
+def pending():
+    return {
+        "success": False, "errorReason": "unexpected_settle_error", "transaction": SDK["transactionId"], "network": SIMNET,
+        "extensions": {"kaspa": {"reason": "settlement_pending", "status": "pending"}},
+    }
+
+
+# ---------------------------------------------------------------- changes of a message
+
+GONE = object()
+
+
+def changed(message, *changes):
+    """Each change is a path of member names and places, and what stands there then."""
+    message = copy.deepcopy(message)
+    for path, value in changes:
+        *parents, last = path.split("/")
+        at = message
+        for part in parents:
+            at = at[int(part) if isinstance(at, list) else part]
+        if isinstance(at, list):
+            last = int(last)
+        if value is GONE:
+            del at[last]
+        elif isinstance(at, list) and last == len(at):
+            at.append(value)
+        else:
+            at[last] = value
+    return message
+
+
+# ---------------------------------------------------------------- the cases
+
+
+def fingerprints():
+    terms = exact_terms()
+    cases = []
+    for name, reason, method, url, body in [
+        ("get", "nothing in the body", "GET", "https://api.example.com/report", None),
+        ("empty-body", "an empty body is none: the same as get", "GET", "https://api.example.com/report", ""),
+        ("query", "the query stands as it was received", "GET", "https://api.example.com/report?b=2&a=%20", None),
+        ("post", "a body of text", "POST", "https://api.example.com/v1/chat", "{\"model\":\"small\"}"),
+        ("unicode", "a body beyond ASCII", "POST", "https://api.example.com/v1/chat", "h\u00e9llo \U0001f600\n\"\\"),
+        ("binary", "a body that is no UTF-8 enters by its hash", "PUT", "https://api.example.com/v1/file", {"sha256": escrow.h(b"\xff\x00").hex()}),
+    ]:
+        hashed = {"method": method, "url": url, "body": body or None, "paymentRequirementsHash": canonical_hash(terms).hex()}
+        cases.append({
+            "name": name, "reason": reason, "input": {"method": method, "url": url, "body": body, "accepted": terms},
+            "expected": {"fingerprint": canonical_hash(hashed).hex()},
+        })
+    other = exact_terms({"offer": "v1.other"})
+    hashed = {"method": "GET", "url": "https://api.example.com/report", "body": None, "paymentRequirementsHash": canonical_hash(other).hex()}
+    cases.append({
+        "name": "other-offer", "reason": "the offer is part of it",
+        "input": {"method": "GET", "url": "https://api.example.com/report", "body": None, "accepted": other},
+        "expected": {"fingerprint": canonical_hash(hashed).hex()},
+    })
+    yield "request-fingerprint", {"kind": "request-fingerprint", "cases": cases}
+
+    cases = []
+    for name, reason, given in [
+        ("no-arguments", "a call without arguments hashes null", {}),
+        ("null", "null is the same call", {"arguments": None}),
+        ("empty", "an empty object is another one", {"arguments": {}}),
+        ("arguments", "any JSON, keys sorted", {"arguments": {"b": [1, True, None], "a": {"y": "\u00e9", "x": "\U0001f600"}}}),
+        ("other-tool", "another tool", {"toolName": "Render"}),
+        ("other-audience", "another server", {"audience": "https://other.example.com/mcp"}),
+        ("batch", "paid from a channel", {"accepted": escrow.accepted()}),
+    ]:
+        given = {"audience": "https://api.example.com/mcp", "toolName": "render"} | given
+        given.setdefault("accepted", terms)
+        hashed = {
+            "scope": "kaspa:x402:mcp-tool-call:v2", "audience": given["audience"], "toolName": given["toolName"],
+            "arguments": given.get("arguments"), "paymentRequirementsHash": canonical_hash(given["accepted"]).hex(),
+        }
+        cases.append({"name": name, "reason": reason, "input": given, "expected": {"fingerprint": canonical_hash(hashed).hex()}})
+    yield "mcp-fingerprint", {"kind": "mcp-fingerprint", "cases": cases}
+
+
+def finalities():
+    levels = ["mempool", "accepted", "confirmed"]
+    yield "finality", {"kind": "finality", "cases": [
+        {"name": f"{actual}-for-{needed}", "reason": "a stronger level satisfies a weaker demand, never the reverse",
+         "actual": actual, "required": needed, "expected": levels.index(actual) >= levels.index(needed)}
+        for actual in levels for needed in levels
+    ]}
+
+
+def on_http():
+    batch = escrow.accepted()
+    for name, reason, offers, payment, receipt in [
+        ("exact", "one transaction for one request", [exact_terms()], exact_payment(), settled()),
+        ("exact-beside-channels", "two ways to pay, the second taken", [batch, exact_terms()], exact_payment(), settled(payer="x") | {"payer": BUYER}),
+        ("exact-pending", "money may have moved: no new offer, the same header again", [exact_terms()], exact_payment(), pending()),
+        ("deposit", "a channel is opened and charged", [batch], deposit(), charged(fundingAmount=str(FUNDED), fundingOutpoint=FUNDING, offer=batch)),
+        ("voucher", "a request paid from a channel", [batch], vouched(), charged(offer=batch)),
+        ("stream", "the charge is not known when the answer begins", [batch], vouched(), provisional()),
+        ("least", "terms with nothing that may be left out", [changed(exact_terms(), ("extra", {"binding": "kaspa-exact-v1"}))],
+         changed(exact_payment(), ("accepted/extra", {"binding": "kaspa-exact-v1"}), ("extensions", GONE), ("resource", GONE),
+                 ("payload", {"type": "exact-transfer", "transaction": SDK["safeHex"], "paymentOutputIndex": 0})), settled()),
+    ]:
+        asked = required(*offers)
+        yield f"x402-http/{name}", {
+            "kind": "x402-http", "reason": reason, "paymentRequired": asked, "paymentPayload": payment, "settlementResponse": receipt,
+            "headers": {"paymentRequired": header(asked), "paymentSignature": header(payment), "paymentResponse": header(receipt)},
+        }
+
+
+def receipts():
+    claim = settled()
+    claim["extensions"]["kaspa"] = {
+        "claimOutpoint": {"txid": SDK["transactionId"], "index": 0}, "continuationOutpoint": {"txid": SDK["transactionId"], "index": 1},
+        "channelState": state(),
+    }
+    failed = {"success": False, "errorReason": "invalid_transaction_state", "transaction": "", "network": SIMNET}
+    valid = [
+        ("exact", "settled by a transaction", settled()),
+        ("charge", "charged to a channel: the transaction is the commitment", charged()),
+        ("deposit", "charged with the deposit that opened the channel", charged(fundingAmount=str(FUNDED), fundingOutpoint=FUNDING)),
+        ("offer-renewed", "the next request needs no 402", charged(offer=escrow.accepted())),
+        ("nothing-charged", "a request that cost nothing is charged all the same", charged(chargedAmount="0") | {"amount": "0"}),
+        ("claim", "a claim names what it made", claim),
+        ("provisional", "a stream began", provisional()),
+        ("pending", "the outcome is not known", pending()),
+        ("failure", "nothing was settled", failed),
+        ("failure-without-network", "the request named no network", {k: v for k, v in failed.items() if k != "network"}),
+    ]
+    invalid = [
+        ("extra", "Kaspa data stands under extensions, never in a top-level extra", changed(settled(), ("extra", {}))),
+        ("unknown-field", "a member that no settlement has", changed(settled(), ("settled", True))),
+        ("no-success", "whether it succeeded", changed(settled(), ("success", GONE))),
+        ("success-as-text", "success is true or false", changed(settled(), ("success", "true"))),
+        ("no-transaction", "the transaction is always there, empty if need be", changed(settled(), ("transaction", GONE))),
+        ("short-transaction", "an id has 32 bytes", changed(settled(), ("transaction", "ab"))),
+        ("transaction-no-hex", "an id is hex", changed(settled(), ("transaction", "z" * 64))),
+        ("success-without-network", "a success names its network", changed(settled(), ("network", GONE))),
+        ("success-without-amount", "a success names its amount", changed(settled(), ("amount", GONE))),
+        ("alias-network", "a network without its colon", changed(settled(), ("network", "testnet-10"))),
+        ("amount-as-number", "an amount is a string", changed(settled(), ("amount", 25000000))),
+        ("amount-with-zeros", "an amount is canonical", changed(settled(), ("amount", "025000000"))),
+        ("empty-success", "only a stream succeeds without a transaction", changed(settled(), ("transaction", ""))),
+        ("success-with-reason", "a success has no reason to fail", changed(settled(), ("errorReason", "invalid_payload"))),
+        ("failure-without-reason", "a failure says why", changed(failed, ("errorReason", GONE))),
+        ("commitment-without-charge", "a commitment says what it charged", changed(charged(), ("extensions/kaspa/chargedAmount", GONE))),
+        ("commitment-without-state", "a commitment says where the channel stands", changed(charged(), ("extensions/kaspa/channelState", GONE))),
+        ("deposit-without-commitment", "a deposit alone pays for nothing",
+         changed(settled(), ("extensions/kaspa/fundingAmount", str(FUNDED)))),
+        ("claim-without-continuation", "a claim says where the rest lies", changed(claim, ("extensions/kaspa/continuationOutpoint", GONE))),
+        ("claim-without-outpoint", "a claim says what it paid", changed(claim, ("extensions/kaspa/claimOutpoint", GONE))),
+        ("pending-without-transaction", "what is pending is a transaction", changed(pending(), ("transaction", ""))),
+        ("pending-success", "what is pending did not succeed", changed(pending(), ("success", True), ("amount", "1"), ("errorReason", GONE))),
+        ("provisional-charge", "a stream's charge is issued once, at its end", changed(provisional(), ("extensions/kaspa/chargedAmount", "1"))),
+        ("provisional-failure", "a stream that failed did not begin", changed(provisional(), ("success", False), ("errorReason", "invalid_payload"))),
+        ("provisional-without-url", "a stream says where its receipt will be", changed(provisional(), ("extensions/kaspa/receiptUrl", GONE))),
+        ("unknown-status", "a status nobody knows", changed(pending(), ("extensions/kaspa/status", "maybe"))),
+        ("state-without-field", "a channel's state is whole", changed(charged(), ("extensions/kaspa/channelState/signedMaxClaimable", GONE))),
+        ("index-too-large", "an index has 32 bits", changed(settled(), ("extensions/kaspa/paymentOutputIndex", 2**32))),
+    ]
+    yield "settlement-response", {"kind": "settlement-response", "cases": [
+        {"name": name, "reason": reason, "response": response, "expected": {"valid": truth}}
+        for cases, truth in [(valid, True), (invalid, False)] for name, reason, response in cases
+    ]}
+
+
+def identifiers():
+    cases = []
+    for name, reason, needed, extensions, expected in [
+        ("none", "not required and not sent", False, {}, {"identifier": None}),
+        ("missing", "required and not sent", True, {}, {"error": "payment_identifier_required"}),
+        ("sixteen", "the shortest", True, {"payment-identifier": identifier(True, id="a" * 16)}, {"identifier": "a" * 16}),
+        ("longest", "128 characters", True, {"payment-identifier": identifier(True, id="aZ09-_bb" * 16)}, {"identifier": "aZ09-_bb" * 16}),
+        ("fifteen", "one too short", True, {"payment-identifier": identifier(True, id="a" * 15)}, {"error": "payment_identifier_malformed"}),
+        ("too-long", "one too long", True, {"payment-identifier": identifier(True, id="a" * 129)}, {"error": "payment_identifier_malformed"}),
+        ("alphabet", "a letter outside the alphabet", True, {"payment-identifier": identifier(True, id="a" * 15 + ".")}, {"error": "payment_identifier_malformed"}),
+        ("number", "a number is no identifier", True, {"payment-identifier": identifier(True, id=1234567890123456)}, {"error": "payment_identifier_malformed"}),
+        ("without-id", "echoed, and no id added", True, {"payment-identifier": identifier(True)}, {"error": "payment_identifier_required"}),
+        ("optional-without-id", "echoed where it is not required", False, {"payment-identifier": identifier(False)}, {"identifier": None}),
+        ("info-not-echoed", "an advertised field is changed", True, {"payment-identifier": identifier(False, id="a" * 16)}, {"error": "payment_identifier_not_echoed"}),
+        ("schema-not-echoed", "the schema is changed", True, {"payment-identifier": identifier(True, id="a" * 16) | {"schema": {}}}, {"error": "payment_identifier_not_echoed"}),
+        ("info-added", "further fields of info may stand there", True, {"payment-identifier": identifier(True, id="a" * 16, more=1)}, {"identifier": "a" * 16}),
+        ("no-info", "nothing is echoed", True, {"payment-identifier": {"schema": IDENTIFIER_SCHEMA}}, {"error": "payment_identifier_not_echoed"}),
+    ]:
+        cases.append({"name": name, "reason": reason, "input": {"required": needed, "extensions": extensions}, "expected": expected})
+    yield "payment-identifier", {"kind": "payment-identifier", "cases": cases}
+
+
+UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+
+
+def normal_form(path, slashes):
+    """RFC 3986 section 6.2.2, and None for what two servers may read in two ways."""
+    if not path.startswith("/") or not path.isascii():
+        return None
+    out, plain, at = "", bytearray(), 0
+    while at < len(path):
+        letter = path[at]
+        if letter != "%":
+            if not "!" <= letter <= "~" or letter in "\\#?":
+                return None
+            out, at = out + letter, at + 1
+            plain.append(ord(letter))
+            continue
+        digits = path[at + 1 : at + 3]
+        if len(digits) < 2 or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
+            return None
+        byte = int(digits, 16)
+        if byte < 32 or byte in b"\\\x7f" or (byte == ord("/") and not slashes):
+            return None
+        out, at = out + (chr(byte) if byte in UNRESERVED else f"%{byte:02X}"), at + 3
+        plain.append(byte)
+    try:
+        plain.decode()
+    except UnicodeDecodeError:
+        return None
+    kept, last = [], ""
+    for last in out.split("/"):
+        if last == "..":
+            kept = kept[:-1]
+        elif last not in ("", "."):
+            kept.append(last)
+    return "/" + "/".join(kept) + ("/" if kept and last in ("", ".", "..") else "")
+
+
+def paths():
+    cases = []
+    for path, reason, slashes in [
+        ("/", "the root", False), ("/a", "nothing to do", False), ("/a/", "a folder is no file", False), ("/%61%2D%2e%5F%7e", "unreserved characters are decoded", False),
+        ("/a%3ab", "other escapes become upper case", False), ("/a:b", "and stay told apart from what was not escaped", False), ("/a%c3%a9", "UTF-8 stays escaped", False),
+        ("//a///b", "empty segments vanish", False), ("/a//", "the last one is a folder", False), ("/./a/./b/.", "single dots vanish", False), ("/a/../b", "double dots climb", False),
+        ("/../../etc", "not above the root", False), ("/a/%2e%2E/b", "escaped dots are dots", False), ("/...", "three dots are a name", False), ("/a%252e", "an escaped percent sign is not decoded twice", False),
+        ("/a%2fb", "an escaped slash where it is allowed", True), ("/a/..%2fb", "and is never a separator", True),
+        ("", "nothing", False), ("a", "not absolute", False), ("http://x/a", "an absolute URL", False), ("/a%2Fb", "an escaped slash", False), ("/a%5Cb", "an escaped backslash", False),
+        ("/a%00", "a zero byte", False), ("/a%0d%0ab", "a line break", False), ("/a%7f", "a control character", False), ("/a\\b", "a backslash", False), ("/a b", "a space", False), ("/a#b", "a fragment", False),
+        ("/a?b", "a query is no path", False), ("/\u00e9", "a bare letter beyond ASCII", False), ("/%", "a lone percent sign", False), ("/%2", "half an escape", False), ("/%zz", "no hex", False),
+        ("/%c0%af", "an overlong slash", False), ("/%e9", "not UTF-8", False), ("/%ed%a0%80", "a surrogate", False), ("/a%5cb", "a backslash even where slashes are allowed", True),
+    ]:
+        normal = normal_form(path, slashes)
+        expected = {"error": "path_malformed"} if normal is None else {"path": normal}
+        cases.append({"name": path, "reason": reason, "input": {"path": path, "encodedSlashes": slashes}, "expected": expected})
+    yield "path-normal-form", {"kind": "path-normal-form", "cases": cases}
+
+
+def hkdf(salt, key, info):
+    return hmac.digest(hmac.digest(salt, key, "sha256"), info + b"\x01", "sha256")
+
+
+def url64(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def offer_token(given):
+    key = hkdf(bytes.fromhex(given["storeId"]), bytes.fromhex(given["offerKey"]), b"kas402/offer/v1")
+    numbers = [int(given[name]) for name in ("issued", "expiry", "daa")]
+    nonce = bytes.fromhex(given["nonce"])
+    parts = [b"kas402/offer/v1", canonical(given["terms"]), given["origin"], given["routeId"], given["ruleId"]]
+    parts += [text for pair in given["inputs"] for text in pair]
+    parts += [given["kid"]] + [u(number) for number in numbers] + [nonce]
+    parts = [part.encode() if isinstance(part, str) else part for part in parts]
+    mac = hmac.digest(key, b"".join(u(len(part)) + part for part in parts), "sha256")
+    fields = [given["kid"].encode()] + [number.to_bytes(8, "big") for number in numbers] + [nonce, mac]
+    return "v1." + ".".join(url64(field) for field in fields)
+
+
+def offers():
+    base = {
+        "offerKey": "07" * 32, "kid": "a", "storeId": "01" * 16, "terms": exact_terms({"offer": ""}), "origin": "https://api.example.com",
+        "routeId": "report", "ruleId": "price", "inputs": [["json:/model", "small"]], "issued": "1700000000", "expiry": "1700000060",
+        "daa": "123456", "nonce": "09" * 16,
+    }
+    cases = []
+    for name, reason, change in [
+        ("base", "one input set the price", {}),
+        ("no-inputs", "a price that depends on nothing", {"inputs": []}),
+        ("two-inputs", "each with its name and value", {"inputs": [["json:/model", "small"], ["header:x-size", "2"]]}),
+        ("other-value", "a quote for another request", {"inputs": [["json:/model", "large"]]}),
+        ("other-split", "lengths tell fields apart: the same letters, split elsewhere", {"inputs": [["json:/modelsmall", ""]]}),
+        ("other-store", "an offer of another store", {"storeId": "02" * 16}),
+        ("other-key", "another key under the same name", {"offerKey": "08" * 32}),
+        ("other-terms", "another price", {"terms": exact_terms({"offer": ""}, amount="1")}),
+        ("other-origin", "another host", {"origin": "https://other.example.com"}),
+        ("other-route", "another route", {"routeId": "reports"}),
+        ("other-rule", "another rule", {"ruleId": "prices"}),
+        ("other-nonce", "another offer", {"nonce": "0a" * 16}),
+        ("other-expiry", "a longer life", {"expiry": "1700000061"}),
+        ("other-score", "made a block later", {"daa": "123457"}),
+        ("batch", "terms of a channel", {"terms": escrow.accepted({"offer": ""})}),
+    ]:
+        given = base | change
+        cases.append({"name": name, "reason": reason, "input": given, "expected": {"token": offer_token(given)}})
+    yield "offer-mac", {"kind": "offer-mac", "cases": cases}
+
+
+def told(tx):
+    serialized = lambda script: f"{script['version']:04x}" + script["script"]
+    return {
+        "transactionId": id_of_version_0(tx),
+        "version": tx["version"],
+        "spends": [{"txid": i["previousOutpoint"]["transactionId"], "index": i["previousOutpoint"]["index"]} for i in tx["inputs"]],
+        "outputs": [{"amount": str(o["value"]), "scriptPublicKey": serialized(o["scriptPublicKey"])} for o in tx["outputs"]],
+    }
+
+
+def undecodable():
+    """Transactions that are refused, with the code."""
+    change = lambda *changes: sdk_hex(changed(TX, *changes))
+    borsh = (borsh_of(TX) + u(40001) + bytes.fromhex(SDK["transactionId"])).hex()
+    bad, form = "invalid_kaspa_exact_transaction", "invalid_kaspa_exact_transaction_form"
+    return [
+        ("odd-hex", "half a byte", "000", bad),
+        ("not-hex", "letters beyond f", "zz", bad),
+        ("trailing-json", "text after the JSON", SDK["plainHex"] + b" {}".hex(), bad),
+        ("trailing-borsh", "a byte after the transaction", borsh + "00", bad),
+        ("cut-borsh", "a byte is missing", borsh[:-2], bad),
+        ("length-of-4-gib", "a vector that would fill the memory", "0000" + "ff" * 4, bad),
+        ("duplicate-key", "a key twice", sdk_hex(TX).replace(b'"gas":0'.hex(), b'"gas":0,"gas":0'.hex()), bad),
+        ("unknown-field", "a member that transactions have not", change(("more", 1)), bad),
+        ("unknown-input-field", "the same of an input", change(("inputs/0/more", 1)), bad),
+        ("unknown-output-field", "the same of an output", change(("outputs/0/more", 1)), bad),
+        ("negative", "a negative number", change(("lockTime", -1)), bad),
+        ("float", "a fraction", change(("gas", 0.5)), bad),
+        ("leading-zero", "a number as text that is not canonical", change(("outputs/0/value", "025000000")), bad),
+        ("missing", "a member is missing", change(("gas", GONE)), bad),
+        ("huge-number", "more than 64 bits", change(("outputs/0/value", 2**64)), bad),
+        ("wrong-type", "a list for a number", change(("lockTime", [])), bad),
+        ("budget-on-version-0", "a compute budget belongs to version 1", change(("inputs/0/computeBudget", 1)), bad),
+        ("operations-on-version-1", "signature operations belong to version 0", change(("version", 1)), bad),
+        ("borsh-operations-on-version-1", "the same in Borsh, where both can be read", "0100" + borsh[4:], form),
+    ]
+
+
+def decodings():
+    lying = changed(TX, ("id", "ff" * 32), ("mass", 1), ("storageMass", 2), ("inputs/0/utxo", None))
+    cases = []
+    for name, reason, text in [
+        ("plain", "the SDK's JSON", SDK["plainHex"]),
+        ("safe", "64-bit numbers as text", SDK["safeHex"]),
+        ("upper-case", "hex in either case", SDK["plainHex"].upper()),
+        ("borsh", "the consensus encoding", (borsh_of(TX) + u(40001) + bytes.fromhex(SDK["transactionId"])).hex()),
+        ("other-id", "the id inside is the sender's claim", sdk_hex(lying)),
+        ("borsh-other-id", "the same in Borsh", (borsh_of(TX) + b"\xff" * 40).hex()),
+    ]:
+        cases.append({"name": name, "reason": reason, "input": {"transaction": text}, "expected": {"transaction": told(TX)}})
+    moved = changed(TX, ("outputs/0/value", 25000001))
+    cases.append({"name": "other-amount", "reason": "one sompi more is another transaction", "input": {"transaction": sdk_hex(moved)}, "expected": {"transaction": told(moved)}})
+    for name, reason, text, code in undecodable():
+        cases.append({"name": name, "reason": reason, "input": {"transaction": text}, "expected": {"error": code}})
+    yield "transaction-decode", {"kind": "transaction-decode", "cases": cases}
+
+
+# Fees of the node's least relay rate for these two transactions; all else about them is computed.
+CLAIM_FEE, REFUND_FEE = 346_400, 196_700
+
+
+def spends():
+    payout = b"\x20" + bytes.fromhex(escrow.PAYOUT) + b"\xac"
+    refund = b"\x20" + bytes.fromhex(escrow.REFUND) + b"\xac"
+    claims = []
+    for name, reason, takes in [("base", "part of the escrow", 100_000_000), ("most", "nearly all of it", 480_000_000), ("least", "a small claim", 30_000_000)]:
+        signed = voucher(takes)
+        paid, rest = takes - CLAIM_FEE, FUNDED - takes
+        outputs = [(paid, payout), (rest, LOCK[2:])]
+        digest = signing_hash(FUNDING, FUNDED, LOCK[2:], 2**64 - 1, outputs, 0)
+        server = escrow.schnorr_sign(escrow.SERVER_SECRET, digest)
+        witness = bytes([65]) + bytes.fromhex(server) + b"\x01" + bytes([64]) + bytes.fromhex(signed["signature"])
+        witness += bytes([8]) + u(takes) + b"\x00" + b"\x4d" + u(len(SCRIPT), 2) + SCRIPT
+        claims.append({
+            "name": name, "reason": reason,
+            "input": {"channelConfig": CONFIG, "fundingOutpoint": FUNDING, "fundingAmount": str(FUNDED), "claimAmount": str(takes), "voucher": signed, "serverSignature": server},
+            "expected": {
+                "fee": str(CLAIM_FEE), "payout": str(paid), "continuation": str(rest), "storageMass": str(storage_mass([FUNDED], [paid, rest])),
+                "sighash": digest.hex(), "signatureScript": witness.hex(), "transactionId": id_of_version_1(FUNDING, 2**64 - 1, outputs, 0),
+            },
+        })
+    yield "claim-tx", {"kind": "claim-tx", "cases": claims}
+    left = FUNDED - REFUND_FEE
+    digest = signing_hash(FUNDING, FUNDED, LOCK[2:], 0, [(left, refund)], 500_000)
+    client = escrow.schnorr_sign(escrow.CLIENT_SECRET, digest)
+    witness = bytes([65]) + bytes.fromhex(client) + b"\x01" + b"\x51" + b"\x4d" + u(len(SCRIPT), 2) + SCRIPT
+    yield "refund-tx", {
+        "kind": "refund-tx", "reason": "all that is left, after the timeout",
+        "input": {"channelConfig": CONFIG, "fundingOutpoint": FUNDING, "fundingAmount": str(FUNDED), "clientSignature": client},
+        "expected": {
+            "fee": str(REFUND_FEE), "amount": str(left), "lockTime": "500000", "storageMass": str(storage_mass([FUNDED], [left])),
+            "sighash": digest.hex(), "signatureScript": witness.hex(), "transactionId": id_of_version_1(FUNDING, 0, [(left, refund)], 500_000),
+        },
+    }
+
+
+def masses():
+    cases = []
+    for name, reason, given, pays in [
+        ("one-to-one", "nothing gets smaller", [100_000_000], [99_990_000]),
+        ("change", "a payment and its change", [5_000_000_000], [25_000_000, 4_974_990_000]),
+        ("small-payment", "a small output is heavy", [5_000_000_000], [3_000_000, 4_996_990_000]),
+        ("two-to-two", "as many outputs as inputs", [100_000_000, 200_000_000], [150_000_000, 149_990_000]),
+        ("three-to-two", "the mean of the inputs counts", [10_000_000, 20_000_000, 30_000_000], [29_000_000, 30_990_000]),
+        ("merging", "merging costs nothing", [10_000_000, 10_000_000, 10_000_000], [29_990_000]),
+        ("sdk", "the published transaction", [5_000_000_000], [25_000_000, 4_974_776_400]),
+    ]:
+        cases.append({
+            "name": name, "reason": reason, "input": {"network": SIMNET, "spends": [str(a) for a in given], "pays": [str(a) for a in pays]},
+            "expected": {"grams": str(storage_mass(given, pays))},
+        })
+    for name, reason, given, pays in [
+        ("dust", "no block holds it", [5_000_000_000], [1_000, 4_999_990_000]),
+        ("zero-output", "an output of nothing has no mass", [5_000_000_000], [0]),
+        ("zero-input", "nor has an input", [0], [1_000_000]),
+    ]:
+        cases.append({
+            "name": name, "reason": reason, "input": {"network": SIMNET, "spends": [str(a) for a in given], "pays": [str(a) for a in pays]},
+            "expected": {"error": "too_heavy"},
+        })
+    yield "storage-mass", {"kind": "storage-mass", "cases": cases}
+
+
+def cases():
+    for group in (fingerprints, finalities, on_http, receipts, identifiers, paths, offers, decodings, spends, masses):
+        yield from group()
+
+
+def main():
+    import refusals
+
+    wanted = {f"{name}.json": json.dumps(case, indent=1, ensure_ascii=False) + "\n" for name, case in [*cases(), *refusals.cases()]}
+    if "--check" in sys.argv[1:]:
+        different = sorted(name for name, text in wanted.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != text)
+        sys.exit(f"different from what is computed: {', '.join(different)}" if different else 0)
+    for name, text in wanted.items():
+        (FOLDER / name).parent.mkdir(exist_ok=True)
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
