@@ -97,6 +97,7 @@ impl Gateway {
             Some(acceptance) => self.spent(&purchase.key().txid, acceptance).await.ok(),
             None => None,
         };
+        self.no_move_of_a_channel(purchase, acceptance.is_some(), spent.as_deref()).await?;
         if foreign && let Some(acceptance) = &acceptance {
             let proof = claims_to_have_paid(purchase, observe)?;
             self.prove(admitted, acceptance, spent.as_deref(), proof).await?;
@@ -217,6 +218,21 @@ impl Gateway {
             (None, None) => return Err(inputs_unknown(purchase)),
         };
         check_proof(purchase, proof, &scripts)
+    }
+
+    /// What a claim or top-up pays was owed already, and buys nothing a second time. Judged last, by what the chain says was spent: the
+    /// presented bytes need not tell, and a move may be built while its transaction waits here.
+    async fn no_move_of_a_channel(&self, purchase: &Purchase, accepted: bool, spent: Option<&[Output]>) -> Step<()> {
+        let Some(spent) = spent else {
+            // Moves are of version 1, which the id covers.
+            let open = accepted && purchase.transaction.version > 0;
+            return if open { Err(inputs_unknown(purchase)) } else { Ok(()) };
+        };
+        match self.spends_an_escrow(spent).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(purchase.refusal(Code::Replay, "the transaction is a claim, top-up or refund of a channel")),
+            Err(_) => Err(purchase.refusal(Code::StoreUnavailable, "").with("status", "pending")),
+        }
     }
 
     /// A transaction the network knew first is served only to who proves the key of an input, and

@@ -8,13 +8,14 @@
 //!
 //! [`serve`] takes a request from its payload to a lease, [`deposit`] opens and tops up, [`deliver`] forwards and charges,
 //! [`meter`] reads what an answer costs, [`exposure`] counts what is owed, [`correct`] says what a client may learn,
-//! [`receipts`] answers for charges that are over. [`watch`] follows outputs and moves and is the only caller of
+//! [`receipts`] answers for charges that are over, [`escrows`] knows what is no payment. [`watch`] follows outputs and moves and is the only caller of
 //! `observe_channel`; [`claim`] claims.
 
 pub mod claim;
 mod correct;
 mod deliver;
 mod deposit;
+mod escrows;
 pub(super) mod exposure;
 mod meter;
 mod receipts;
@@ -48,6 +49,7 @@ const PAGE: u32 = 256;
 /// What this process keeps about channels beside the store; all of it can be made again.
 pub(super) struct Channels {
     scripts: scripts::Scripts,
+    escrows: escrows::Escrows,
     watchers: watch::Watchers,
     claimer: claim::Claimer,
     pub exposure: exposure::Tally,
@@ -59,6 +61,7 @@ impl Channels {
     pub fn new(network: Network) -> Self {
         Self {
             scripts: scripts::Scripts::default(),
+            escrows: escrows::Escrows::default(),
             watchers: watch::Watchers::default(),
             claimer: claim::Claimer::default(),
             exposure: exposure::Tally::default(),

@@ -1,12 +1,13 @@
 //! Clients that would be served for nothing, and strangers who would cost the gateway something.
 
-use super::buyer::{CEILING, Channel, DEPOSIT, ask, batch_of, opened, parts};
+use super::buyer::{CEILING, Channel, DEPOSIT, ask, batch_of, new_identifier, opened, parts};
 use crate::{
-    chain::sim::OnSubmit,
+    chain::{AcceptedInput, Chain as _, Output, sim::OnSubmit},
     gateway::{
         channel::claim::Wanted,
         tests::{
             fakes::{Fault, Verb, live},
+            pay::new_coin,
             shop::{channel_rules, from_channels, payee},
             world::{FINAL_DEPTH, HOLD, World, sompi},
         },
@@ -14,12 +15,17 @@ use crate::{
     },
     protocol::{
         charge::{ChargeRule, Meter, MeterSource, OnUnknown, UnitPrice},
+        ids::Outpoint,
         policy::Exposure,
         refusal::Code,
     },
-    store::channels::{ChannelStore as _, Phase},
+    store::{
+        PaymentState,
+        channels::{ChannelStore as _, Phase},
+    },
 };
 use bytes::Bytes;
+use kaspa_consensus_core::tx::ScriptPublicKey;
 use std::time::Duration;
 use tokio::{sync::mpsc, time::sleep};
 
@@ -204,4 +210,43 @@ async fn a_deposit_that_never_comes_is_forgotten_and_opens_its_channel_when_it_d
     world.chain.accept(channel.outpoint.txid);
     let paying = world.deposit(&channel, &ask()).await.ask();
     channel.served(&world.send(&paying).await);
+}
+
+/// What a top-up or a claim pays was owed already: its transaction, public and paid to the same recipient, buys nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_move_of_a_channel_is_no_exact_payment() {
+    let (world, channel) = opened().await;
+    // On a store that several share, another gateway may not have heard of the channel yet.
+    let late = world.sibling(world.chain.clone()).await;
+    let another = world.open(&ask(), 2).await;
+    for (shop, channel) in [(&world, &channel), (&late, &channel), (&late, &another)] {
+        for known_before in [false, true] {
+            let accepted = world.exact_offer(&ask()).await;
+            let signed = world.sign(&accepted, new_coin());
+            let payment = world.present(ask(), accepted, signed, &world.payer).named(&new_identifier());
+            let payment = payment.changed(|message| message["extensions"]["payment-identifier"]["info"]["required"] = true.into());
+            let output = |script: &ScriptPublicKey| Some(Output { amount: sompi(1), script_public_key: script.clone(), covenant: false });
+            let input = |outpoint, spent| AcceptedInput { outpoint, signature_script: Vec::new(), spent };
+            let own = Outpoint { txid: payment.txid, index: 9 };
+            world.chain.set_inputs(
+                payment.txid,
+                vec![
+                    input(channel.outpoint, output(channel.script.script_public_key())),
+                    // The client's own coin, by whose key it can prove what it likes.
+                    input(own, output(&world.payer.script())),
+                ],
+            );
+            if known_before {
+                world.chain.submit(&payment.signed.transaction).await;
+            }
+            let before = shop.upstream.count();
+            for _ in 0..2 {
+                let got = shop.send(&payment.ask()).await;
+                got.refused(Code::Replay);
+                assert!(got.offers().is_none(), "its money has moved");
+            }
+            assert_eq!(shop.upstream.count(), before);
+            assert_eq!(shop.record(payment.txid).await.unwrap().state, PaymentState::Pending);
+        }
+    }
 }

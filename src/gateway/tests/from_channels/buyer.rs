@@ -120,6 +120,12 @@ impl Paying {
 }
 
 impl World {
+    /// The exact way to pay a request.
+    pub async fn exact_offer(&self, ask: &Ask) -> Value {
+        let offers = self.send(ask).await.offers().unwrap();
+        offers["accepts"].as_array().unwrap().iter().find(|offer| offer["scheme"] == "exact").unwrap().clone()
+    }
+
     /// The batch way to pay a request.
     pub async fn batch_offer(&self, ask: &Ask) -> Value {
         let got = self.send(ask).await;
