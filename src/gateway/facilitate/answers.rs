@@ -35,6 +35,8 @@ pub(super) fn told(told: Told) -> Verdict {
 const fn status(code: Code) -> u16 {
     match code {
         Code::CallMalformed => 400,
+        // Another call settles it: a server that took this for a failed payment would ask its payer again.
+        Code::InFlight => 503,
         _ => match code.status() {
             status @ (401 | 403 | 413 | 429 | 503) => status,
             _ => 200,
@@ -45,7 +47,7 @@ const fn status(code: Code) -> u16 {
 pub(super) fn refused(act: Act, network: Network, refusal: &Refusal) -> Verdict {
     let mut kaspa = refusal.kaspa.clone();
     kaspa.insert("reason".into(), refusal.code.as_str().into());
-    if refusal.code == Code::SettlementPending {
+    if matches!(refusal.code, Code::SettlementPending | Code::InFlight) {
         kaspa.insert("status".into(), "pending".into());
     }
     if let Some(correction) = &refusal.correction {
@@ -68,4 +70,20 @@ pub(super) fn refused(act: Act, network: Network, refusal: &Refusal) -> Verdict 
         }
     };
     Verdict { retry_after_seconds: refusal.retry_after_seconds, ..json(status(refusal.code), &body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_moved_money_is_no_verdict() {
+        for (code, expect) in [(Code::SettlementPending, 503), (Code::InFlight, 503), (Code::Replay, 200), (Code::TransactionRejected, 200)]
+        {
+            let verdict = refused(Act::Settle, Network::Simnet, &Refusal::new(code, ""));
+            let body: Value = serde_json::from_slice(&verdict.body).unwrap();
+            let pending = body["extensions"]["kaspa"]["status"] == "pending";
+            assert_eq!((verdict.status, pending), (expect, expect == 503), "{code:?}: {body}");
+        }
+    }
 }
