@@ -154,14 +154,14 @@ async fn a_stream_passes_at_once_and_ends_with_the_receipt() {
 async fn what_the_server_did_not_serve_stays_paid() {
     let shop = Shop::open(ROUTES, "").await;
     let payer = Wallet::new(1);
-    let coins = shop.devnet.fund(&payer, 10 * KAS, 6).await;
-    for (index, (tool, how)) in
-        [("search", "fails"), ("search", "status"), ("search", "breaks"), ("search", "asks"), ("lookup", "error")].into_iter().enumerate()
-    {
-        let call = Call::of(tool, json!({"how": how}));
+    let coins = shop.devnet.fund(&payer, 10 * KAS, 9).await;
+    for (index, how) in ["fails", "status", "breaks", "asks", "coded", "half", "task", "error"].into_iter().enumerate() {
+        let call = Call::of(if how == "error" { "lookup" } else { "search" }, json!({"how": how}));
         let (transaction, payment) = shop.pay(&call, &payer, &coins[index..=index]).await;
         for run in 1..=2 {
             let got = shop.post(&call.message(run, Some(&payment))).await;
+            let text = String::from_utf8_lossy(&got.body);
+            assert!(how == "error" || !text.contains("secret"), "{how}: {text}");
             let receipt = match how {
                 "fails" => got.message["error"]["data"]["x402/payment-response"].clone(),
                 "status" => Value::Null,
@@ -178,10 +178,10 @@ async fn what_the_server_did_not_serve_stays_paid() {
     }
     // By default an error of the tool is a result.
     let call = Call::of("search", json!({"how": "error"}));
-    let (_, payment) = shop.pay(&call, &payer, &coins[5..]).await;
+    let (_, payment) = shop.pay(&call, &payer, &coins[8..]).await;
     for run in 1..=2 {
         let got = shop.post(&call.message(run, Some(&payment))).await;
         assert_eq!((&got.result()["isError"], &got.receipt()["success"]), (&json!(true), &json!(true)), "{got:?}");
     }
-    assert_eq!(shop.server.seen().len(), 11);
+    assert_eq!(shop.server.seen().len(), 17);
 }
