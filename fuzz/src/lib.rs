@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use kas402::{
     binding::{
         escrow_v1::{
-            self, EscrowTerms, TemplateId,
+            self, EscrowTerms,
             payload::BatchPayload,
             spend::SpendRules,
             state::{Accounts, Authorised, Claiming, Idle, SettledClaim, Streaming},
@@ -77,14 +77,7 @@ fn judge(message: Value) {
         }
         Extra::Escrow(extra) => {
             if let Ok(BatchPayload::DepositVoucher(deposit)) = escrow_v1::payload::parse(payload) {
-                let terms = EscrowTerms {
-                    server_key: extra.server_public_key,
-                    min_deposit: extra.min_deposit_sompi,
-                    refund_timeout_daa: extra.refund_timeout_daa,
-                    pay_to: &accepted.pay_to,
-                    network: accepted.network,
-                    template: TemplateId::EscrowV1,
-                };
+                let terms = EscrowTerms::of(&accepted, extra);
                 let _ = verify_deposit(&deposit, &terms, &RULES);
             }
         }
@@ -123,14 +116,7 @@ fn batch(data: &[u8], kind: &str) -> Option<BatchPayload> {
 pub fn deposit_voucher(data: &[u8]) {
     let Some(BatchPayload::DepositVoucher(deposit)) = batch(data, "deposit-voucher") else { return };
     let config = &deposit.channel_config;
-    let terms = EscrowTerms {
-        server_key: config.server_public_key,
-        min_deposit: Amount::ZERO,
-        refund_timeout_daa: config.refund_timeout_daa,
-        pay_to: &config.pay_to,
-        network: config.network,
-        template: TemplateId::EscrowV1,
-    };
+    let terms = EscrowTerms::of_channel(config);
     let _ = verify_deposit(&deposit, &terms, &RULES);
     if let Some(funding) = &deposit.funding_transaction {
         transaction_text(funding);

@@ -52,14 +52,7 @@ pub fn judge_payload(payload: Map<String, Value>) -> Result<(), Fault> {
     }
     let BatchPayload::DepositVoucher(deposit) = escrow_v1::payload::parse(payload)? else { return Ok(()) };
     let config = &deposit.channel_config;
-    let terms = EscrowTerms {
-        server_key: config.server_public_key,
-        min_deposit: crate::protocol::amount::Amount::ZERO,
-        refund_timeout_daa: config.refund_timeout_daa,
-        pay_to: &config.pay_to,
-        network: config.network,
-        template: config.template_id,
-    };
+    let terms = EscrowTerms::of_channel(config);
     verify_deposit(&deposit, &terms, &SpendRules::of(config.network)).map(drop)
 }
 
@@ -75,13 +68,6 @@ fn batch(accepted: &Requirements, payload: Map<String, Value>) -> Result<(), Fau
     let (Extra::Escrow(extra), BatchPayload::DepositVoucher(deposit)) = (&accepted.extra, escrow_v1::payload::parse(payload)?) else {
         return Ok(());
     };
-    let terms = EscrowTerms {
-        server_key: extra.server_public_key,
-        min_deposit: extra.min_deposit_sompi,
-        refund_timeout_daa: extra.refund_timeout_daa,
-        pay_to: &accepted.pay_to,
-        network: accepted.network,
-        template: extra.template_id,
-    };
+    let terms = EscrowTerms::of(accepted, extra);
     verify_deposit(&deposit, &terms, &SpendRules::of(accepted.network)).map(drop)
 }

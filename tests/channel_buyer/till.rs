@@ -8,7 +8,7 @@
 use kas402::{
     binding::{
         escrow_v1::{
-            ChannelConfig, ChannelFacts, EscrowScript, EscrowTerms, ServerKey, SignedVoucher, TemplateId, VerifiedVoucher,
+            ChannelConfig, ChannelFacts, EscrowScript, EscrowTerms, ServerKey, SignedVoucher, VerifiedVoucher,
             hashes::Commitment,
             payload::{self, DepositVoucher, RoutePayload},
             spend::{Escrow, SignedClaim, SpendRules, check_top_up, plan_claim, reserve},
@@ -473,14 +473,7 @@ impl Till {
 
     fn authorise_deposit(&self, deposit: &DepositVoucher, channel: &Channel, ceiling: u64) -> Result<VerifiedVoucher, envelope::Fault> {
         let config = &channel.config;
-        let terms = EscrowTerms {
-            server_key: config.server_public_key,
-            min_deposit: sompi(0),
-            refund_timeout_daa: config.refund_timeout_daa,
-            pay_to: &config.pay_to,
-            network: config.network,
-            template: TemplateId::EscrowV1,
-        };
+        let terms = EscrowTerms::of_channel(config);
         verify_deposit(deposit, &terms, &self.rules)?.authorise(channel.idle.as_ref().unwrap().accounts(), sompi(ceiling))
     }
 
@@ -491,14 +484,7 @@ impl Till {
         }
         let Extra::Escrow(extra) = &accepted.extra else { panic!("a channel offer") };
         let timeout_daa = self.mood.lock().unwrap().timeout_daa;
-        let terms = EscrowTerms {
-            server_key: extra.server_public_key,
-            min_deposit: extra.min_deposit_sompi,
-            refund_timeout_daa: timeout_daa,
-            pay_to: &accepted.pay_to,
-            network: accepted.network,
-            template: TemplateId::EscrowV1,
-        };
+        let terms = EscrowTerms { refund_timeout_daa: timeout_daa, ..EscrowTerms::of(accepted, extra) };
         let verified = verify_deposit(deposit, &terms, &self.rules)?;
         let script = verified.script().clone();
         if inside.channels.values().any(|other| other.script == script) {

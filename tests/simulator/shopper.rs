@@ -106,7 +106,7 @@ async fn offer(world: &Arc<World>, ask: &Ask) -> Option<Value> {
             }
             world.trace.reached(format!("no offer: {}", got.code()));
         }
-        sleep(Duration::from_millis(world.dice.between(300, 3_000))).await;
+        sleep(Duration::from_millis(world.dice.between(300, 3_000))).await; // why: time passes in the simulation, not here
     }
     None
 }
@@ -166,7 +166,7 @@ async fn pay(world: &Arc<World>, slot: usize, who: usize, txid: &TxId, ask: Ask)
 pub async fn live(world: Arc<World>, who: usize) {
     let purchases = world.dice.between(1, 4);
     for _ in 0..purchases {
-        sleep(Duration::from_millis(world.dice.between(0, 15_000))).await;
+        sleep(Duration::from_millis(world.dice.between(0, 15_000))).await; // why: time passes in the simulation, not here
         if world.is_over() || world.trace.is_wrong() {
             return;
         }
@@ -200,7 +200,7 @@ async fn buy(world: &Arc<World>, who: usize) {
         spend_again(world, who, &coin, &signed.transaction);
     }
     if world.dice.one_in(12) {
-        sleep(Duration::from_millis(world.dice.between(30_000, 80_000))).await;
+        sleep(Duration::from_millis(world.dice.between(30_000, 80_000))).await; // why: time passes in the simulation, not here
     }
     let patience = if invalid || world.dice.one_in(4) { world.dice.between(1, 3) } else { u64::MAX };
     let mut proof = world.dice.one_in(2).then_some(who);
@@ -231,7 +231,7 @@ async fn buy(world: &Arc<World>, who: usize) {
             let _ = twin.await;
         }
         let Some(got) = got else {
-            sleep(Duration::from_millis(world.dice.between(100, 3_000))).await;
+            sleep(Duration::from_millis(world.dice.between(100, 3_000))).await; // why: time passes in the simulation, not here
             continue;
         };
         let code = got.code();
@@ -246,7 +246,7 @@ async fn buy(world: &Arc<World>, who: usize) {
                 return;
             }
         }
-        sleep(Duration::from_millis(world.dice.between(200, 4_000))).await;
+        sleep(Duration::from_millis(world.dice.between(200, 4_000))).await; // why: time passes in the simulation, not here
     }
     world.trace.reached("served");
     if world.dice.one_in(3) {
@@ -275,7 +275,7 @@ pub fn spend_again(world: &Arc<World>, who: usize, coin: &Coin, first: &Transact
     world.ledger.called(other.txid, format!("the other spend of {}", world.ledger.name(&TxId::from(first.id()))));
     let (world, delay) = (world.clone(), world.dice.between(0, 20_000));
     tokio::spawn(async move {
-        sleep(Duration::from_millis(delay)).await;
+        sleep(Duration::from_millis(delay)).await; // why: time passes in the simulation, not here
         if world.is_calm() || world.trace.is_wrong() {
             return;
         }
@@ -318,7 +318,7 @@ fn new_id(world: &World, txid: &TxId) -> TxId {
 /// Presents what others paid.
 pub async fn steal(world: Arc<World>, who: usize) {
     loop {
-        sleep(Duration::from_millis(world.dice.between(500, 6_000))).await;
+        sleep(Duration::from_millis(world.dice.between(500, 6_000))).await; // why: time passes in the simulation, not here
         if world.is_calm() || world.trace.is_wrong() {
             return;
         }

@@ -233,7 +233,7 @@ impl World {
         self.trace.reached("store partition");
         let life = life.clone();
         tokio::spawn(async move {
-            sleep(Duration::from_secs(seconds)).await;
+            sleep(Duration::from_secs(seconds)).await; // why: time passes in the simulation, not here
             life.store_down.store(false, Ordering::SeqCst);
         });
     }
@@ -307,7 +307,7 @@ impl World {
                 // Its node answers, and is caught up with, a moment after it knows what to follow.
                 let (world, pause) = (self.clone(), self.dice.between(1, 800));
                 tokio::spawn(async move {
-                    sleep(Duration::from_millis(pause)).await;
+                    sleep(Duration::from_millis(pause)).await; // why: time passes in the simulation, not here
                     world.node(&life, true);
                 });
             }
@@ -325,7 +325,7 @@ impl World {
         let life = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[slot].life.clone();
         let gateway = life.as_ref().filter(|life| !life.is_dead()).and_then(|life| life.gateway.get().cloned());
         let (Some(life), Some(gateway)) = (life, gateway) else {
-            sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await; // why: time passes in the simulation, not here
             return Reply::Reset;
         };
         let request = async {

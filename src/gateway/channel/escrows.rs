@@ -5,7 +5,10 @@
 //! payment is consumed at most once).
 
 use super::super::Gateway;
-use crate::{chain::Output, store::StoreError};
+use crate::{
+    chain::Output,
+    store::{StoreError, channels::ChannelRecord},
+};
 use kaspa_consensus_core::tx::ScriptPublicKey;
 use kaspa_txscript::script_class::ScriptClass;
 use std::{collections::HashSet, sync::RwLock};
@@ -15,7 +18,7 @@ use std::{collections::HashSet, sync::RwLock};
 pub(super) struct Escrows(RwLock<HashSet<ScriptPublicKey>>);
 
 impl Escrows {
-    pub fn note(&self, script: &ScriptPublicKey) {
+    fn note(&self, script: &ScriptPublicKey) {
         if !self.has(script) {
             self.0.write().expect("no panic while the set is locked").insert(script.clone());
         }
@@ -39,12 +42,15 @@ impl Gateway {
         if hashed.is_empty() || known() || !self.store.is_shared() {
             return Ok(known());
         }
-        self.each_open_channel(|record| {
-            if let Ok(script) = self.script(record) {
-                self.channels.escrows.note(script.script_public_key());
-            }
-        })
-        .await?;
+        self.each_open_channel(|record| self.note_escrow(record)).await?;
         Ok(known())
+    }
+
+    /// Before anything is served from the channel, or sent for it.
+    pub(super) fn note_escrow(&self, record: &ChannelRecord) {
+        // One without a script has never been opened.
+        if let Ok(script) = self.script(record) {
+            self.channels.escrows.note(script.script_public_key());
+        }
     }
 }

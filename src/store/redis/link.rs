@@ -204,12 +204,14 @@ impl Link {
         for arg in args {
             cmd.arg(*arg);
         }
-        let key = args.first().copied();
+        // Whoever only reads one thing waits for nobody.
+        let key = args.first().copied().filter(|_| matches!(effect, Effect::Durable(_)));
         Ok(self.call(self.ask(key, &cmd), None, effect, by).await?.0)
     }
 
-    fn ask<'a>(&self, key: Option<&'a [u8]>, cmd: &'a Cmd) -> Ask<'a> {
-        match key {
+    /// `traced` by its key, where the history of the answer counts.
+    fn ask<'a>(&self, traced: Option<&'a [u8]>, cmd: &'a Cmd) -> Ask<'a> {
+        match traced {
             Some(key) if self.replicas.is_some() => Ask::Traced { key, cmd },
             _ => Ask::One(cmd),
         }

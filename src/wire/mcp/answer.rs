@@ -1,6 +1,6 @@
 //! What a client is answered: results with their receipt, refusals in the shape of a result, errors.
 
-use super::{Members, OWN_ID, PAYMENT_RESPONSE, RETRY_AFTER};
+use super::{Members, OWN_ID, PAYMENT_RESPONSE, RETRY_AFTER, raw};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 use std::borrow::Cow;
@@ -133,10 +133,6 @@ pub fn invalid(id: Option<&RawValue>, words: &str, data: &Value) -> Vec<u8> {
 fn message<T: Serialize>(id: &RawValue, member: &'static str, value: &T) -> Vec<u8> {
     let message = Members::from([("jsonrpc".to_owned(), raw("2.0")), ("id".to_owned(), id.to_owned()), (member.to_owned(), raw(value))]);
     serde_json::to_vec(&message).expect("members of messages that were read")
-}
-
-fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
-    serde_json::value::to_raw_value(value).expect("parts of messages that were read")
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! no message; what is forwarded keeps the client's own text, but for the payment and the id. Never decides what is sold.
 //! Pure; called by `gateway::mcp` and the buyer.
 
+use serde::Serialize;
+use serde_json::value::RawValue;
+
 pub mod answer;
 pub mod events;
 pub mod prices;
@@ -26,4 +29,9 @@ pub const LIST: &str = "tools/list";
 pub const OWN_ID: &str = "kas402call";
 
 /// Members of the names that a message, or the part of one, may have: their values as they were written.
-type Members = std::collections::BTreeMap<String, Box<serde_json::value::RawValue>>;
+type Members = std::collections::BTreeMap<String, Box<RawValue>>;
+
+/// A value as a member. It was read as JSON, or is made of what was.
+fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("parts of messages that were read")
+}

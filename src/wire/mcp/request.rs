@@ -1,8 +1,7 @@
 //! What a client posts: one JSON-RPC message, or a batch, read strictly.
 
-use super::{CALL, LIST, Members, OWN_ID, PAYMENT};
+use super::{CALL, LIST, Members, OWN_ID, PAYMENT, raw};
 use crate::protocol::{inputs::folded, json, limits::METER_JSON_DEPTH};
-use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
 /// Names that mean something in a message, and in the parameters of a call.
@@ -207,10 +206,6 @@ impl Message {
         }
         serde_json::to_vec(&top).expect("members of a message that was read")
     }
-}
-
-fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
-    serde_json::value::to_raw_value(value).expect("parts of a message that was read")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
         ids::{ChannelId, Outpoint, TxId, XOnlyKey},
         network::Network,
         refusal::Code,
+        requirements::{EscrowExtra, Requirements},
     },
     wire::envelope::Fault,
 };
@@ -31,6 +32,32 @@ pub struct EscrowTerms<'a> {
     pub pay_to: &'a str,
     pub network: Network,
     pub template: TemplateId,
+}
+
+impl<'a> EscrowTerms<'a> {
+    /// Of an offer and its escrow terms.
+    pub fn of(offer: &'a Requirements, extra: &EscrowExtra) -> Self {
+        Self {
+            server_key: extra.server_public_key,
+            min_deposit: extra.min_deposit_sompi,
+            refund_timeout_daa: extra.refund_timeout_daa,
+            pay_to: &offer.pay_to,
+            network: offer.network,
+            template: extra.template_id,
+        }
+    }
+
+    /// What a channel agrees with whatever its offer was.
+    pub fn of_channel(config: &'a ChannelConfig) -> Self {
+        Self {
+            server_key: config.server_public_key,
+            min_deposit: Amount::ZERO,
+            refund_timeout_daa: config.refund_timeout_daa,
+            pay_to: &config.pay_to,
+            network: config.network,
+            template: config.template_id,
+        }
+    }
 }
 
 /// A deposit that is right in all that can be judged without the store and the chain. Whether the outpoint exists, holds this

@@ -128,9 +128,7 @@ impl Gateway {
     fn begin_watching(&self, record: &Arc<ChannelRecord>, taken_up: bool) {
         // Before `recover` there is no traffic and nothing to watch.
         let Some(gateway) = self.arc() else { return };
-        if let Ok(script) = self.script(record) {
-            self.channels.escrows.note(script.script_public_key());
-        }
+        self.note_escrow(record);
         let id = record.id;
         let mut watchers = self.channels.watchers.lock();
         if let Some(watcher) = watchers.get(&id) {
