@@ -158,6 +158,7 @@ impl Gateway {
             let Ok(place) = self.places.clone().try_acquire_owned() else {
                 return Err(Refusal::new(Code::Overloaded, ""));
             };
+            let looked = self.has_looked(&presented.record.id);
             let (lease, record) = match self.lease_for(&sale, &presented).await? {
                 Leased::Held(lease, record) => (lease, record),
                 Leased::Replay(stored) => return self.replay_charge(&sale, &presented.script, *stored),
@@ -174,7 +175,7 @@ impl Gateway {
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
-            let judged = match self.seen_under_lease(record).await {
+            let judged = match self.seen_under_lease(record, looked).await {
                 Ok(record) => self.judge(&sale, &record, &presented).map(|(voucher, counted)| (record, voucher, counted)),
                 Err(refusal) => Err(refusal),
             };
@@ -223,9 +224,10 @@ impl Gateway {
         Err(Refusal::new(Code::NodeUnavailable, "what the chain says of this channel is not known, or not recorded, yet"))
     }
 
-    /// The lease may have taken its time, too.
-    async fn seen_under_lease(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
-        if self.has_looked(&record.id) {
+    /// The lease may have taken its time, too: its record is believed when the chain has said nothing since before it was asked for, which is what
+    /// `looked` tells.
+    async fn seen_under_lease(&self, record: Arc<ChannelRecord>, looked: Option<u64>) -> Result<Arc<ChannelRecord>, Refusal> {
+        if looked.is_some() && self.has_looked(&record.id) == looked {
             return Ok(record);
         }
         let record = self.seen_now(record).await?;

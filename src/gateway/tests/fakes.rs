@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::{Notify, mpsc};
@@ -47,6 +47,8 @@ pub enum Fault {
     After,
     /// Nothing is done and nothing is answered.
     Hang,
+    /// It is done, and answered when [`FaultStore::answer`] is called.
+    Slow,
     /// Nothing is wrong: a fault that follows meets a later use.
     Good,
 }
@@ -56,6 +58,8 @@ pub struct FaultStore {
     faults: Mutex<VecDeque<(Verb, Fault)>>,
     down: AtomicBool,
     shared: AtomicBool,
+    slow: AtomicUsize,
+    answers: Notify,
 }
 
 impl FaultStore {
@@ -64,7 +68,14 @@ impl FaultStore {
     }
 
     fn over(model: Arc<MemoryStore>, shared: bool) -> Self {
-        Self { model, faults: Mutex::default(), down: AtomicBool::new(false), shared: AtomicBool::new(shared) }
+        Self {
+            model,
+            faults: Mutex::default(),
+            down: AtomicBool::new(false),
+            shared: AtomicBool::new(shared),
+            slow: AtomicUsize::new(0),
+            answers: Notify::new(),
+        }
     }
 
     /// What happens to the next use of the verb.
@@ -82,6 +93,16 @@ impl FaultStore {
     pub fn shared(&self) -> Self {
         self.shared.store(true, Ordering::SeqCst);
         Self::over(self.model.clone(), true)
+    }
+
+    /// Steps that are done and wait to be answered.
+    pub fn slow(&self) -> usize {
+        self.slow.load(Ordering::SeqCst)
+    }
+
+    /// Lets them be answered.
+    pub fn answer(&self) {
+        self.answers.notify_waiters();
     }
 
     /// Every verb fails before it does anything.
@@ -103,6 +124,13 @@ impl FaultStore {
             Some(Fault::Before) => Err(StoreError::Unavailable("injected".into())),
             Some(Fault::After) => step.await.and(Err(StoreError::Unknown("injected".into()))),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Slow) => {
+                let (answer, done) = (self.answers.notified(), step.await);
+                self.slow.fetch_add(1, Ordering::SeqCst);
+                answer.await;
+                self.slow.fetch_sub(1, Ordering::SeqCst);
+                done
+            }
         }
     }
 }
