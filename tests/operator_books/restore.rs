@@ -239,9 +239,10 @@ async fn a_redis_store_is_backed_up_beside_its_gateways_and_restored_as_document
         sold.after.refused(&url, 409, "paid_late").await;
     }
     let listed = parsed(&kas402(&shop.gateway, &["payments", "list", "--state", "paid_late", "--json"]).await);
-    assert_eq!(listed["entries"][0]["txid"], sold.after.txid(), "{listed}");
+    assert_eq!(listed["entries"][0]["id"], sold.after.txid(), "{listed}");
     assert_eq!([1, 1], ["/once/before", "/once/after"].map(|target| shop.upstream.count(target)));
-    // Its operator decides.
+    // Its operator decides; what was public before it was presented is for its payer alone.
     text(&kas402(&shop.gateway, &["payments", "grant", &sold.after.txid()]).await);
-    assert_eq!(sold.after.send(&url).await.status, 200);
+    sold.after.refused(&url, 409, "payer_proof_required").await;
+    assert_eq!(sold.after.proven(&sold.payer).send(&url).await.status, 200);
 }

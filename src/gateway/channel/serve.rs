@@ -3,7 +3,10 @@
 //! The order is the contract's: the key is proven first, then the store says whether the request is known, and only a
 //! fresh one is judged by age, amounts and limits. Whatever holds a lease runs in a task of its own.
 
-use super::{correct, deliver, exposure::Ticket};
+use super::{
+    correct, deliver,
+    exposure::{Over, Ticket},
+};
 use crate::{
     binding::escrow_v1::{
         ChannelFacts, EscrowScript, ProvenVoucher, VerifiedVoucher, channel_unknown,
@@ -291,11 +294,12 @@ impl Gateway {
             .clone()
             .authorise(accounts.accounts(), ceiling, record.reserve)
             .map_err(|fault| corrected(fault.code, &fault.detail))?;
-        let counted = self
-            .channels
-            .exposure
-            .admit(record, ceiling, &rules.exposure, confirmed_at, daa_score)
-            .map_err(|over| Refusal::new(Code::ExposureLimit, over.to_string()))?;
+        let counted =
+            self.channels.exposure.admit(record, ceiling, &rules.exposure, confirmed_at, daa_score).map_err(|over| match over {
+                // Money that is served on when it is deep enough, and no sooner: the same header is good then.
+                Over::Unconfirmed if rules.exposure.unconfirmed.is_zero() => Refusal::new(Code::DepositNotConfirmed, over.to_string()),
+                over => Refusal::new(Code::ExposureLimit, over.to_string()),
+            })?;
         Ok((voucher, counted))
     }
 
