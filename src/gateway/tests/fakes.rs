@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::{Notify, mpsc};
@@ -56,6 +56,7 @@ pub struct FaultStore {
     faults: Mutex<VecDeque<(Verb, Fault)>>,
     down: AtomicBool,
     shared: AtomicBool,
+    hidden: AtomicUsize,
 }
 
 impl FaultStore {
@@ -64,7 +65,7 @@ impl FaultStore {
     }
 
     fn over(model: Arc<MemoryStore>, shared: bool) -> Self {
-        Self { model, faults: Mutex::default(), down: AtomicBool::new(false), shared: AtomicBool::new(shared) }
+        Self { model, faults: Mutex::default(), down: AtomicBool::new(false), shared: AtomicBool::new(shared), hidden: AtomicUsize::new(0) }
     }
 
     /// What happens to the next use of the verb.
@@ -82,6 +83,11 @@ impl FaultStore {
     pub fn shared(&self) -> Self {
         self.shared.store(true, Ordering::SeqCst);
         Self::over(self.model.clone(), true)
+    }
+
+    /// The next reads of a channel find none, as if it were opened right after them.
+    pub fn hide_channels(&self, reads: usize) {
+        self.hidden.store(reads, Ordering::SeqCst);
     }
 
     /// Every verb fails before it does anything.
@@ -133,6 +139,9 @@ impl ChannelStore for FaultStore {
     }
 
     async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        if self.hidden.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |reads| reads.checked_sub(1)).is_ok() {
+            return Ok(None);
+        }
         self.injure(Verb::Other, self.model.channel(id)).await
     }
 
