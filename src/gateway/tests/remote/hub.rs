@@ -1,7 +1,7 @@
 //! A gateway without a node and the one that settles for it, both whole: strangers, later offers and lost answers between the two.
 
 use super::super::{
-    facilitator::{SHOP, tenants},
+    facilitator::{SHOP, call, operation, tenants},
     pay::{Payment, new_coin},
     world::{Ask, FINAL_DEPTH, Got, OFFER_SECONDS, PRICE, World, payee, sompi},
 };
@@ -30,6 +30,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::task::JoinHandle;
 
 /// The line between the two.
 pub struct Line {
@@ -286,4 +287,41 @@ async fn an_expired_offer_ends_as_it_does_with_a_node() {
     let got: Got = both.edge.send(&unknown.ask()).await;
     assert_eq!((got.status(), got.offers()), (503, None));
     both.edge.send(&unknown.ask()).await.refused(Code::OfferExpired);
+}
+
+/// A route at the edge, the same route at the hub, and a call of the edge's own tenant: one output pays them all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_edge_and_the_doors_of_its_hub_never_both_sell() {
+    const RACES: usize = 20;
+    let both = Both::new().await;
+    let mut won = [0; 3];
+    for race in 0..RACES {
+        let payment = both.pays(Ask::get("/paid")).await.without_proof();
+        let accepted = both.hub().offer(&Ask::get("/paid")).await;
+        let at_hub = both.hub().present(Ask::get("/paid"), accepted, payment.signed.clone(), &both.edge.payer).without_proof();
+        let mut message = payment.message();
+        message["payload"].as_object_mut().unwrap().remove("requestHash");
+        let called = call(&message, Some(&operation(9)));
+        let doors = async |first: usize| {
+            let mut asked: [Option<JoinHandle<Got>>; 2] = [None, None];
+            for door in [first, 1 - first] {
+                asked[door] = Some(if door == 0 { both.edge.spawn(&payment.ask()) } else { both.hub().spawn(&at_hub.ask()) });
+            }
+            asked.map(|task| task.expect("both were begun"))
+        };
+        let [edge, hub] = doors(race % 2).await;
+        let settled = both.hub().settle(SHOP, &called).await;
+        let (edge, hub) = (edge.await.unwrap(), hub.await.unwrap());
+        let sold = [edge.status() == 200, hub.status() == 200, settled.body["success"] == true];
+        assert_eq!(sold.iter().filter(|sold| **sold).count(), 1, "{} {} {}", edge.status(), hub.status(), settled.body);
+        assert!([(sold[0], edge.status()), (sold[1], hub.status())].iter().all(|(sold, status)| *sold || *status == 409));
+        assert!(sold[2] || settled.body["extensions"]["kaspa"]["reason"] == "invalid_kaspa_exact_replay", "{}", settled.body);
+        for (count, sold) in won.iter_mut().zip(sold) {
+            *count += usize::from(sold);
+        }
+    }
+    let price = u128::from(PRICE);
+    assert_eq!(both.hub().totals().await.charged_sompi, u128::try_from(RACES).unwrap() * price);
+    assert_eq!(both.edge.totals().await.charged_sompi, u128::try_from(won[0]).unwrap() * price);
+    assert_eq!((both.edge.upstream.count(), both.hub().upstream.count()), (won[0], won[1]));
 }
