@@ -68,6 +68,52 @@ fn the_readme_names_every_kind() {
     }
 }
 
+/// What the table of rules names: `file#case`, `*` for any ending, `t:` for a test.
+#[test]
+fn every_rule_has_a_right_and_a_wrong_vector() {
+    let readme = fs::read_to_string(root().join("vectors/README.md")).unwrap();
+    let (_, table) = readme.split_once("## Which rule, which vector").unwrap();
+    let mut named = BTreeSet::new();
+    for (path, vector) in vectors() {
+        let file = path.strip_prefix(root().join("vectors")).unwrap().with_extension("");
+        let file = file.to_str().unwrap().to_owned();
+        let cases = vector["cases"].as_array().into_iter().flatten();
+        named.extend(cases.filter_map(|case| Some(format!("{file}#{}", case["name"].as_str()?))));
+        named.insert(file);
+    }
+    let code: String = ["src", "tests"].iter().flat_map(|folder| sources(&root().join(folder))).collect();
+    let there = |name: &str| match (name.strip_prefix("t:"), name.strip_suffix('*')) {
+        (Some(test), _) => code.contains(&format!("fn {test}(")),
+        (None, Some(begin)) => named.range(begin.to_owned()..).next().is_some_and(|first| first.starts_with(begin)),
+        (None, None) => named.contains(name),
+    };
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 40, "{}", rows.len());
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        for cell in &cells[2..] {
+            let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!names.is_empty(), "nothing is named: {row}");
+            names.iter().for_each(|name| assert!(there(name), "{name} is not there: {row}"));
+        }
+        assert_eq!(cells.len(), 4, "{row}");
+    }
+}
+
+/// The texts of the Rust files below a folder.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(fs::read_to_string(path).unwrap());
+        }
+    }
+    found
+}
+
 #[test]
 fn the_messages_are_what_the_independent_program_computes() {
     let program = root().join("vectors/independent/messages.py");

@@ -270,6 +270,7 @@ fn a_verified_payment_says_what_was_verified() {
     for (transaction, index, proof) in [(signed(), 0, None), (other, 1, Some(proof))] {
         let payload = ExactTransfer { payment_output_index: index, ..transfer(&hex_of(&transaction)) };
         let facts = Facts { accepted: &terms, request_hash: HASH, require_request_hash: false, daa_score: 1_000 };
+        let transaction = decode::decode(&payload.transaction).unwrap();
         let verified = verify(&payload, proof.clone(), facts).unwrap();
         assert_eq!(verified.transaction(), &transaction);
         assert_eq!((verified.txid(), verified.output_index()), (TxId::from(transaction.id()), index));
