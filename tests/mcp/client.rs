@@ -6,6 +6,7 @@ use super::{
         devnet::{Coin, Devnet, Wallet},
         gateway::{Gateway, ORIGIN, yaml},
         pay::{self, Answer, HTTP, transaction},
+        schema,
     },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -148,6 +149,7 @@ impl Got {
         if !streams {
             messages.extend(serde_json::from_slice::<Value>(&body));
         }
+        messages.iter().for_each(schema::answered);
         let message = messages.pop().unwrap_or_default();
         Self { status, headers, body, message }
     }
@@ -226,6 +228,7 @@ impl Stream {
             let whole = self.text.rfind("\n\n").map_or("", |at| &self.text[..at]);
             let found = messages(whole);
             if found.len() >= count {
+                found.iter().for_each(schema::answered);
                 return found;
             }
             let chunk = tokio::time::timeout(PATIENCE, self.body.next()).await.unwrap_or_else(|_| panic!("only {:?}", self.text));

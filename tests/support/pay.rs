@@ -45,6 +45,8 @@ impl Answer {
         if let Some(receipt) = self.receipt() {
             schema::receipt(&receipt);
         }
+        let kind = self.headers.get("content-type").and_then(|kind| kind.to_str().ok());
+        schema::delivered(kind.unwrap_or_default(), &self.body);
     }
 
     /// `PAYMENT-REQUIRED`, decoded.

@@ -186,6 +186,9 @@ mod tests {
         for body in [r#"[{"id":"kas402call1","result":{}}]"#, r#"{"id":"kas402call1","id":1}"#, "kas402call1"] {
             assert!(read(body.as_bytes()).is_none() && hides_own_id(body.as_bytes()), "{body}");
         }
+        for body in [r#"[{"id":"kas402cal","result":{}}]"#, "", "kas402"] {
+            assert!(!hides_own_id(body.as_bytes()), "{body}");
+        }
     }
 
     #[test]
@@ -198,5 +201,41 @@ mod tests {
         assert_eq!((&made["result"]["isError"], &made["result"]["resultType"]), (&json!(true), &json!("complete")));
         let made: Value = serde_json::from_slice(&refusal(&raw("a"), &words, None, None, false)).unwrap();
         assert!(made["result"].get("_meta").is_none() && made["result"].get("resultType").is_none());
+    }
+    #[test]
+    fn a_result_says_whether_it_is_one() {
+        let verdict = |text: &str| {
+            let read = Verdict::of(&RawValue::from_string(text.to_owned()).unwrap());
+            read.map(|verdict| (verdict.is_error(), verdict.asks_for_input()))
+        };
+        for (text, expect) in [
+            (r#"{}"#, Some((false, false))),
+            (r#"{"content":[],"isError":false}"#, Some((false, false))),
+            (r#"{"isError":true}"#, Some((true, false))),
+            (r#"{"resultType":"complete","isError":null}"#, Some((false, false))),
+            (r#"{"resultType":"input_required"}"#, Some((false, true))),
+            (r#"{"resultType":"task"}"#, None),
+            (r#"{"isError":"yes"}"#, None),
+            (r#"[]"#, None),
+            (r#"7"#, None),
+        ] {
+            assert_eq!(verdict(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_of_the_message() {
+        for (id, expect) in [(Some(raw(&7)), json!(7)), (None, Value::Null)] {
+            let made: Value = serde_json::from_slice(&invalid(id.as_deref(), "no", &json!({"error": "mcp_message"}))).unwrap();
+            let error = json!({"code": -32600, "message": "no", "data": {"error": "mcp_message"}});
+            assert_eq!(made, json!({"jsonrpc": "2.0", "id": expect, "error": error}));
+        }
+    }
+
+    #[test]
+    fn half_a_document_is_none() {
+        for (text, expect) in [(r#"{"a":[1]}"#, true), (" 7 ", true), (r#"{"a":"#, false), ("{} {}", false), ("", false)] {
+            assert_eq!(is_json(text.as_bytes()), expect, "{text}");
+        }
     }
 }

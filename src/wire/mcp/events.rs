@@ -170,7 +170,18 @@ mod tests {
         let mut reader = Events::new(16);
         assert_eq!(reader.feed(b"data: 12345678\n\n").map(|events| events.len()), Ok(1));
         assert_eq!(reader.feed(b"data: 123456789").map(|events| events.len()), Ok(0));
-        assert_eq!(reader.feed(b"01"), Err(TooLong));
+        assert_eq!(reader.feed(b"0").map(|events| events.len()), Ok(0), "as long as it may be");
+        assert_eq!(reader.feed(b"1"), Err(TooLong));
+    }
+
+    #[test]
+    fn a_line_end_of_two_bytes_goes_with_its_event_as_soon_as_it_is_there() {
+        let raw = |events: Vec<Event>| events.into_iter().map(|event| event.raw).collect::<Vec<_>>();
+        let mut reader = Events::new(64);
+        assert_eq!(raw(reader.feed(b"data: a\r\n\r\ndata: b\r\n\r").unwrap()), ["data: a\r\n\r\n", "data: b\r\n\r"]);
+        assert_eq!(raw(reader.feed(b"\n").unwrap()), ["\n"]);
+        assert_eq!(raw(reader.feed(b"data: c\r").unwrap()), [""; 0]);
+        assert_eq!(raw(reader.feed(b"\n\n").unwrap()), ["data: c\r\n\n"]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ mod tests {
         let list = json!({"jsonrpc": "2.0", "id": 1, "result": {"nextCursor": "c", "tools": [
             {"name": "free", "inputSchema": {}},
             {"name": "sold", "description": "Draws.", "execution": {"taskSupport": "optional"}, "_meta": {"a": 1}},
-            {"name": "sold", "_meta": null},
+            {"name": "sold", "_meta": null, "description": ""},
             "odd",
         ]}});
         let price = |sentence: Option<&str>| {

@@ -260,6 +260,8 @@ mod tests {
             (r#"{"id":1,"params":{"name":"a"}}"#, "shape"),
             (r#"{"id":null,"method":"tools/call","params":{"name":"a"}}"#, "id"),
             (r#"{"id":1.5,"method":"tools/call","params":{"name":"a"}}"#, "id"),
+            (r#"{"id":-7,"method":"tools/call","params":{"name":"a"}}"#, "call a unpaid"),
+            (r#"{"id":18446744073709551615,"method":"ping"}"#, "other"),
             (r#"{"id":{},"method":"tools/call","params":{"name":"a"}}"#, "id"),
             (r#"{"id":"kas402call1","method":"ping"}"#, "id"),
             (r#"{"method":"notifications/cancelled","params":{"requestId":"kas402call1"}}"#, "id"),
@@ -290,6 +292,24 @@ mod tests {
             assert_eq!(word(body), expect, "{body}");
         }
         assert_eq!(word(&format!("{}{}", "[".repeat(1_000), "]".repeat(1_000))), "json");
+    }
+
+    #[test]
+    fn a_call_has_what_its_client_wrote() {
+        let call = |params: &str| {
+            let body = format!(r#"{{"id":"x","method":"tools/call","params":{{"name":"a"{params}}}}}"#);
+            let Posted::Call(call) = read(body.as_bytes()).unwrap() else { panic!("a call: {body}") };
+            (call.arguments, call.task, call.tagged)
+        };
+        let tagged = r#","arguments":{"n":1},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+        for (params, expect) in [
+            ("", (None, false, false)),
+            (r#","arguments":null"#, (None, false, false)),
+            (r#","arguments":{},"task":{}"#, (Some(serde_json::json!({})), true, false)),
+            (tagged, (Some(serde_json::json!({"n": 1})), false, true)),
+        ] {
+            assert_eq!(call(params), expect, "{params}");
+        }
     }
 
     #[test]
