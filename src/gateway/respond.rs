@@ -265,10 +265,17 @@ impl ReceiptFacts {
 
     /// The receipt as it is sent.
     pub fn message(&self) -> SettlementResponse {
-        let mut kaspa = json!({
-            "paymentOutputIndex": self.output_index,
-            "finality": self.finality,
-        });
+        self.with(json!({}))
+    }
+
+    /// The same with an answer that is not what was paid for: the payment is still good for the same request.
+    pub fn undelivered(&self) -> SettlementResponse {
+        self.with(json!({ "status": "undelivered" }))
+    }
+
+    fn with(&self, mut kaspa: Value) -> SettlementResponse {
+        kaspa["paymentOutputIndex"] = self.output_index.into();
+        kaspa["finality"] = json!(self.finality);
         if let Some(acceptance) = &self.acceptance {
             kaspa["acceptingBlock"] = acceptance.block.to_string().into();
         }

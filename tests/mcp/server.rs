@@ -2,8 +2,11 @@
 //! remembers each; `arguments.how` says how a call is answered.
 //!
 //! `json` (default), `sse`; `progress`: one notification, the answer when the gate opens; `closes`: the stream ends, the answer comes to
-//! who resumes it; `moves`: the answer goes to who resumes the stream, which itself stays silent; `error`: `isError`; `fails`: a
-//! JSON-RPC error; `asks`: more input first; `status`: HTTP 503; `breaks`: the stream breaks off; `long`: a mebibyte.
+//! who resumes it; `cuts`: the same of a stream that breaks off after a notification; `moves`: the answer goes to who resumes the
+//! stream, which itself stays silent; `pours`: notifications without end until the gate opens; `error`: `isError`; `flaky`: the same
+//! until the gate opens; `flawed`: a result with other flaws; `fails`: a JSON-RPC error; `asks`: more input first; `status`: HTTP 503; `denies`: HTTP 403; `breaks`: the stream
+//! breaks off; `long` and `long_sse`: a mebibyte; `leaks` and `leaks_sse`: the answer to another call comes too. A GET after the event
+//! `pours-...` is a stream without end.
 
 use axum::{
     Router,
@@ -41,6 +44,8 @@ struct Shared {
     gate: Arc<watch::Sender<bool>>,
     /// What every open GET stream is sent.
     pushed: broadcast::Sender<Value>,
+    /// Bytes that streams without end have sent, by name.
+    poured: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 pub struct McpServer {
@@ -59,6 +64,7 @@ impl McpServer {
             owed: Arc::default(),
             gate: Arc::new(watch::Sender::new(false)),
             pushed: broadcast::Sender::new(64),
+            poured: Arc::default(),
         };
         let app = Router::new().fallback(answer).with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -97,6 +103,16 @@ impl McpServer {
         self.shared.gate.send_replace(false);
     }
 
+    /// What a stream without end has sent.
+    pub fn poured(&self, name: &str) -> usize {
+        self.shared.poured.lock().unwrap().get(name).copied().unwrap_or_default()
+    }
+
+    /// The answer that is owed to who resumes after this event.
+    pub fn owed(&self, after: &str) -> Value {
+        self.shared.owed.lock().unwrap()[after].clone()
+    }
+
     /// Sends a message on every GET stream.
     pub fn push(&self, message: Value) {
         self.shared.pushed.send(message).expect("a stream is open");
@@ -121,7 +137,7 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST.into_response() };
     let seen = Seen { method: parts.method.to_string(), headers: parts.headers.clone(), body: body.clone() };
     shared.seen.lock().unwrap().push(seen);
-    if parts.headers.get("mcp-session-id").is_some_and(|session| session != SESSION) {
+    if parts.headers.get("mcp-session-id").is_some_and(|session| !session.as_bytes().starts_with(b"session-")) {
         let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32001, "message": "Session not found"}});
         return (StatusCode::NOT_FOUND, [("content-type", "application/json")], error.to_string()).into_response();
     }
@@ -136,6 +152,9 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
 /// What is owed after the event that the client saw last, then whatever is pushed.
 fn get(shared: &Shared, headers: &HeaderMap) -> Response {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    if last.starts_with("pours-") {
+        return sse(pours(shared, last, json!(null)));
+    }
     let owed = shared.owed.lock().unwrap().get(last).cloned();
     let replayed = stream::iter(owed.map(|answer| event(&format!("{last}-answer"), &answer.to_string())));
     let pushed = stream::unfold(shared.pushed.subscribe(), |mut pushed| async move {
@@ -159,15 +178,31 @@ fn post(shared: &Shared, body: &Bytes) -> Response {
             {"name": "echo", "inputSchema": {"type": "object"}},
         ]}))),
         "tools/call" => call(shared, &message),
+        "tasks/get" | "tasks/result" => {
+            let owed = shared.owed.lock().unwrap().get(message["params"]["taskId"].as_str().unwrap_or_default()).cloned();
+            json_answer(&owed.unwrap_or_else(|| result(json!({"method": message["method"]}))))
+        }
         "initialize" => json_answer(&result(json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "test"}}))),
         method => json_answer(&result(json!({"method": method}))),
     }
 }
 
+/// Notifications of 16 KiB each, as fast as they are taken.
+fn pours(shared: &Shared, name: &str, token: Value) -> impl futures::Stream<Item = String> + Send + 'static {
+    let (poured, name) = (shared.poured.clone(), name.to_owned());
+    let params = json!({"progressToken": token, "progress": 1, "message": "x".repeat(16 * 1024)});
+    let one = event("pour", &json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}).to_string());
+    stream::repeat_with(move || {
+        *poured.lock().unwrap().entry(name.clone()).or_default() += one.len();
+        one.clone()
+    })
+}
+
 fn call(shared: &Shared, message: &Value) -> Response {
     let (id, params) = (message["id"].clone(), &message["params"]);
     let arguments = params["arguments"].clone();
-    let text = format!("secret of {} {arguments}", params["name"].as_str().unwrap_or("?"));
+    let told = Some(arguments.to_string()).filter(|told| told.len() < 4_096).unwrap_or_else(|| "a lot".to_owned());
+    let text = format!("secret of {} {told}", params["name"].as_str().unwrap_or("?"));
     let result = json!({
         "content": [{"type": "text", "text": text}],
         "structuredContent": {"tokens": arguments["tokens"]},
@@ -196,6 +231,29 @@ fn call(shared: &Shared, message: &Value) -> Response {
             shared.owed.lock().unwrap().insert(place.clone(), answer);
             sse(stream::iter([format!("id: {place}\nretry: 20\ndata:\n\n")]))
         }
+        "cuts" => {
+            let place = named("cuts");
+            shared.owed.lock().unwrap().insert(place.clone(), answer);
+            let parts = [
+                Ok(Bytes::from(format!("retry: 20\n{}", event(&place, &notification("to be continued").to_string())))),
+                Err(std::io::Error::other("breaks off")),
+            ];
+            let head = [("content-type", "text/event-stream"), ("mcp-session-id", SESSION)];
+            (head, Body::from_stream(stream::iter(parts))).into_response()
+        }
+        "pours" => {
+            let mut gate = shared.gate.subscribe();
+            let open = async move {
+                gate.wait_for(|open| *open).await.unwrap();
+            };
+            let more = pours(shared, &named("pours"), params["_meta"]["progressToken"].clone()).take_until(open);
+            sse(more.chain(stream::iter([event("2", &answer.to_string())])))
+        }
+        "leaks" => json_answer(&shared.owed.lock().unwrap()[arguments["of"].as_str().unwrap()].clone()),
+        "leaks_sse" => {
+            let other = shared.owed.lock().unwrap()[arguments["of"].as_str().unwrap()].clone();
+            sse(stream::iter([event("1", &other.to_string()), event("2", &answer.to_string())]))
+        }
         "moves" => {
             let place = named("moves");
             shared.owed.lock().unwrap().insert(place.clone(), answer);
@@ -209,15 +267,26 @@ fn call(shared: &Shared, message: &Value) -> Response {
         "coded" => ([("content-type", "text/event-stream"), ("content-encoding", "gzip")], event("1", &answer.to_string())).into_response(),
         "half" => sse(stream::iter([format!("data: {{\"result\":{{\"content\":\"{}", text.replace('"', ""))])),
         "task" => json_answer(&json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "task", "taskId": text}})),
-        "error" => {
-            json_answer(&json!({"jsonrpc": "2.0", "id": id, "result": {"isError": true, "content": [{"type": "text", "text": text}]}}))
+        // Half a letter in a text, and a name that occurs twice.
+        "flawed" => {
+            let flawed = answer.to_string().replacen("\"content\":", "\"cut\":\"\\ud83d\",\"cut\":1e999,\"content\":", 1);
+            ([("content-type", "application/json")], flawed).into_response()
+        }
+        "flaky" if *shared.gate.borrow() => json_answer(&answer),
+        "error" | "flaky" => {
+            let mut answer = answer;
+            answer["result"]["isError"] = true.into();
+            json_answer(&answer)
         }
         "asks" => json_answer(&json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "input_required", "inputRequests": {}}})),
         "fails" => json_answer(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "no"}})),
         "status" => (StatusCode::SERVICE_UNAVAILABLE, "later").into_response(),
-        "long" => {
-            let long = "x".repeat(1 << 20);
-            json_answer(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": long}]}}))
+        "denies" => (StatusCode::FORBIDDEN, "no").into_response(),
+        how @ ("long" | "long_sse") => {
+            let mut answer = answer;
+            answer["result"]["content"][0]["text"] = format!("{text} {}", "x".repeat(1 << 20)).into();
+            shared.owed.lock().unwrap().insert(named("long"), answer.clone());
+            if how == "long" { json_answer(&answer) } else { sse(stream::iter([event("1", &answer.to_string())])) }
         }
         _ => json_answer(&answer),
     }

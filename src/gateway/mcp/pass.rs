@@ -178,9 +178,9 @@ impl Filter {
                     Some(answer) => Some(events::event(&answer, event.id.as_deref())),
                     None => None,
                 },
-                None if self.lists_tools => {
-                    Some(with_prices(&self.route, &event.data).map_or(event.raw, |told| events::event(&told, event.id.as_deref())))
-                }
+                None if self.lists_tools => Some(
+                    with_prices(&self.route, &event.data).map_or_else(|| event.raw.clone(), |told| events::with_message(&event, &told)),
+                ),
                 None => Some(event.raw),
             },
             None if message::hides_own_id(&event.data) => None,
