@@ -150,7 +150,7 @@ const WAYS: &[(&str, &str)] = &[
     ("POST", "http://other.test/mcp"),
 ];
 
-const HEADS: &[')(&str, &str, &str, Expect)] = &[
+const HEADS: &[(&str, &str, &str, Expect)] = &[
     ("plain text", "content-type", "text/plain", Code("mcp_message")),
     ("a form", "content-type", "application/x-www-form-urlencoded", Code("mcp_message")),
     ("parts", "content-type", "multipart/form-data; boundary=x", Code("mcp_message")),
@@ -204,9 +204,31 @@ async fn a_free_pattern_frees_no_name_that_a_server_could_take_for_a_sold_tool()
     let shop = Shop::open(&free, "").await;
     let mut wrong = Vec::new();
     for name in [
-        "search", "Search", "SEARCH", "search.", "search..", "search/", "search ", " search", "search\t", "search\u{a0}", "search\u{200b}",
-        "search\0", "%73earch", "search%20", "search%00", "\u{17f}earch", "\u{ff53}earch", "\u{455}earch", "se\u{301}arch", "image_x", "Image_x",
-        "IMAGE_X", "image\u{ff3f}x", "image_x.", "%69mage_x",
+        "search",
+        "Search",
+        "SEARCH",
+        "search.",
+        "search..",
+        "search/",
+        "search ",
+        " search",
+        "search\t",
+        "search\u{a0}",
+        "search\u{200b}",
+        "search\0",
+        "%73earch",
+        "search%20",
+        "search%00",
+        "\u{17f}earch",
+        "\u{ff53}earch",
+        "\u{455}earch",
+        "se\u{301}arch",
+        "image_x",
+        "Image_x",
+        "IMAGE_X",
+        "image\u{ff3f}x",
+        "image_x.",
+        "%69mage_x",
     ] {
         let got = shop.post_with(&named(name), &[]).await;
         let refused = got.code() == "mcp_tool" || got.result()["structuredContent"]["accepts"].is_array() || got.code() == "price_input";

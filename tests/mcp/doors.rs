@@ -92,6 +92,7 @@ async fn a_stream_that_is_cut_is_resumed_and_its_result_comes_after_its_charge_o
         let (transaction, payment) = shop.pay(&call, &payer, &coins[index..=index]).await;
         let mut stream = Stream::of(shop.begin(call.message(7, Some(&payment)).to_string().as_bytes(), &[]).await);
         assert_eq!(stream.messages(1).await[0]["method"], "notifications/progress");
+        shop.server.cut();
         // Who stays gets it from the gateway, which resumes the stream; who was cut off, too, resumes it as the protocol says.
         let answer = if stays {
             stream.messages(2).await.remove(1)
@@ -153,6 +154,9 @@ async fn no_door_lets_out_a_result_that_cannot_be_charged() {
             "progress" | "cuts" => {
                 stream.messages(1).await;
                 drop(stream);
+                if how == "cuts" {
+                    shop.server.cut();
+                }
                 let mut resumed = shop.listen(Some(&place)).await;
                 assert!(withheld(&resumed.messages(1).await[0]), "{how}: {}", resumed.text);
                 told.push(resumed.text);

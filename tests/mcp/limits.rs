@@ -67,6 +67,12 @@ async fn a_message_over_the_limit_is_withheld_and_costs_nothing_anew() {
     // What is free and no event has any length; an event that cannot be looked at ends its stream.
     let free = shop.post(&Call::of("echo", json!({"how": "long"})).message(1, None)).await;
     assert!(free.text().len() > MIB && free.body.len() > MIB);
+    let leak = shop.post(&Call::of("echo", json!({"how": "leaks", "of": "long-0"})).message(1, None)).await;
+    assert_eq!(
+        (leak.status, String::from_utf8_lossy(&leak.body).contains("secret")),
+        (502, false),
+        "another call's, by a free one's answer"
+    );
     let cut = Call::of("echo", json!({"how": "long_sse"})).message(1, None).to_string();
     assert_eq!(Stream::of(shop.begin(cut.as_bytes(), &[]).await).rest().await, Vec::<Value>::new());
     let stream = shop.listen(None).await;

@@ -2,7 +2,7 @@
 //! remembers each; `arguments.how` says how a call is answered.
 //!
 //! `json` (default), `sse`; `progress`: one notification, the answer when the gate opens; `closes`: the stream ends, the answer comes to
-//! who resumes it; `cuts`: the same of a stream that breaks off after a notification; `moves`: the answer goes to who resumes the
+//! who resumes it; `cuts`: the same of a stream that breaks off after a notification, when the test says so; `moves`: the answer goes to who resumes the
 //! stream, which itself stays silent; `pours`: notifications without end until the gate opens; `error`: `isError`; `flaky`: the same
 //! until the gate opens; `flawed`: a result with other flaws; `fails`: a JSON-RPC error; `asks`: more input first; `status`: HTTP 503; `denies`: HTTP 403; `breaks`: the stream
 //! breaks off; `long` and `long_sse`: a mebibyte; `leaks` and `leaks_sse`: the answer to another call comes too. A GET after the event
@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{broadcast, watch},
+    sync::{Notify, broadcast, watch},
 };
 
 /// One request as it arrived.
@@ -42,6 +42,8 @@ struct Shared {
     /// Answers of streams, by the id of the event after which they come.
     owed: Arc<Mutex<HashMap<String, Value>>>,
     gate: Arc<watch::Sender<bool>>,
+    /// Breaks off the stream of one call.
+    cut: Arc<Notify>,
     /// What every open GET stream is sent.
     pushed: broadcast::Sender<Value>,
     /// Bytes that streams without end have sent, by name.
@@ -63,6 +65,7 @@ impl McpServer {
             seen: Arc::default(),
             owed: Arc::default(),
             gate: Arc::new(watch::Sender::new(false)),
+            cut: Arc::default(),
             pushed: broadcast::Sender::new(64),
             poured: Arc::default(),
         };
@@ -101,6 +104,10 @@ impl McpServer {
 
     pub fn close_gate(&self) {
         self.shared.gate.send_replace(false);
+    }
+
+    pub fn cut(&self) {
+        self.shared.cut.notify_one();
     }
 
     /// What a stream without end has sent.
@@ -234,12 +241,14 @@ fn call(shared: &Shared, message: &Value) -> Response {
         "cuts" => {
             let place = named("cuts");
             shared.owed.lock().unwrap().insert(place.clone(), answer);
-            let parts = [
-                Ok(Bytes::from(format!("retry: 20\n{}", event(&place, &notification("to be continued").to_string())))),
-                Err(std::io::Error::other("breaks off")),
-            ];
+            let first = Bytes::from(format!("retry: 20\n{}", event(&place, &notification("to be continued").to_string())));
+            let cut = shared.cut.clone();
+            let breaks = async move {
+                cut.notified().await;
+                Err(std::io::Error::other("breaks off"))
+            };
             let head = [("content-type", "text/event-stream"), ("mcp-session-id", SESSION)];
-            (head, Body::from_stream(stream::iter(parts))).into_response()
+            (head, Body::from_stream(stream::iter([Ok(first)]).chain(stream::once(breaks)))).into_response()
         }
         "pours" => {
             let mut gate = shared.gate.subscribe();
