@@ -20,3 +20,5 @@ mod exact;
 mod limits;
 #[path = "mcp/server.rs"]
 mod server;
+#[path = "mcp/sessions.rs"]
+mod sessions;

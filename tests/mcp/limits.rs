@@ -50,7 +50,7 @@ async fn a_message_over_the_limit_is_withheld_and_costs_nothing_anew() {
 
     let mut channel = channels::open(&shop, &payer, &Call::of("ask", json!({}))).await;
     for how in ["long", "long_sse"] {
-        let call = Call::of("ask", json!({"how": how}));
+        let call = Call::of("ask", json!({"how": how, "tag": "sold"}));
         channel.renewed = None;
         let payment = channels::paying(&shop, &mut channel, &call).await;
         let got = shop.post(&call.message(1, Some(&payment))).await;
@@ -67,7 +67,7 @@ async fn a_message_over_the_limit_is_withheld_and_costs_nothing_anew() {
     // What is free and no event has any length; an event that cannot be looked at ends its stream.
     let free = shop.post(&Call::of("echo", json!({"how": "long"})).message(1, None)).await;
     assert!(free.text().len() > MIB && free.body.len() > MIB);
-    let leak = shop.post(&Call::of("echo", json!({"how": "leaks", "of": "long-0"})).message(1, None)).await;
+    let leak = shop.post(&Call::of("echo", json!({"how": "leaks", "of": "long-sold"})).message(1, None)).await;
     assert_eq!(
         (leak.status, String::from_utf8_lossy(&leak.body).contains("secret")),
         (502, false),
@@ -81,6 +81,36 @@ async fn a_message_over_the_limit_is_withheld_and_costs_nothing_anew() {
     let mut stream = shop.listen(None).await;
     shop.server.push(json!({"jsonrpc": "2.0", "method": "short"}));
     assert_eq!(stream.messages(1).await[0]["method"], "short");
+}
+
+#[tokio::test]
+async fn a_long_result_is_given_again_whole_under_the_new_id() {
+    let shop = Shop::open(&ROUTES.replace("65536", "4194304"), SETTINGS).await;
+    let payer = Wallet::new(1);
+    let coins = shop.devnet.fund(&payer, 10 * KAS, 2).await;
+    let mut channel = channels::open(&shop, &payer, &Call::of("ask", json!({}))).await;
+    for (index, how) in ["long", "long_sse"].into_iter().enumerate() {
+        let exact = Call::of("search", json!({"how": how}));
+        let (_, payment) = shop.pay(&exact, &payer, &coins[index..=index]).await;
+        let voucher = Call::of("ask", json!({"how": how}));
+        channel.renewed = None;
+        let paid = channels::paying(&shop, &mut channel, &voucher).await;
+        for (call, payment) in [(exact, payment), (voucher, paid)] {
+            let first = shop.post(&call.message(1, Some(&payment))).await;
+            assert!(first.text().len() > MIB && first.result()["isError"] != true, "{how} {}", call.tool);
+            if call.tool == "ask" {
+                channel.served(&first.as_http());
+            }
+            let runs = shop.server.runs(&call.tool);
+            for id in [json!("again"), json!(-7)] {
+                let again = shop.post(&call.message(id.clone(), Some(&payment))).await;
+                assert_eq!((&again.message["id"], &again.result()["content"]), (&id, &first.result()["content"]), "{how} {}", call.tool);
+                assert_eq!(again.result()["_meta"]["server"], "its own");
+                assert_eq!((&again.receipt()["success"], &again.receipt()["transaction"]), (&json!(true), &first.receipt()["transaction"]));
+            }
+            assert_eq!(shop.server.runs(&call.tool), runs, "{how} {}: nothing ran again", call.tool);
+        }
+    }
 }
 
 #[tokio::test]

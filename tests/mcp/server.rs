@@ -3,7 +3,7 @@
 //!
 //! `json` (default), `sse`; `progress`: one notification, the answer when the gate opens; `closes`: the stream ends, the answer comes to
 //! who resumes it; `cuts`: the same of a stream that breaks off after a notification, when the test says so; `moves`: the answer goes to who resumes the
-//! stream, which itself stays silent; `pours`: notifications without end until the gate opens; `error`: `isError`; `flaky`: the same
+//! stream, which itself stays silent; `pours`: notifications without end until the gate opens; `error`: `isError`; `elicits`: the client is asked first; `flaky`: the same
 //! until the gate opens; `flawed`: a result with other flaws; `fails`: a JSON-RPC error; `asks`: more input first; `status`: HTTP 503; `denies`: HTTP 403; `breaks`: the stream
 //! breaks off; `long` and `long_sse`: a mebibyte; `leaks` and `leaks_sse`: the answer to another call comes too. A GET after the event
 //! `pours-...` is a stream without end.
@@ -126,6 +126,9 @@ impl McpServer {
     }
 }
 
+/// A list in a text of its own, without line breaks.
+pub const LIST: &str = r#"{ "result" : {"z":1.50,"tools":[ {"name":"echo","inputSchema":{"b":1e2,"a":1}} ,{"title":"\u00fc\/","name":"search","inputSchema":{"type":"object"}, "_meta":{"y":-0.0 } } ],"nextCursor":"c"},"id" : $id,"jsonrpc":"2.0"}"#;
+
 fn event(id: &str, data: &str) -> String {
     format!("event: message\nid: {id}\ndata: {data}\n\n")
 }
@@ -174,11 +177,22 @@ fn get(shared: &Shared, headers: &HeaderMap) -> Response {
 fn post(shared: &Shared, body: &Bytes) -> Response {
     let Ok(message) = serde_json::from_slice::<Value>(body) else { return StatusCode::BAD_REQUEST.into_response() };
     let id = message["id"].clone();
-    if id.is_null() {
+    if id == "elicit" {
+        shared.cut.notify_one();
+    }
+    if id.is_null() || id == "elicit" {
         return StatusCode::ACCEPTED.into_response();
     }
     let result = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
     match message["method"].as_str().unwrap_or_default() {
+        // As some server might write it.
+        "tools/list" if !message["params"]["how"].is_null() => {
+            let list = LIST.replace("$id", &id.to_string());
+            match message["params"]["how"].as_str() {
+                Some("sse") => sse(stream::iter([format!(": list\nid: 9\nretry: 70\ndata: {list}\n\n")])),
+                _ => ([("content-type", "application/json"), ("x-own", "kept")], list).into_response(),
+            }
+        }
         "tools/list" => json_answer(&result(json!({"tools": [
             {"name": "search", "description": "Searches.", "inputSchema": {"type": "object"}},
             {"name": "image_new", "inputSchema": {"type": "object"}},
@@ -249,6 +263,15 @@ fn call(shared: &Shared, message: &Value) -> Response {
             };
             let head = [("content-type", "text/event-stream"), ("mcp-session-id", SESSION)];
             (head, Body::from_stream(stream::iter([Ok(first)]).chain(stream::once(breaks)))).into_response()
+        }
+        "elicits" => {
+            let answered = shared.cut.clone();
+            let question = json!({"jsonrpc": "2.0", "id": "elicit", "method": "elicitation/create", "params": {"message": "which?"}});
+            let last = async move {
+                answered.notified().await;
+                event("2", &answer.to_string())
+            };
+            sse(stream::iter([event("1", &question.to_string())]).chain(stream::once(last)))
         }
         "pours" => {
             let mut gate = shared.gate.subscribe();
