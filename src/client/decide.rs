@@ -66,6 +66,7 @@ fn settled(status: StatusCode, receipt: Receipt, wait: Option<Duration>, entry: 
         Err(mismatch) => Next::Stop(Stop::WrongReceipt(mismatch)),
         Ok(()) if status == StatusCode::PAYMENT_REQUIRED => Next::Stop(Stop::AskedAgain),
         Ok(()) if status.is_server_error() => Next::Undelivered(receipt, wait),
+        Ok(()) if receipt.undelivered && status == StatusCode::CONFLICT => Next::Undelivered(receipt, wait),
         Ok(()) if receipt.undelivered => Next::Failed(receipt),
         Ok(()) => Next::Delivered(Some(receipt)),
     }
@@ -185,6 +186,8 @@ mod tests {
             (404, undelivered(), None, "failed"),
             (422, undelivered(), None, "failed"),
             (503, undelivered(), None, "undelivered"),
+            (409, undelivered(), None, "undelivered"),
+            (410, set("extensions", json!({"kaspa": {"reason": "entitlement_expired"}})), None, "lapsed"),
             (402, undelivered(), None, "stop AskedAgain"),
             (504, Some(success()), Some("2"), "undelivered"),
             (402, Some(success()), None, "stop AskedAgain"),

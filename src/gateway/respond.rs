@@ -60,8 +60,10 @@ impl Refusal {
         }
     }
 
+    /// The payment is settled all the same; the receipt says why this is not what was paid for.
     pub fn settled(self, receipt: &ReceiptFacts) -> Self {
-        self.receipted(receipt.message())
+        let code = self.code;
+        self.receipted(receipt.refused(code))
     }
 
     pub fn receipted(mut self, receipt: SettlementResponse) -> Self {
@@ -271,6 +273,12 @@ impl ReceiptFacts {
     /// The same with an answer that is not what was paid for: the payment is still good for the same request.
     pub fn undelivered(&self) -> SettlementResponse {
         self.with(json!({ "status": "undelivered" }))
+    }
+
+    fn refused(&self, code: Code) -> SettlementResponse {
+        // What is over is good for nothing any more.
+        let over = code == Code::EntitlementExpired;
+        self.with(if over { json!({ "reason": code.as_str() }) } else { json!({ "reason": code.as_str(), "status": "undelivered" }) })
     }
 
     fn with(&self, mut kaspa: Value) -> SettlementResponse {

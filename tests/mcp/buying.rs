@@ -16,7 +16,7 @@ use kas402::{
     protocol::network::Network,
 };
 use serde_json::{Value, json};
-use std::process::Output;
+use std::{process::Output, time::Instant};
 
 const ROUTES: &str = r#"
   - path: /mcp
@@ -24,6 +24,7 @@ const ROUTES: &str = r#"
     tools:
       - {tool: search, price: "0.25 KAS"}
       - {tool: lookup, price: "0.25 KAS", on_error: free}
+      - {tool: brief, price: "0.25 KAS", entitlement_seconds: 1}
       - {tool: guess, scheme: batch-settlement, price: "0.01 KAS", on_error: free}
       - tool: ask
         scheme: batch-settlement
@@ -139,6 +140,20 @@ async fn what_was_paid_for_and_not_served_is_owed_in_the_buyers_journal() {
         (vec![State::Settled, State::Settled, State::Delivered], KAS / 4 * 3),
         "newest first; no new payment"
     );
+}
+
+#[tokio::test]
+async fn a_payment_whose_time_is_over_is_lost_in_the_buyers_journal() {
+    let buyer = Buyer::new().await;
+    let call = ["brief", "--arg", "how=denies", "--max", "0.3 KAS"];
+    let states = || buyer.journal().iter().map(|entry| entry.state).collect::<Vec<_>>();
+    assert_eq!((buyer.run(&call).await.status.code(), states()), (Some(5), vec![State::Settled]));
+    let until = Instant::now() + PATIENCE;
+    while states() == [State::Settled] {
+        assert!(Instant::now() < until, "never over");
+        assert_eq!(buyer.run(&call).await.status.code(), Some(5));
+    }
+    assert_eq!(states(), [State::Lapsed], "and nothing else was paid");
 }
 
 #[tokio::test]

@@ -301,7 +301,7 @@ fn call(shared: &Shared, message: &Value) -> Response {
         "task" => json_answer(&json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "task", "taskId": text}})),
         // Half a letter in a text, and a name that occurs twice.
         "flawed" => {
-            let flawed = answer.to_string().replacen("\"content\":", "\"cut\":\"\\ud83d\",\"cut\":1e999,\"content\":", 1);
+            let flawed = answer.to_string().replacen("\"content\":", "\"cut\":\"\\ud83d\",\"twice\":1,\"twice\":1e999,\"content\":", 1);
             ([("content-type", "application/json")], flawed).into_response()
         }
         "flaky" if *shared.gate.borrow() => json_answer(&answer),
