@@ -206,7 +206,7 @@ impl Report {
         let rows = [
             ("direct", "without the gateway", direct, false),
             ("free", "a free route", free, true),
-            ("reserved", "a route that a channel pays for", reserved, true),
+            ("reserved", "reserved from a channel", reserved, true),
             ("mcp", "a free call of a tool", mcp, true),
         ];
         self.json["streams"] = json!({ "streams": count });
