@@ -24,7 +24,7 @@ const ROUTES: &str = r#"
     tools:
       - {tool: search, price: "0.25 KAS"}
       - {tool: lookup, price: "0.25 KAS", on_error: free}
-      - {tool: brief, price: "0.25 KAS", entitlement_seconds: 1}
+      - {tool: brief, price: "0.25 KAS", offer_seconds: 10, entitlement_seconds: 10}
       - {tool: guess, scheme: batch-settlement, price: "0.01 KAS", on_error: free}
       - tool: ask
         scheme: batch-settlement
