@@ -1,6 +1,6 @@
 //! What a client is answered: results with their receipt, refusals in the shape of a result, errors.
 
-use super::{Members, OWN_ID, PAYMENT_RESPONSE, RETRY_AFTER, raw};
+use super::{Members, OWN_ID, OWN_ID_LENGTH, PAYMENT_RESPONSE, RETRY_AFTER, raw};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 use std::borrow::Cow;
@@ -46,6 +46,12 @@ pub fn read(message: &[u8]) -> Option<Answered<'_>> {
 /// Whether an answer to one of the gateway's calls may be in there. For what [`read`] does not understand, arrays among them.
 pub fn hides_own_id(message: &[u8]) -> bool {
     message.windows(OWN_ID.len()).any(|window| window == OWN_ID.as_bytes())
+}
+
+/// Whether a whole id of the gateway's is in there, wherever: nobody writes one by chance. For what is too long to be read.
+pub fn names_own_id(bytes: &[u8]) -> bool {
+    let hex = |window: &[u8]| window[OWN_ID.len()..].iter().all(u8::is_ascii_hexdigit);
+    bytes.windows(OWN_ID_LENGTH).any(|window| window.starts_with(OWN_ID.as_bytes()) && hex(window))
 }
 
 /// Whether it is a whole document of JSON, whatever is in it.
@@ -188,6 +194,20 @@ mod tests {
         }
         for body in [r#"[{"id":"kas402cal","result":{}}]"#, "", "kas402"] {
             assert!(!hides_own_id(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_whole_id_is_seen_in_any_bytes() {
+        let own = format!("{OWN_ID}{}", "0a".repeat(16));
+        for (bytes, expect) in [
+            (own.clone(), true),
+            (format!("{{\"result\":{{}},\"id\":\"{own}\"}}"), true),
+            (own[..own.len() - 1].to_owned(), false),
+            (format!("{}g", &own[..own.len() - 1]), false),
+            (format!("ids begin with {OWN_ID} here"), false),
+        ] {
+            assert_eq!(names_own_id(bytes.as_bytes()), expect, "{bytes}");
         }
     }
 

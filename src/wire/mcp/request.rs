@@ -1,7 +1,7 @@
 //! What a client posts: one JSON-RPC message, or a batch, read strictly.
 
 use super::{CALL, LIST, Members, OWN_ID, PAYMENT, raw};
-use crate::protocol::{inputs::folded, json, limits::METER_JSON_DEPTH};
+use crate::protocol::{inputs::folded, json, limits::MCP_JSON_DEPTH};
 use serde_json::{Map, Value, value::RawValue};
 
 /// Names that mean something in a message, and in the parameters of a call.
@@ -69,7 +69,7 @@ impl Call {
 
 /// Reads a body. No member twice anywhere, none that differs from a known one only in letter case.
 pub fn read(body: &[u8]) -> Result<Posted, Unclear> {
-    let value = json::parse_strict(body, METER_JSON_DEPTH)?;
+    let value = json::parse_strict(body, MCP_JSON_DEPTH)?;
     match &value {
         Value::Object(object) => one(object, body),
         Value::Array(items) if !items.is_empty() => {
