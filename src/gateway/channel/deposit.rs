@@ -43,6 +43,7 @@ impl Gateway {
         let (record, deposit) = match known {
             None => self.opened(sale, payload, deadline).await?,
             Some(record) => {
+                sale.may_use(&record)?;
                 let deposit = self.verified(sale, payload, Some(&record))?;
                 (self.joined(sale, record, &deposit, deadline).await?, deposit)
             }

@@ -31,6 +31,7 @@ use crate::{
         refusal::Code,
         request::Request,
         requirements::{EscrowExtra, Extra, Requirements},
+        tenant::Tenant,
         time::UnixMillis,
     },
     store::{
@@ -68,6 +69,8 @@ pub(in crate::gateway) struct ChannelSale {
     /// Of a tool.
     pub call: Option<Arc<ToolCall>>,
     pub goal: Goal,
+    /// Whose call it is; `None` for a route of the gateway's own.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 /// What a request is paid under.
@@ -95,6 +98,14 @@ impl ChannelSale {
         match (&accept.terms, &self.accepted.extra) {
             (Terms::Channel(terms), Extra::Escrow(extra)) => Some((pricing, accept, terms, extra)),
             _ => None,
+        }
+    }
+
+    /// A channel of somebody else's is not known to a tenant, whoever holds its key. Asked of the very record that is acted on.
+    pub fn may_use(&self, record: &ChannelRecord) -> Result<(), Refusal> {
+        match &self.tenant {
+            Some(tenant) if !tenant.owns(&record.config.server_public_key, &record.config.pay_to) => Err(channel_unknown().into()),
+            _ => Ok(()),
         }
     }
 
@@ -137,7 +148,7 @@ impl Gateway {
     pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: Box<ChannelSale>) -> Result<Served, Refusal> {
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
-            RoutePayload::Voucher(voucher) => self.known_channel(voucher).await?,
+            RoutePayload::Voucher(voucher) => self.known_channel(&sale, voucher).await?,
             RoutePayload::Deposit(deposit) => {
                 // Anybody may make one up, and each may wait for the chain.
                 let Ok(_place) = self.places.clone().try_acquire_owned() else {
@@ -199,13 +210,13 @@ impl Gateway {
         }
     }
 
-    pub(in crate::gateway) async fn known_channel(&self, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
+    pub(in crate::gateway) async fn known_channel(&self, sale: &ChannelSale, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
         let recent = self.ask(self.store.recent_channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
-        let Presented { record, script, proven, deposit } = match self.presented(voucher, recent) {
+        let Presented { record, script, proven, deposit } = match self.presented(sale, voucher, recent) {
             // Another gateway may have claimed since: the voucher is then for an outpoint that is not known here.
             Err(_) if self.store.is_shared() => {
                 let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
-                self.presented(voucher, record)?
+                self.presented(sale, voucher, record)?
             }
             presented => presented?,
         };
@@ -213,7 +224,8 @@ impl Gateway {
         Ok(Presented { record, script, proven, deposit })
     }
 
-    fn presented(&self, voucher: &ChannelVoucher, record: Arc<ChannelRecord>) -> Result<Presented, Refusal> {
+    fn presented(&self, sale: &ChannelSale, voucher: &ChannelVoucher, record: Arc<ChannelRecord>) -> Result<Presented, Refusal> {
+        sale.may_use(&record)?;
         let script = self.script_or_refuse(&record)?;
         let proven = prove(voucher, facts(&record, &script))?;
         Ok(Presented { record, script, proven, deposit: false })

@@ -60,6 +60,7 @@ pub struct FaultStore {
     shared: AtomicBool,
     slow: AtomicUsize,
     answers: Notify,
+    hidden: AtomicUsize,
 }
 
 impl FaultStore {
@@ -75,6 +76,7 @@ impl FaultStore {
             shared: AtomicBool::new(shared),
             slow: AtomicUsize::new(0),
             answers: Notify::new(),
+            hidden: AtomicUsize::new(0),
         }
     }
 
@@ -103,6 +105,11 @@ impl FaultStore {
     /// Lets them be answered.
     pub fn answer(&self) {
         self.answers.notify_waiters();
+    }
+
+    /// The next reads of a channel find none, as if it were opened right after them.
+    pub fn hide_channels(&self, reads: usize) {
+        self.hidden.store(reads, Ordering::SeqCst);
     }
 
     /// Every verb fails before it does anything.
@@ -161,6 +168,9 @@ impl ChannelStore for FaultStore {
     }
 
     async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        if self.hidden.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |reads| reads.checked_sub(1)).is_ok() {
+            return Ok(None);
+        }
         self.injure(Verb::Other, self.model.channel(id)).await
     }
 

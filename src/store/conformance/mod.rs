@@ -92,6 +92,7 @@ macro_rules! conformance {
             redeliveries_are_limited,
             an_entitlement_ends_and_is_granted_again,
             an_unproven_claim_gives_way,
+            what_was_handed_over_gives_way_only_when_it_is_decided,
             a_late_payment_waits_for_a_grant,
             an_identifier_is_free_again_after_a_reversal,
             a_freed_claim_leaves_nothing_behind,
