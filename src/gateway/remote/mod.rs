@@ -166,6 +166,10 @@ impl Gateway {
                         Err(_) => Err(purchase.refusal(Code::StoreUnavailable, "")),
                     };
                 }
+                // Under another offer its proof is for another hash.
+                Heard::Unproven(..) if hash != purchase.request_hash => {
+                    return Err(purchase.refusal(Code::SettlementPending, "it counts for the header that it was first presented with"));
+                }
                 Heard::Unproven(code, detail) => return Err(asks(purchase, code, detail, hash)),
                 Heard::Refused(code, detail) => {
                     self.step(admitted, Fact::Submitted(Submission::Foreign)).await?;
