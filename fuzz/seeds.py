@@ -29,6 +29,13 @@ def add(target, data):
     (folder / f"seed-{count:05}").write_bytes(data if isinstance(data, bytes) else data.encode())
 
 
+def calls(payment):
+    """Messages of MCP around a payment."""
+    meta = {"progressToken": 1, "x402/payment": payment}
+    yield {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a", "arguments": {"n": 1.5}, "_meta": meta}}
+    yield {"jsonrpc": "2.0", "id": "x", "method": "ping", "params": {"_meta": meta}}
+
+
 def harvest(value):
     """Whatever in a vector some target reads."""
     if isinstance(value, dict):
@@ -39,6 +46,13 @@ def harvest(value):
         if "x402Version" in value:
             add("payment", text)
             add("header", base64.b64encode(text.encode()))
+        if "paymentPayload" in value:
+            add("facilitator_call", text)
+        if "accepted" in value and "payload" in value:
+            for message in calls(value):
+                add("mcp_message", json.dumps(message, separators=(",", ":")))
+        if isinstance(value.get("header"), str):
+            add("header", value["header"])
         if "scheme" in value and "extra" in value:
             add("requirements", text)
         for member in value.values():
@@ -70,6 +84,13 @@ for folder in ("config", "tests/config_cases", "deploy"):
 for path in sorted((ROOT / "fuzz/cases").rglob("*")):
     if path.is_file():
         add(path.parent.name, path.read_bytes())
+RESULT = {"jsonrpc": "2.0", "id": "kas402call1", "result": {"content": [], "isError": False, "_meta": {"a": 1}}}
+for message in [RESULT, [RESULT], {"id": 1, "error": {"code": -1, "data": {}}}, {"id": 2, "method": "tools/list"}]:
+    add("mcp_message", json.dumps(message))
+    for end in ("\n", "\r\n", "\r"):
+        for pieces in (1, 7, 255):
+            lines = [": ping", "", "event: message", "id: 7", "retry: 50", f"data: {json.dumps(message)}", "", "data: {", "data: }", "", ""]
+            add("event_stream", bytes([pieces]) + end.join(lines).encode())
 for start in range(8):
     add("channel_accounts", bytes((at * 31 + start * 7) % 256 for at in range(256)))
 print(f"{count} seeds in {OUT}")

@@ -10,9 +10,15 @@ mod buying;
 mod channels;
 #[path = "mcp/client.rs"]
 mod client;
+#[path = "mcp/crashes.rs"]
+mod crashes;
 #[path = "mcp/doors.rs"]
 mod doors;
 #[path = "mcp/exact.rs"]
 mod exact;
+#[path = "mcp/limits.rs"]
+mod limits;
 #[path = "mcp/server.rs"]
 mod server;
+#[path = "mcp/sessions.rs"]
+mod sessions;

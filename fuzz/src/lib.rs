@@ -26,7 +26,9 @@ use kas402::{
     wire::{
         canonical,
         envelope::{self, Envelope},
+        facilitator::Call,
         header, identifier,
+        mcp::{answer, events::Events, request},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -82,6 +84,54 @@ fn judge(message: Value) {
             }
         }
     }
+}
+
+/// The body of a call to the facilitator.
+pub fn facilitator_call(data: &[u8]) {
+    let Ok(called) = Call::parse(data).and_then(Call::payment) else { return };
+    reads_back(&called.envelope.accepted);
+    let _ = called.agreed();
+}
+
+/// A message that an MCP client posts, and one that a server answers.
+pub fn mcp_message(data: &[u8]) {
+    match request::read(data) {
+        Ok(request::Posted::Call(call)) => {
+            let forwarded = call.forwarded(None);
+            let Ok(request::Posted::Call(again)) = request::read(&forwarded) else { panic!("a call is forwarded as a call") };
+            assert_eq!((&again.tool, &again.arguments, again.task, again.tagged), (&call.tool, &call.arguments, call.task, call.tagged));
+            assert!(again.payment.is_none(), "the payment is not shown to the server");
+            assert_eq!(call.id.map(|id| id.to_string()), again.id.map(|id| id.to_string()));
+        }
+        Ok(request::Posted::Other { without_payment: Some(message), .. }) => {
+            let read = request::read(&message);
+            assert!(matches!(read, Ok(request::Posted::Other { without_payment: None, .. })), "no payment is left: {read:?}");
+        }
+        Ok(_) | Err(_) => {}
+    }
+    if let Some(answered) = answer::read(data) {
+        assert!(answered.own_id().is_none_or(|id| id.starts_with("kas402call")));
+        if let Some(result) = answered.result {
+            let _ = answer::Verdict::of(result);
+            let _ = answer::result(result, result.get().as_bytes(), Some(&Value::Null));
+        }
+        if let Some(error) = answered.error {
+            let _ = answer::error(error, error.get().as_bytes(), Some(&Value::Null));
+        }
+    }
+}
+
+/// An event stream; the first byte says in what pieces it comes.
+pub fn event_stream(data: &[u8]) {
+    let Some((pieces, stream)) = data.split_first() else { return };
+    let mut events = Events::new(1 << 20);
+    let mut passed = Vec::new();
+    for chunk in stream.chunks(usize::from(*pieces).max(1)) {
+        let read = events.feed(chunk).expect("no more than the limit");
+        passed.extend(read.iter().flat_map(|event| event.raw.to_vec()));
+    }
+    assert!(stream.starts_with(&passed), "what is passed on is what came");
+    let _ = events.last();
 }
 
 fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {

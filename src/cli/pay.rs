@@ -17,6 +17,7 @@ use crate::{
         coins::CoinRules,
         error::FetchError,
         exchange::{Exchange, PaidRequest, Reply, ToolCall},
+        journal::State,
         mcp::McpClient,
         paid::{Edge, Fetched, PaidClient, Rail, Step},
         policy::{Budget, Patience, SpendingPolicy},
@@ -205,8 +206,11 @@ async fn act(args: &Args, client: &PaidClient, request: &PaidRequest, want: Opti
         }
         Ok(Fetched::Paid { reply, payment, receipt }) => {
             let finality = receipt.as_ref().and_then(|receipt| receipt.finality.clone());
-            summary.paid(&reply, &payment.txid.to_string(), payment.amount, payment.fee, receipt.is_some(), finality);
-            deliver(args, &reply)
+            summary.paid(&reply, &payment, receipt.is_some(), finality);
+            match deliver(args, &reply) {
+                Exit::Done | Exit::HttpError if payment.state == State::Settled => Exit::Undelivered,
+                exit => exit,
+            }
         }
         Ok(Fetched::Charged { reply, charge }) => {
             summary.charged(&reply, &charge);

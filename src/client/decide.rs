@@ -18,6 +18,8 @@ pub enum Next {
     Delivered(Option<Receipt>),
     /// Settled for certain, the resource not yet here: the same header again.
     Undelivered(Receipt, Option<Duration>),
+    /// Settled for certain, and answered with something that is not what was paid for: the same header is still good for that.
+    Failed(Receipt),
     /// Undecided: the same header again.
     Resend(Option<Duration>),
     /// The server proves that nothing moved. Whether to pay anew is not decided here.
@@ -64,6 +66,8 @@ fn settled(status: StatusCode, receipt: Receipt, wait: Option<Duration>, entry: 
         Err(mismatch) => Next::Stop(Stop::WrongReceipt(mismatch)),
         Ok(()) if status == StatusCode::PAYMENT_REQUIRED => Next::Stop(Stop::AskedAgain),
         Ok(()) if status.is_server_error() => Next::Undelivered(receipt, wait),
+        Ok(()) if receipt.undelivered && status == StatusCode::CONFLICT => Next::Undelivered(receipt, wait),
+        Ok(()) if receipt.undelivered => Next::Failed(receipt),
         Ok(()) => Next::Delivered(Some(receipt)),
     }
 }
@@ -146,6 +150,7 @@ mod tests {
         match decide(StatusCode::from_u16(status).unwrap(), &headers, &entry()) {
             Next::Delivered(receipt) => format!("delivered {}", receipt.is_some()),
             Next::Undelivered(..) => "undelivered".into(),
+            Next::Failed(_) => "failed".into(),
             Next::Resend(wait) => format!("resend {:?}", wait.map(|w| w.as_secs())),
             Next::Rejected(code, _) => format!("rejected {code}"),
             Next::Lapsed(_) => "lapsed".into(),
@@ -165,6 +170,7 @@ mod tests {
             Some(receipt)
         };
         let told = |reason: &str| Some(failure(reason));
+        let undelivered = || set("extensions", json!({"kaspa": {"status": "undelivered"}}));
         let of_other = {
             let mut receipt = failure("offer_expired");
             receipt["transaction"] = json!("02".repeat(32));
@@ -176,6 +182,13 @@ mod tests {
             (302, Some(success()), None, "delivered true"),
             (200, None, None, "delivered false"),
             (502, Some(success()), None, "undelivered"),
+            (200, undelivered(), None, "failed"),
+            (404, undelivered(), None, "failed"),
+            (422, undelivered(), None, "failed"),
+            (503, undelivered(), None, "undelivered"),
+            (409, undelivered(), None, "undelivered"),
+            (410, set("extensions", json!({"kaspa": {"reason": "entitlement_expired"}})), None, "lapsed"),
+            (402, undelivered(), None, "stop AskedAgain"),
             (504, Some(success()), Some("2"), "undelivered"),
             (402, Some(success()), None, "stop AskedAgain"),
             (200, set("transaction", json!("02".repeat(32))), None, "stop wrong receipt"),

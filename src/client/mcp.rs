@@ -212,10 +212,8 @@ fn in_terms_of_http(message: &Value, reply: Reply) -> Reply {
         if let Some(receipt) = error.pointer("/data").and_then(|data| data.get(mcp::PAYMENT_RESPONSE)) {
             note(headers::PAYMENT_RESPONSE, receipt);
         }
-        // Paid for and not served: the same payment is good for the same call, as after a failure of HTTP.
-        let paid =
-            error.pointer("/data").and_then(|data| data.get(mcp::PAYMENT_RESPONSE)).is_some_and(|receipt| receipt["success"] == true);
-        let status = if paid { StatusCode::BAD_GATEWAY } else { StatusCode::UNPROCESSABLE_ENTITY };
+        // Its receipt says that what was paid for is still owed.
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
         return Reply { status, headers: fields, body: text(&error), trailers: HeaderMap::new() };
     };
     let meta = |name: &str| result.get("_meta").and_then(|meta| meta.get(name));
@@ -295,7 +293,7 @@ mod tests {
         let got = read(json!({"result": {"content": [], "structuredContent": {"x402Version": 2, "accepts": []}}}));
         assert_eq!((got.status, got.headers.is_empty()), (StatusCode::OK, true), "a result is no offer");
         let got = read(json!({"error": {"code": -1, "data": {"x402/payment-response": {"success": true}}}}));
-        assert_eq!((got.status.as_u16(), got.headers.contains_key(headers::PAYMENT_RESPONSE)), (502, true), "paid for, and still good");
+        assert_eq!((got.status.as_u16(), got.headers.contains_key(headers::PAYMENT_RESPONSE)), (422, true));
         assert_eq!(read(json!({"error": {"code": -1}})).status.as_u16(), 422);
     }
 }

@@ -79,7 +79,8 @@ pub enum Step<'a> {
 pub enum Fetched {
     /// The server asked for no money.
     Free(Reply),
-    /// Paid for. `receipt` is verified; `None` when the server sent none.
+    /// Paid for. `receipt` is verified; `None` when the server sent none. Where the payment's state is [`State::Settled`], the answer
+    /// is not what was paid for (a tool that failed, say): the same request again asks for it, with the same payment.
     Paid { reply: Reply, payment: Box<Entry>, receipt: Option<Box<Receipt>> },
     /// Charged to a channel.
     Charged { reply: Reply, charge: Box<Charge> },
@@ -356,6 +357,12 @@ impl PaidClient {
                 Err(error) => (error.words, None),
                 Ok(reply) => match decide(reply.status, &reply.headers, &course.entry) {
                     Next::Delivered(receipt) => return self.delivered(reply, course, receipt, edge),
+                    Next::Failed(receipt) => {
+                        self.note(course, State::Settled, Some(&receipt), edge)?;
+                        let payment =
+                            Box::new(Entry { state: State::Settled, receipt: Some(receipt.text.clone()), ..course.entry.clone() });
+                        return Ok(Fetched::Paid { reply, payment, receipt: Some(Box::new(receipt)) });
+                    }
                     Next::Undelivered(receipt, after) => {
                         self.note(course, State::Settled, Some(&receipt), edge)?;
                         course.settled = Some(reply.status.as_u16());

@@ -29,6 +29,8 @@ pub struct Receipt {
     pub reason: Option<String>,
     /// `extensions.kaspa.finality`, when the server says which it reached.
     pub finality: Option<String>,
+    /// The answer that came with it is not what was paid for, which is still owed.
+    pub undelivered: bool,
     /// The whole message in canonical form, for the journal.
     pub text: String,
 }
@@ -78,6 +80,7 @@ impl Receipt {
             error_reason: text("/errorReason"),
             reason: text("/extensions/kaspa/reason"),
             finality: text("/extensions/kaspa/finality"),
+            undelivered: text("/extensions/kaspa/status").as_deref() == Some("undelivered"),
             text: String::from_utf8(canonical::to_vec(&message)).expect("canonical JSON is UTF-8"),
         })
     }

@@ -190,6 +190,79 @@ fn the_committed_schema_is_what_the_code_accepts() {
     }
 }
 
+/// Every place in a value, as pointers.
+fn places(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    let below: Vec<(String, &serde_json::Value)> = match value {
+        serde_json::Value::Object(members) => {
+            members.iter().map(|(name, member)| (name.replace('~', "~0").replace('/', "~1"), member)).collect()
+        }
+        serde_json::Value::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    below.into_iter().for_each(|(name, inner)| places(inner, &format!("{at}/{name}"), found));
+}
+
+#[test]
+fn what_the_schema_refuses_no_configuration_may_have() {
+    use serde_json::{Value, json};
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0.5),
+        json!(7),
+        json!(""),
+        json!("other"),
+        json!([]),
+        json!([[]]),
+        json!(["a"]),
+        json!({}),
+        json!({"more": 1}),
+    ];
+    let (mut refused, mut wider) = (0, std::collections::BTreeSet::new());
+    let mut hold = |changed: &Value| {
+        if let Some(fault) = validator.iter_errors(changed).next() {
+            refused += 1;
+            if compile(&changed.to_string()).is_ok() {
+                wider.insert(format!("{}: {fault}", fault.instance_path()));
+            }
+        }
+    };
+    for file in [
+        "config/kas402.example.yaml",
+        "tests/config_cases/channels.yaml",
+        "tests/config_cases/facilitator.yaml",
+        "tests/config_cases/mcp.yaml",
+    ] {
+        let right: Value = serde_saphyr::from_str(&std::fs::read_to_string(root().join(file)).unwrap()).unwrap();
+        assert!(validator.is_valid(&right) && compile(&right.to_string()).is_ok(), "{file}");
+        let mut found = Vec::new();
+        places(&right, "", &mut found);
+        for place in found {
+            for value in &odd {
+                let mut changed = right.clone();
+                *changed.pointer_mut(&place).unwrap() = value.clone();
+                hold(&changed);
+            }
+            let mut more = right.clone();
+            if let Some(members) = more.pointer_mut(&place).and_then(Value::as_object_mut) {
+                members.insert("unknown_key".into(), json!(1));
+                hold(&more);
+            }
+            let (parent, name) = place.rsplit_once('/').unwrap_or_default();
+            let mut less = right.clone();
+            if let Some(members) = less.pointer_mut(parent).and_then(Value::as_object_mut) {
+                members.remove(name);
+                hold(&less);
+            }
+        }
+    }
+    assert!(wider.is_empty(), "{}", Vec::from_iter(wider).join("\n"));
+    assert!(refused > 2_000, "only {refused} of the changes were refused by the schema");
+}
+
 /// The tables between the markers of `docs/config.md`, made of the same words as the code.
 fn tables() -> (String, String) {
     let mut keys = String::from("| key | default | meaning |\n|---|---|---|\n");

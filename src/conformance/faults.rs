@@ -37,6 +37,7 @@ pub fn decoded(schema: &str, value: &Value) -> Result<(), Fault> {
     let not_an_object = || Fault::new(crate::protocol::refusal::Code::HeaderSchema, "not an object");
     match schema {
         "payment-payload" => judge::judge_payment(value.clone()),
+        "facilitator-request" => judge::judge_call(value.to_string().as_bytes()),
         "kaspa-payment-payload" => judge::judge_payload(value.as_object().cloned().ok_or_else(not_an_object)?),
         "payment-requirements" => judge::judge_terms(value.as_object().cloned().ok_or_else(not_an_object)?),
         _ => Ok(()),

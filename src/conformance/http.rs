@@ -108,6 +108,21 @@ pub fn negative(vector: &mut Object) -> Result<(), Problem> {
     }
 }
 
+pub fn positive(vector: &mut Object) -> Result<(), Problem> {
+    let (schema, value) = (vector.text("schema")?, vector.any("value")?);
+    let name = schemas::name_of(&schema).ok_or(Problem::UnknownSchema(schema))?;
+    let refused = |why| Problem::Schema { what: "value".to_owned(), why };
+    schemas::validate(name, &value).map_err(refused)?;
+    faults::decoded(name, &value).map_err(|fault| refused(format!("{}: {}", fault.code.as_str(), fault.detail)))
+}
+
+pub fn header_decode(vector: &mut Object) -> Result<(), Problem> {
+    let mut input = vector.object("input")?;
+    let read = header::decode(input.text("header")?.as_bytes());
+    input.done()?;
+    either(vector, read.map(|message| ("message", message)).map_err(|error| error.code().as_str().to_owned()))
+}
+
 pub fn payment_identifier(vector: &mut Object) -> Result<(), Problem> {
     let mut input = vector.object("input")?;
     let required = input.truth("required")?;

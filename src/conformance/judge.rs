@@ -12,7 +12,8 @@ use crate::{
         requirements::{Extra, Requirements},
     },
     wire::{
-        envelope::{self, Fault},
+        envelope::{self, Envelope, Fault},
+        facilitator::Call,
         identifier,
     },
 };
@@ -24,6 +25,17 @@ pub fn judge_payment(message: Value) -> Result<(), Fault> {
     let required = envelope.extensions.get(identifier::NAME).is_some_and(|echo| echo.pointer("/info/required") == Some(&true.into()));
     identifier::read(&envelope.extensions, required).map_err(|code| Fault::new(code, "the payment identifier"))?;
     bounded(&envelope.accepted)?;
+    paid(envelope)
+}
+
+/// What a facilitator says to the body of a call, whoever calls.
+pub fn judge_call(body: &[u8]) -> Result<(), Fault> {
+    let called = Call::parse(body)?.payment()?;
+    called.agreed()?;
+    paid(called.envelope)
+}
+
+fn paid(envelope: Envelope) -> Result<(), Fault> {
     match &envelope.accepted.extra {
         Extra::Exact(_) => exact(&envelope.accepted, envelope.payload),
         Extra::Escrow(_) => batch(&envelope.accepted, envelope.payload),

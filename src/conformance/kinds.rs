@@ -23,6 +23,8 @@ pub const KINDS: &[(&str, Check)] = &[
     ("x402-http", http::x402_http),
     ("settlement-response", http::settlement_response),
     ("negative", http::negative),
+    ("positive", http::positive),
+    ("header-decode", http::header_decode),
     ("payment-identifier", http::payment_identifier),
     ("path-normal-form", http::path_normal_form),
     ("offer-mac", http::offer_mac),

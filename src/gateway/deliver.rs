@@ -72,13 +72,13 @@ impl Delivery<'_> {
             Err(failure) => self.failed(failure, reply).await,
             Ok(Collected::Whole(body)) => {
                 self.record_whole(status, &headers, &body, delivered, pricing, pricing.replay_limit).await;
-                let answer = purchase.reply.paid(status, headers, &self.receipt(), body);
+                let answer = purchase.reply.paid(status, headers, &self.receipt(delivered), body);
                 say(reply, Ok(Served::Answer(Box::new(answer))));
                 Outcome { status, delivered }
             }
             Ok(Collected::Streaming(first)) => {
                 let kept_headers = respond::keep_headers(&headers, pricing.replay_cookies);
-                let head = purchase.reply.paid(status, headers, &self.receipt(), Bytes::new());
+                let head = purchase.reply.paid(status, headers, &self.receipt(delivered), Bytes::new());
                 let kept = Kept { headers: kept_headers, body: first.is_empty().then(BytesMut::new), limit: pricing.replay_limit };
                 self.stream(head, first, body.as_mut(), delivered, kept, reply).await
             }
@@ -101,7 +101,7 @@ impl Delivery<'_> {
             };
         // Kept however long it is: it was held whole anyway, and a tool that runs again for the same payment answers something else.
         self.record_whole(status, &headers, &body, served, pricing, call.limit).await;
-        let answer = self.admitted.purchase.reply.paid(status, headers, &self.receipt(), body);
+        let answer = self.admitted.purchase.reply.paid(status, headers, &self.receipt(served), body);
         call.say(said);
         say(reply, Ok(Served::Answer(Box::new(answer))));
         Outcome { status, delivered: served }
@@ -189,8 +189,8 @@ impl Delivery<'_> {
         Outcome { status: code.status(), delivered: false }
     }
 
-    fn receipt(&self) -> SettlementResponse {
-        self.settled.receipt.message()
+    fn receipt(&self, delivered: bool) -> SettlementResponse {
+        if delivered { self.settled.receipt.message() } else { self.settled.receipt.undelivered() }
     }
 
     fn request(&self) -> UpstreamRequest {

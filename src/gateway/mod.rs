@@ -105,7 +105,7 @@ pub struct Gateway {
     channels: channel::Channels,
     /// Who settles for a gateway without a node.
     remote: OnceLock<Arc<dyn remote::RemoteFacilitator>>,
-    calls: mcp::Calls,
+    calls: Arc<mcp::Calls>,
 }
 
 impl Gateway {
@@ -146,7 +146,7 @@ impl Gateway {
             watched: recover::Watched::default(),
             channels,
             remote: OnceLock::new(),
-            calls: mcp::Calls::default(),
+            calls: Arc::default(),
         })
     }
 

@@ -60,8 +60,10 @@ impl Refusal {
         }
     }
 
+    /// The payment is settled all the same; the receipt says why this is not what was paid for.
     pub fn settled(self, receipt: &ReceiptFacts) -> Self {
-        self.receipted(receipt.message())
+        let code = self.code;
+        self.receipted(receipt.refused(code))
     }
 
     pub fn receipted(mut self, receipt: SettlementResponse) -> Self {
@@ -265,10 +267,23 @@ impl ReceiptFacts {
 
     /// The receipt as it is sent.
     pub fn message(&self) -> SettlementResponse {
-        let mut kaspa = json!({
-            "paymentOutputIndex": self.output_index,
-            "finality": self.finality,
-        });
+        self.with(json!({}))
+    }
+
+    /// The same with an answer that is not what was paid for: the payment is still good for the same request.
+    pub fn undelivered(&self) -> SettlementResponse {
+        self.with(json!({ "status": "undelivered" }))
+    }
+
+    fn refused(&self, code: Code) -> SettlementResponse {
+        // What is over is good for nothing any more.
+        let over = code == Code::EntitlementExpired;
+        self.with(if over { json!({ "reason": code.as_str() }) } else { json!({ "reason": code.as_str(), "status": "undelivered" }) })
+    }
+
+    fn with(&self, mut kaspa: Value) -> SettlementResponse {
+        kaspa["paymentOutputIndex"] = self.output_index.into();
+        kaspa["finality"] = json!(self.finality);
         if let Some(acceptance) = &self.acceptance {
             kaspa["acceptingBlock"] = acceptance.block.to_string().into();
         }

@@ -164,11 +164,14 @@ impl Order {
 
     /// For lists of payments.
     fn summary(&self) -> String {
-        let head = &self.request.head;
-        match &self.call {
-            Some(call) => format!("{} {} {}{}", mcp::CALL, call.tool, head.host, head.path.as_str()),
-            None => format!("{} {}{}", head.method, head.host, head.path.as_str()),
-        }
+        summary(&self.request.head, self.call.as_deref())
+    }
+}
+
+pub(super) fn summary(head: &RequestHead, call: Option<&ToolCall>) -> String {
+    match call {
+        Some(call) => format!("{} {} {}{}", mcp::CALL, call.tool, head.host, head.path.as_str()),
+        None => format!("{} {}{}", head.method, head.host, head.path.as_str()),
     }
 }
 

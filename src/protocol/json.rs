@@ -6,7 +6,7 @@
 
 use super::amount::parse_canonical_u64;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, value::RawValue};
 use std::fmt;
 
 /// Why a text is not JSON in the strict sense.
@@ -36,44 +36,95 @@ pub fn parse_strict(bytes: &[u8], max_depth: usize) -> Result<Value, JsonError> 
     Ok(value)
 }
 
-/// A number's own text, for who must not read it through a float: what a JSON pointer (RFC 6901) names in a document that
-/// [`parse_strict`] has read. `None` when it names nothing, or no number.
-pub fn literal_at<'t>(document: &'t str, pointer: &str) -> Option<&'t str> {
-    let mut at = document.trim_start();
-    for token in pointer.split('/').skip(1) {
-        at = member(at, &token.replace("~1", "/").replace("~0", "~"))?;
-    }
-    let (_, after) = take::<Number>(at)?;
-    at.strip_suffix(after)
+/// The own text of the value that a JSON pointer (RFC 6901) names, for who must not read a number through a float, and for whom
+/// the rest of the document need only be well formed. `None` when the pointer names nothing, or two.
+pub fn raw_at<'t>(document: &'t [u8], pointer: &str) -> Option<&'t str> {
+    let path: Vec<String> = match pointer {
+        "" => Vec::new(),
+        _ => pointer.strip_prefix('/')?.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect(),
+    };
+    let mut reader = serde_json::Deserializer::from_slice(document);
+    let found = At(&path).deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    found.map(RawValue::get)
 }
 
-/// What follows from the named member of the object or array that `container` begins with.
-fn member<'t>(container: &'t str, token: &str) -> Option<&'t str> {
-    let object = container.starts_with('{');
-    let wanted = if object { None } else { Some(parse_canonical_u64(token)?) };
-    let mut rest = container.strip_prefix(['{', '['])?.trim_start();
-    for index in 0_u64.. {
-        let found = if object {
-            let (name, after) = take::<String>(rest)?;
-            rest = after.trim_start().strip_prefix(':')?.trim_start();
-            name == token
-        } else {
-            wanted == Some(index)
-        };
-        if found {
-            return Some(rest);
+/// The value at the end of a path; everything else is skipped unread. As deep as the path, and no deeper than its reader allows.
+struct At<'p>(&'p [String]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.0.is_empty() { <&RawValue>::deserialize(deserializer).map(Some) } else { deserializer.deserialize_any(self) }
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let Some((token, path)) = self.0.split_first() else { return Ok(None) };
+        let wanted = parse_canonical_u64(token);
+        let mut found = None;
+        for index in 0_u64.. {
+            let next = if wanted == Some(index) {
+                seq.next_element_seed(At(path))?.map(|value| found = value)
+            } else {
+                seq.next_element::<IgnoredAny>()?.map(drop)
+            };
+            if next.is_none() {
+                break;
+            }
         }
-        let (_, after) = take::<IgnoredAny>(rest)?;
-        rest = after.trim_start().strip_prefix(',')?.trim_start();
+        Ok(found)
     }
-    None
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let Some((token, path)) = self.0.split_first() else { return Ok(None) };
+        let mut found = None;
+        let mut times = 0_u32;
+        while let Some(wanted) = entries.next_key_seed(Is(token))? {
+            if wanted {
+                found = entries.next_value_seed(At(path))?;
+                times = times.saturating_add(1);
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found.filter(|_| times == 1))
+    }
 }
 
-/// The value that `text` begins with, and what follows it.
-fn take<'t, T: Deserialize<'t>>(text: &'t str) -> Option<(T, &'t str)> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<T>();
-    let value = values.next()?.ok()?;
-    Some((value, &text[values.byte_offset()..]))
+/// Whether a name is this one. Read as bytes: of a name that is no text only that it is another has to be known.
+struct Is<'p>(&'p str);
+
+impl<'de> DeserializeSeed<'de> for Is<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Is<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<bool, E> {
+        Ok(name == self.0.as_bytes())
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
 }
 
 /// Builds one value; remembers our own reason, because the reader's error is only prose.

@@ -32,8 +32,8 @@ pub const FINAL_DEPTH: u64 = 1_000;
 pub const ENTITLEMENT_SECONDS: u64 = 86_400;
 /// Longest JSON text a meter reads of a stream, bytes: one event, or a body that was not held.
 pub const METER_JSON_BYTES: usize = 1024 * 1024;
-/// Deepest JSON nesting a meter reads.
-pub const METER_JSON_DEPTH: usize = 100;
+/// Deepest JSON nesting of a message that a client posts to an MCP server.
+pub const MCP_JSON_DEPTH: usize = 100;
 /// Redeliveries of a response that was too large to store, for one payment.
 pub const REDELIVERIES: u32 = 3;
 

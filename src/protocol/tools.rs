@@ -2,7 +2,7 @@
 //!
 //! Promises: a name is free only when no server could take it for a tool that is sold: a name with blanks, control
 //! characters, escapes or letters beyond ASCII is unclear unless the operator wrote it out, and so is one that differs from a
-//! sold name in letter case alone. Never reads a message, never decides a price. Called by `gateway`; made by `config`.
+//! sold name in letter case, or in dots and slashes at its end, alone. Never reads a message, never decides a price. Called by `gateway`; made by `config`.
 
 use super::policy::Route;
 use std::sync::Arc;
@@ -67,9 +67,11 @@ impl ToolName {
         }
     }
 
-    /// Whether a server that ignores letter case would take `name` for one of these.
+    /// Whether a server that ignores letter case, or what is at the end of a path, would take `name` for one of these.
     fn resembles(&self, name: &str) -> bool {
-        matches(self.as_str().to_ascii_lowercase().as_bytes(), name.to_ascii_lowercase().as_bytes())
+        let (own, name) = (self.as_str().to_ascii_lowercase(), name.to_ascii_lowercase());
+        let end = |text: &str| text.trim_end_matches(['.', '/']).to_owned();
+        matches(own.as_bytes(), name.as_bytes()) || matches(end(&own).as_bytes(), end(&name).as_bytes())
     }
 
     /// Exact names first, then the pattern with more text of its own.
@@ -202,6 +204,11 @@ mod tests {
             ("image", "free"),
             ("imagery", "free"),
             ("server:tool/x.y-z", "free"),
+            ("search.", "unclear"),
+            ("Search./.", "unclear"),
+            ("search.x", "free"),
+            ("other.", "free"),
+            ("image_.", "image_*"),
             (" search", "unclear"),
             ("search ", "unclear"),
             ("search\u{0}", "unclear"),
@@ -222,6 +229,46 @@ mod tests {
                 Tool::Unclear => "unclear",
             };
             assert_eq!(got, expect, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_free_pattern_frees_nothing_that_could_be_taken_for_a_sold_tool() {
+        let rules = vec![rule("*", false), rule("sea*", false), rule("search", true), rule("image_*", true), rule("*_sold", true)];
+        let tools = Tools::new(rules, 1, 1, PricesShown::Meta);
+        for name in [
+            "Search",
+            "SEARCH",
+            "search.",
+            "search..",
+            "search/",
+            "search ",
+            " search",
+            "search\t",
+            "search\u{a0}",
+            "search\u{200b}",
+            "\u{17f}earch",
+            "\u{ff53}earch",
+            "\u{455}earch",
+            "s\u{e9}arch",
+            "%73earch",
+            "search%20",
+            "search%00",
+            "search\u{0}",
+            "Image_x",
+            "IMAGE_",
+            "image\u{ff3f}x",
+            "%69mage_x",
+            "x_Sold",
+            "x_sold.",
+            "X_SOLD/",
+        ] {
+            assert!(matches!(tools.find(name), Tool::Unclear), "{name:?}: {:?}", tools.find(name));
+        }
+        for (name, free) in [("search", false), ("image_x", false), ("x_sold", false), ("seal", true), ("other", true), ("search.x", true)]
+        {
+            assert_eq!(matches!(tools.find(name), Tool::Free), free, "{name}: {:?}", tools.find(name));
+            assert!(!matches!(tools.find(name), Tool::Unclear), "{name}");
         }
     }
 

@@ -4,8 +4,7 @@
 //! survived. What is not read is not guessed: the charge rule says what such an answer costs.
 //! Called by the gateway's meters; money is made of it in [`super::charge`].
 
-use super::{json, limits};
-use serde_json::Value;
+use super::json;
 
 /// `digits * 10^exponent`; as many digits as 64 bits hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +46,12 @@ impl Units {
     }
 
     /// The number that a JSON pointer (RFC 6901) names in a document; a string that holds one counts too, because protocol
-    /// buffers write 64-bit integers so. `None` when there is none, and when the document is not JSON in the strict sense.
+    /// buffers write 64-bit integers so. `None` when there is none, when the pointer names two, and when the text is not one whole
+    /// document. What else is wrong with the document does not matter: a text that was cut within a character, or a name that
+    /// occurs twice elsewhere, does not make a meter unreadable.
     pub fn at(document: &[u8], pointer: &str) -> Option<Self> {
-        let parsed = json::parse_strict(document, limits::METER_JSON_DEPTH).ok()?;
-        match parsed.pointer(pointer)? {
-            Value::String(text) => Self::parse(text),
-            Value::Number(number) => match number.as_u64() {
-                Some(count) => Some(count.into()),
-                None => Self::parse(json::literal_at(std::str::from_utf8(document).ok()?, pointer)?),
-            },
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        }
+        let found = json::raw_at(document, pointer)?;
+        if found.starts_with('"') { Self::parse(&serde_json::from_str::<String>(found).ok()?) } else { Self::parse(found) }
     }
 }
 
@@ -143,7 +137,7 @@ mod tests {
             (r#"{"us\u0061ge":{"total\u005ftokens":2.5}}"#, Some("2.5")),
             (r#"{"usage":{"total_tokens":-1}}"#, None),
             (r#"{"usage":{"total_tokens":-1.5}}"#, None),
-            (r#"{"usage":{"total_tokens":1e400}}"#, None),
+            (r#"{"usage":{"total_tokens":1e400}}"#, Some("1e400")),
             (r#"{"usage":{"total_tokens":"about 120"}}"#, None),
             (r#"{"usage":{"total_tokens":null}}"#, None),
             (r#"{"usage":{"total_tokens":true}}"#, None),
@@ -157,7 +151,18 @@ mod tests {
             ("[DONE]", None),
             ("", None),
             (r#"{"usage":{"total_tokens":1,"total_tokens":2}}"#, None),
-            (r#"{"a":1,"a":1,"usage":{"total_tokens":2}}"#, None),
+            (r#"{"usage":{"total_tokens":1},"usage":{"total_tokens":2}}"#, None),
+            (r#"{"usage":{"total_tokens":1},"us\u0061ge":7}"#, None),
+            (r#"{"usage":{"total_tokens":1,"total\u005ftokens":2}}"#, None),
+            (r#"{"usage":{"total_tokens":"\ud800"}}"#, None),
+            // Flaws of something else.
+            (r#"{"a":1,"a":1,"usage":{"total_tokens":2}}"#, Some("2")),
+            (r#"{"usage":{"a":1,"a":1,"total_tokens":2.5},"b":{"usage":1,"usage":1}}"#, Some("2.5")),
+            (r#"{"text":"\ud83d","\udc00":1,"usage":{"total_tokens":2}}"#, Some("2")),
+            (r#"{"usage":{"total_tokens":2,"cost":1e400},"big":-1e999}"#, Some("2")),
+            (r#"{"usage":{"total_tokens":2},"x":"""#, None),
+            (r#"{"usage":{"total_tokens":2},"x":01}"#, None),
+            (r#"{"usage":{"total_tokens":2},}"#, None),
             (r#"{"usage":{"total_tokens":120}"#, None),
             (r#"{"usage":{"total_tokens":120}} {}"#, None),
             ("\u{feff}{\"usage\":{\"total_tokens\":120}}", None),
@@ -166,7 +171,9 @@ mod tests {
             let got = Units::at(document.as_bytes(), "/usage/total_tokens");
             assert!(same(got, expect), "{document}: {got:?}");
         }
-        assert_eq!(Units::at(b"{\"usage\":{\"total_tokens\":1},\"x\":\"\xff\"}", "/usage/total_tokens"), None, "not UTF-8");
+        let damaged = b"{\"x\":\"\xff\",\"\xc0\":1,\"usage\":{\"total_tokens\":1},\"y\":\"\xe2\x82\"}";
+        assert_eq!(Units::at(damaged, "/usage/total_tokens"), Units::parse("1"), "text that is not UTF-8");
+        assert_eq!(Units::at(b"{\"usage\":{\"total_tokens\":\"1\xff\"}}", "/usage/total_tokens"), None, "of the number itself");
     }
 
     #[test]
@@ -195,11 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_read_to_the_limit() {
-        for (depth, expect) in [(limits::METER_JSON_DEPTH, Units::parse("1.5")), (limits::METER_JSON_DEPTH + 1, None)] {
-            let document = ["[".repeat(depth), "1.5".into(), "]".repeat(depth)].concat();
-            assert_eq!(Units::at(document.as_bytes(), &"/0".repeat(depth)), expect, "{depth}");
+    fn nesting_elsewhere_does_not_matter() {
+        let deep = ["[".repeat(100_000), "]".repeat(100_000)].concat();
+        for document in [format!(r#"{{"a":{deep},"u":1.5}}"#), format!(r#"{{"u":1.5,"a":{deep}}}"#)] {
+            assert_eq!(Units::at(document.as_bytes(), "/u"), Units::parse("1.5"));
         }
+        let depth = 100;
+        let document = ["[".repeat(depth), "1.5".into(), "]".repeat(depth)].concat();
+        assert_eq!(Units::at(document.as_bytes(), &"/0".repeat(depth)), Units::parse("1.5"));
+        assert_eq!(Units::at(deep.as_bytes(), &"/0".repeat(99_999)), None, "no deep recursion");
     }
 
     proptest! {

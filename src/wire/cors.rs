@@ -80,6 +80,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_names_its_reader_varies_with_him() {
+        let named = Cors::Origins(vec!["https://a".into()]);
+        for (cors, expect) in [(&named, Some("origin")), (&Cors::Any, None)] {
+            let mut response = HeaderMap::new();
+            expose(cors, &request("https://a"), &mut response);
+            for answer in [response, preflight(cors, &request("https://a"))] {
+                assert_eq!(answer.get(header::VARY).map(|vary| vary.to_str().unwrap()), expect, "{cors:?}");
+                assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_ORIGIN], if expect.is_some() { "https://a" } else { "*" });
+            }
+        }
+    }
+
+    #[test]
     fn only_listed_origins_are_named() {
         let cors = Cors::Origins(vec!["https://a".into()]);
         assert_eq!(preflight(&cors, &request("https://a"))[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://a");

@@ -55,14 +55,7 @@ impl Fault {
 
 /// Decodes and checks the envelope of one `PAYMENT-SIGNATURE` value.
 pub fn decode(value: &[u8]) -> Result<Envelope, Fault> {
-    let message = header::decode(value).map_err(|error| {
-        let code = match error {
-            header::HeaderError::TooLarge => Code::HeaderTooLarge,
-            header::HeaderError::NotBase64 => Code::HeaderNotBase64,
-            header::HeaderError::NotJson(_) => Code::HeaderNotJson,
-        };
-        Fault::new(code, error.to_string())
-    })?;
+    let message = header::decode(value).map_err(|error| Fault::new(error.code(), error.to_string()))?;
     parse(message)
 }
 

@@ -239,6 +239,37 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_what_the_profile_says() {
+        let modes = ["verify", "settle"];
+        let spoken = kind(Scheme::Exact, Network::Simnet, &modes, Map::from_iter([("finality".to_owned(), json!("accepted"))]));
+        let expect = json!({
+            "x402Version": 2, "scheme": "exact", "network": "kaspa:simnet",
+            "extra": {"asset": "KAS", "binding": "kaspa-exact-v1", "modes": modes, "finality": "accepted"},
+        });
+        assert_eq!(spoken, expect);
+        assert_eq!(supported(vec![spoken]), json!({"kinds": [expect], "extensions": [], "signers": {}}));
+
+        let stated = json!({"channelState": {"channelId": "c"}});
+        let told = |answer: Value, expect: Value| assert_eq!(answer, expect);
+        told(valid(None, json!({})), json!({"isValid": true, "extensions": {"kaspa": {}}}));
+        told(
+            valid(Some("kaspasim:q"), stated.clone()),
+            json!({"isValid": true, "payer": "kaspasim:q", "extensions": {"kaspa": stated}, "extra": stated}),
+        );
+        told(
+            invalid("invalid_payload", "", json!({"reason": "x"})),
+            json!({"isValid": false, "invalidReason": "invalid_payload", "extensions": {"kaspa": {"reason": "x"}}}),
+        );
+        told(
+            invalid("invalid_payload", "why", stated.clone()),
+            json!({
+                "isValid": false, "invalidReason": "invalid_payload", "invalidMessage": "why",
+                "extensions": {"kaspa": stated}, "extra": stated,
+            }),
+        );
+    }
+
+    #[test]
     fn the_terms_of_other_servers_need_not_have_what_only_we_write() {
         let called = Call::parse(call().to_string().as_bytes()).unwrap().payment().unwrap();
         assert_eq!(called.envelope.accepted.extra.offer(), "");

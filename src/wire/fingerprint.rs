@@ -129,7 +129,13 @@ pub fn request_identity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow};
+    use crate::protocol::{
+        path::NormalPath,
+        request::RequestHead,
+        requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow},
+    };
+    use bytes::Bytes;
+    use http::{HeaderMap, Method};
     use serde_json::json;
 
     fn accepted() -> Requirements {
@@ -142,6 +148,20 @@ mod tests {
             max_timeout_seconds: 60,
             extra: Extra::Exact(ExactExtra { finality: Finality::Accepted, payment_flow: PaymentFlow::Upfront, offer: "v1".into() }),
         }
+    }
+
+    #[test]
+    fn the_url_is_the_public_origin_and_the_target_as_it_came() {
+        let head = RequestHead {
+            method: Method::GET,
+            host: "internal".into(),
+            path: NormalPath::parse("/c", false).unwrap(),
+            target: "/a%2Fb/../c?x=%20&y".into(),
+            query: Some("x=%20&y".into()),
+            headers: HeaderMap::new(),
+        };
+        let request = Request { head, body: Bytes::new() };
+        assert_eq!(url(&PublicOrigin("https://api.example.com".into()), &request), "https://api.example.com/a%2Fb/../c?x=%20&y");
     }
 
     #[test]

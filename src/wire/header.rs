@@ -1,7 +1,7 @@
 //! A JSON message in an HTTP header: standard padded base64 of canonical JSON (PROTOCOL section 1).
 
 use super::canonical::{self, Sorted};
-use crate::protocol::{json, limits};
+use crate::protocol::{json, limits, refusal::Code};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use serde::Serialize;
@@ -16,6 +16,16 @@ pub enum HeaderError {
     NotBase64,
     #[error("not JSON: {0}")]
     NotJson(json::JsonError),
+}
+
+impl HeaderError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::TooLarge => Code::HeaderTooLarge,
+            Self::NotBase64 => Code::HeaderNotBase64,
+            Self::NotJson(_) => Code::HeaderNotJson,
+        }
+    }
 }
 
 /// The header value of a message.
@@ -66,6 +76,15 @@ mod tests {
         ] {
             assert_eq!(decode(value.as_bytes()).is_ok(), ok, "{}", &value[..value.len().min(60)]);
         }
+    }
+
+    #[test]
+    fn a_header_may_be_as_long_as_its_limit_and_no_longer() {
+        let padded = |bytes: usize| STANDARD.encode(["{}", &" ".repeat(bytes - 2)].concat());
+        let longest = padded(limits::PAYMENT_HEADER_BYTES / 4 * 3);
+        assert_eq!(longest.len(), limits::PAYMENT_HEADER_BYTES);
+        assert_eq!(decode(longest.as_bytes()), Ok(serde_json::json!({})));
+        assert_eq!(decode(padded(limits::PAYMENT_HEADER_BYTES / 4 * 3 + 1).as_bytes()), Err(HeaderError::TooLarge));
     }
 
     #[test]

@@ -88,4 +88,19 @@ mod tests {
             assert_eq!(reserved(&name.parse().unwrap()), expect, "{name}");
         }
     }
+    #[test]
+    fn what_belongs_to_one_connection_is_not_forwarded() {
+        for (name, expect) in [
+            ("Connection", true),
+            ("keep-alive", true),
+            ("transfer-encoding", true),
+            ("te", true),
+            ("upgrade", true),
+            ("content-length", false),
+            ("connection-x", false),
+            ("authorization", false),
+        ] {
+            assert_eq!(hop_by_hop(&name.parse().unwrap()), expect, "{name}");
+        }
+    }
 }

@@ -249,4 +249,9 @@ mod tests {
             assert_eq!(canonical::sorted_to_vec(&receipt), canonical::to_vec(&receipt));
         }
     }
+    #[test]
+    fn an_answer_without_an_offer_names_its_code_and_its_request() {
+        let body = refusal(Code::Replay, "request-1");
+        assert_eq!(body, json!({"error": Code::Replay.as_str(), "message": Code::Replay.meaning(), "requestId": "request-1"}));
+    }
 }

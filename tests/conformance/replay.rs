@@ -25,6 +25,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("channel_accounts", targets::channel_accounts),
     ("path", targets::path),
     ("yaml", targets::yaml),
+    ("facilitator_call", targets::facilitator_call),
+    ("mcp_message", targets::mcp_message),
+    ("event_stream", targets::event_stream),
 ];
 
 fn root() -> &'static Path {

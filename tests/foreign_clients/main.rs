@@ -55,6 +55,14 @@ async fn the_x402_package_for_python_pays_with_its_requests_session() {
     pays(&shop, &Payer::python(&interpreter, &shop)).await;
 }
 
+/// The other client of the package, over httpx.
+#[tokio::test]
+async fn the_x402_package_for_python_pays_with_its_asynchronous_client() {
+    let Some(interpreter) = tools::asynchronous_python() else { return };
+    let shop = Shop::open().await;
+    pays(&shop, &Payer::asynchronous(&interpreter, &shop)).await;
+}
+
 #[tokio::test]
 async fn the_x402_packages_for_javascript_pay_with_their_fetch() {
     let Some(modules) = tools::node_modules() else { return };

@@ -8,7 +8,11 @@ use crate::{
     },
     tools,
 };
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -103,8 +107,16 @@ pub struct Payer {
 
 impl Payer {
     pub fn python(interpreter: &Path, shop: &Shop) -> Self {
+        Self::of(interpreter, shop, Path::new(tools::EXAMPLES).join("python/pay.py"))
+    }
+
+    pub fn asynchronous(interpreter: &Path, shop: &Shop) -> Self {
+        Self::of(interpreter, shop, tools::here().join("pay_async.py"))
+    }
+
+    fn of(interpreter: &Path, shop: &Shop, code: PathBuf) -> Self {
         let mut program = python(interpreter);
-        program.arguments.push(format!("{}/python/pay.py", tools::EXAMPLES));
+        program.arguments.push(code.display().to_string());
         Self { program, node: shop.borsh.clone(), folder: tempfile::tempdir().unwrap(), _code: None }
     }
 

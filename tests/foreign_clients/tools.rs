@@ -15,6 +15,11 @@ pub fn python() -> Option<PathBuf> {
     packages::python(&Path::new(EXAMPLES).join("python/requirements.txt"))
 }
 
+/// The same with httpx.
+pub fn asynchronous_python() -> Option<PathBuf> {
+    packages::python(&here().join("requirements.txt"))
+}
+
 /// The packages of the JavaScript examples.
 pub fn node_modules() -> Option<PathBuf> {
     packages::node_modules(&Path::new(EXAMPLES).join("javascript"))

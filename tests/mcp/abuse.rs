@@ -1,7 +1,7 @@
 //! JSON-RPC that some server would read as a call of a sold tool: none of it gets there unpaid.
 
 use super::{
-    client::{Call, Shop},
+    client::{Call, PATIENCE, Shop},
     exact::ROUTES,
     support::pay::HTTP,
 };
@@ -115,6 +115,41 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, Expect)> {
     ]
 }
 
+/// Requests by hand, which clients would not write so: method and target.
+const WAYS: &[(&str, &str)] = &[
+    ("PUT", "/mcp"),
+    ("PATCH", "/mcp"),
+    ("HEAD", "/mcp"),
+    ("OPTIONS", "/mcp"),
+    ("QUERY", "/mcp"),
+    ("PROPFIND", "/mcp"),
+    ("TRACE", "/mcp"),
+    ("post", "/mcp"),
+    ("Post", "/mcp"),
+    ("CALL", "/mcp"),
+    ("POST", "/mcp/"),
+    ("POST", "/MCP"),
+    ("POST", "/Mcp/"),
+    ("POST", "//mcp"),
+    ("POST", "/mcp/."),
+    ("POST", "/mcp/x/.."),
+    ("POST", "/x/../mcp/"),
+    ("POST", "/mcp;x"),
+    ("POST", "/mcp;x/"),
+    ("POST", "/mcp."),
+    ("POST", "/mcp%20"),
+    ("POST", "/mcp%2f"),
+    ("POST", "/mcp%5c"),
+    ("POST", "/mcp%00"),
+    ("POST", "/%6d%63%70/"),
+    ("POST", "/%256dcp"),
+    ("POST", "/mcp%3bx"),
+    ("PUT", "/MCP/"),
+    ("PATCH", "//mcp//"),
+    ("POST", "http://paid.test/mcp"),
+    ("POST", "http://other.test/mcp"),
+];
+
 const HEADS: &[(&str, &str, &str, Expect)] = &[
     ("plain text", "content-type", "text/plain", Code("mcp_message")),
     ("a form", "content-type", "application/x-www-form-urlencoded", Code("mcp_message")),
@@ -133,6 +168,80 @@ const HEADS: &[(&str, &str, &str, Expect)] = &[
     ("a payment of an old kind", "x-payment", "e30=", Offers),
     ("no session", "mcp-session-id", "", Offers),
 ];
+
+/// What is answered to a call by this method and target.
+async fn by_hand(address: &str, method: &str, target: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: paid.test\r\nContent-Type: application/json\r\nConnection: close\r\n");
+    socket.write_all(format!("{head}Content-Length: {}\r\n\r\n{CALL}", CALL.len()).as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A connection that is reset has told all there is.
+    let _ = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("it ends");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_has_no_route_is_forwarded_and_no_way_to_an_mcp_path_is_among_it() {
+    for (routes, more) in [(ROUTES.to_owned(), "unmatched: forward"), (format!("{ROUTES}\n  - {{path: \"/{{*rest}}\", free: true}}"), "")] {
+        let shop = Shop::open(&routes, more).await;
+        let mut wrong = Vec::new();
+        for (method, target) in WAYS {
+            let told = by_hand(shop.gateway.address(), method, target).await;
+            if shop.server.runs("search") > 0 || told.contains("secret") {
+                wrong.push(format!("{method} {target}: {told}"));
+                break;
+            }
+        }
+        assert!(wrong.is_empty(), "{routes} {more}: {wrong:?}");
+        let free = by_hand(shop.gateway.address(), "POST", "/elsewhere").await;
+        assert!(free.contains("secret of search") && shop.server.runs("search") == 1, "what is no way to it is forwarded: {free}");
+    }
+}
+
+#[tokio::test]
+async fn a_free_pattern_frees_no_name_that_a_server_could_take_for_a_sold_tool() {
+    let free = format!("{ROUTES}      - {{tool: \"*\", free: true}}\n      - {{tool: \"sea*\", free: true}}\n");
+    let shop = Shop::open(&free, "").await;
+    let mut wrong = Vec::new();
+    for name in [
+        "search",
+        "Search",
+        "SEARCH",
+        "search.",
+        "search..",
+        "search/",
+        "search ",
+        " search",
+        "search\t",
+        "search\u{a0}",
+        "search\u{200b}",
+        "search\0",
+        "%73earch",
+        "search%20",
+        "search%00",
+        "\u{17f}earch",
+        "\u{ff53}earch",
+        "\u{455}earch",
+        "se\u{301}arch",
+        "image_x",
+        "Image_x",
+        "IMAGE_X",
+        "image\u{ff3f}x",
+        "image_x.",
+        "%69mage_x",
+    ] {
+        let got = shop.post_with(&named(name), &[]).await;
+        let refused = got.code() == "mcp_tool" || got.result()["structuredContent"]["accepts"].is_array() || got.code() == "price_input";
+        if !refused || !shop.server.seen().is_empty() {
+            wrong.push(format!("{name:?}: {got:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for (runs, name) in (1..).zip(["weather", "seal", "image_preview", "other."]) {
+        assert_eq!(shop.post_with(&named(name), &[]).await.text(), format!("secret of {name} {{}}"));
+        assert_eq!(shop.server.seen().len(), runs);
+    }
+}
 
 /// The status of the answer to a body in chunks, which comes before all of it was read.
 async fn long_body(address: &str, body: &str) -> u16 {

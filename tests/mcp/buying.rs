@@ -8,15 +8,24 @@ use super::{
         patience::number,
     },
 };
-use kas402::{client::wallet::Wallet, protocol::network::Network};
+use kas402::{
+    client::{
+        journal::{Entry, Journal, State},
+        wallet::Wallet,
+    },
+    protocol::network::Network,
+};
 use serde_json::{Value, json};
-use std::process::Output;
+use std::{process::Output, time::Instant};
 
 const ROUTES: &str = r#"
   - path: /mcp
     kind: mcp
     tools:
       - {tool: search, price: "0.25 KAS"}
+      - {tool: lookup, price: "0.25 KAS", on_error: free}
+      - {tool: brief, price: "0.25 KAS", offer_seconds: 10, entitlement_seconds: 10}
+      - {tool: guess, scheme: batch-settlement, price: "0.01 KAS", on_error: free}
       - tool: ask
         scheme: batch-settlement
         price: "0.01 KAS"
@@ -45,6 +54,11 @@ impl Buyer {
         command.args(["mcp", "call", &self.shop.url()]).args(args).arg("--other-origin");
         command.env("KAS402_WALLET", self.folder.path().join("w.json")).env("KAS402_NODE", &self.shop.devnet.wrpc[0]);
         tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").unwrap()
+    }
+
+    /// Payments by transactions, newest first.
+    fn journal(&self) -> Vec<Entry> {
+        Journal::open(&self.folder.path().join("w.payments.sqlite")).unwrap().history(100).unwrap()
     }
 
     /// The result of a call that succeeds.
@@ -97,4 +111,67 @@ async fn the_command_line_pays_for_calls_from_a_channel() {
             "one channel pays for all of them"
         );
     }
+}
+
+#[tokio::test]
+async fn what_was_paid_for_and_not_served_is_owed_in_the_buyers_journal() {
+    let buyer = Buyer::new().await;
+    let max = ["--max", "0.3 KAS"];
+    let charged = async || number(&buyer.shop.gateway.payments().await, "chargedSompi");
+    // A tool that fails where that is free, an error of JSON-RPC, an answer of HTTP: the same command asks for it again.
+    for (paid, tool, how, told) in
+        [(1, "lookup", "flaky", "secret of lookup"), (2, "search", "fails", "-32602"), (3, "search", "denies", "no")]
+    {
+        let how = format!("how={how}");
+        for run in 1..=2 {
+            let output = buyer.run(&[&[tool, "--arg", &how][..], &max].concat()).await;
+            assert_eq!(output.status.code(), Some(5), "{how} {run}: {output:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains(told), "{how} {run}: {output:?}");
+            assert_eq!(buyer.journal().iter().map(|entry| entry.state).collect::<Vec<_>>(), vec![State::Settled; paid], "{how} {run}");
+            assert_eq!((buyer.shop.server.runs(tool), charged().await), (run + usize::from(paid == 3) * 2, KAS / 4 * paid as u64));
+        }
+    }
+    buyer.shop.server.open_gate();
+    let result = buyer.calls(&["lookup", "--arg", "how=flaky"]).await;
+    assert_eq!((result.get("isError"), &result["_meta"]["x402/payment-response"]["success"]), (None, &json!(true)), "{result}");
+    let states: Vec<State> = buyer.journal().iter().map(|entry| entry.state).collect();
+    assert_eq!(
+        (states, charged().await),
+        (vec![State::Settled, State::Settled, State::Delivered], KAS / 4 * 3),
+        "newest first; no new payment"
+    );
+}
+
+#[tokio::test]
+async fn a_payment_whose_time_is_over_is_lost_in_the_buyers_journal() {
+    let buyer = Buyer::new().await;
+    let call = ["brief", "--arg", "how=denies", "--max", "0.3 KAS"];
+    let states = || buyer.journal().iter().map(|entry| entry.state).collect::<Vec<_>>();
+    assert_eq!((buyer.run(&call).await.status.code(), states()), (Some(5), vec![State::Settled]));
+    let until = Instant::now() + PATIENCE;
+    while states() == [State::Settled] {
+        assert!(Instant::now() < until, "never over");
+        assert_eq!(buyer.run(&call).await.status.code(), Some(5));
+    }
+    assert_eq!(states(), [State::Lapsed], "and nothing else was paid");
+}
+
+#[tokio::test]
+async fn an_answer_that_costs_nothing_takes_nothing_from_the_buyers_budget() {
+    let buyer = Buyer::new().await;
+    let channel = ["--channel", "--max", "0.05 KAS", "--deposit", "5 KAS", "--max-locked", "5 KAS", "--max-total", "0.015 KAS", "--json"];
+    // The first of them opens the channel.
+    for (how, exit, amount) in
+        [("error", 0, 0), ("error", 0, 0), ("denies", 6, 0), ("fails", 6, 0), ("error", 0, 0), ("json", 0, KAS / 100)]
+    {
+        let output = buyer.run(&[&["guess", "--arg", &format!("how={how}")][..], &channel].concat()).await;
+        assert_eq!(output.status.code(), Some(exit), "{how}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        assert_eq!((&told["amount"], &told["paid"]), (&json!(amount.to_string()), &json!(amount > 0)), "{how}: {told}");
+        assert_eq!(number(&buyer.shop.gateway.status().await["channels"], "chargedSompi"), amount, "{how}");
+    }
+    let refused = buyer.run(&[&["guess", "--arg", "how=json"][..], &channel].concat()).await;
+    assert_eq!(refused.status.code(), Some(3), "what was charged counts: {refused:?}");
+    assert_eq!(buyer.shop.server.runs("guess"), 6);
 }

@@ -20,17 +20,21 @@ const ROUTES: &str = r#"
         price: "0.01 KAS"
         charge: {json: /structuredContent/tokens, unit_price: "1000 sompi", floor: "500 sompi"}
         on_error: free
+      - tool: ask_always
+        scheme: batch-settlement
+        price: "0.01 KAS"
+        charge: {json: /structuredContent/tokens, unit_price: "1000 sompi", floor: "500 sompi"}
       - {tool: fixed, scheme: batch-settlement, price: "0.01 KAS"}
 "#;
 const CEILING: u64 = KAS / 100;
 
 /// A payment header as the message it codes.
-fn decoded(header: &str) -> Value {
+pub fn decoded(header: &str) -> Value {
     serde_json::from_slice(&STANDARD.decode(header).unwrap()).unwrap()
 }
 
 /// Opens a channel with a call.
-async fn open(shop: &Shop, wallet: &Wallet, call: &Call) -> Channel {
+pub async fn open(shop: &Shop, wallet: &Wallet, call: &Call) -> Channel {
     let coins = shop.devnet.fund(wallet, 6 * KAS, 1).await;
     let accepted = batch_of(&shop.post(&call.message(1, None)).await.as_http());
     let mut channel = Channel::under(&accepted, wallet, &coins, 5 * KAS);
@@ -46,7 +50,8 @@ async fn open(shop: &Shop, wallet: &Wallet, call: &Call) -> Channel {
     }
 }
 
-async fn paying(shop: &Shop, channel: &mut Channel, call: &Call) -> Value {
+/// The payment of another call.
+pub async fn paying(shop: &Shop, channel: &mut Channel, call: &Call) -> Value {
     let accepted = match channel.renewed.take() {
         Some(offer) => offer,
         None => batch_of(&shop.post(&call.message(1, None)).await.as_http()),
@@ -88,7 +93,33 @@ async fn a_call_costs_what_its_result_says() {
             assert!(got.text().starts_with("secret of ask"), "the policy lets it out: {got:?}");
         }
     }
+
+    channel.renewed = None;
+    // Charged as any other where the policy says so: by what it says, which other flaws of it do not change.
+    for (tokens, charge) in [(json!(9), 9_000), (json!(0), 500), (json!(null), CEILING), (json!("12.5"), 12_500)] {
+        let call = Call::of("ask_always", json!({"how": "error", "tokens": tokens}));
+        let payment = paying(&shop, &mut channel, &call).await;
+        let before = channel.charged;
+        let got = shop.post(&call.message("m", Some(&payment))).await;
+        channel.served(&got.as_http());
+        assert_eq!((channel.charged - before, &got.result()["isError"]), (charge, &json!(true)), "{tokens}: {got:?}");
+        let runs = shop.server.runs("ask_always");
+        let again = shop.post(&call.message("again", Some(&payment))).await;
+        assert_eq!((&again.message["id"], &again.result()["isError"]), (&json!("again"), &json!(true)), "{again:?}");
+        assert_eq!((&again.result()["content"], shop.server.runs("ask_always")), (&got.result()["content"], runs), "the stored result");
+    }
+    let call = Call::of("ask_always", json!({"how": "flawed", "tokens": 11}));
+    let payment = paying(&shop, &mut channel, &call).await;
+    let before = channel.charged;
+    let got = shop.post(&call.message("m", Some(&payment))).await;
+    let text = String::from_utf8(got.body).unwrap();
+    assert!(text.contains(r#""cut":"\ud83d""#) && text.contains(r#""twice":1e999"#), "they are passed on: {text}");
+    let message: Value = serde_json::from_str(&text.replace("\\ud83d", "").replace("1e999", "1")).unwrap();
+    assert_eq!(channel.read(&message["result"]["_meta"]["x402/payment-response"]), 11_000, "and do not hide the meter");
+    assert_eq!((channel.charged - before, got.status), (11_000, 200));
+
     let call = Call::of("fixed", json!({}));
+    channel.renewed = None;
     let accepted = batch_of(&shop.post(&call.message(1, None)).await.as_http());
     let before = channel.charged;
     channel.served(&shop.post(&call.message(2, Some(&decoded(&channel.paying(&accepted))))).await.as_http());

@@ -6,18 +6,20 @@ use super::{
         devnet::{Coin, Devnet, Wallet},
         gateway::{Gateway, ORIGIN, yaml},
         pay::{self, Answer, HTTP, transaction},
+        schema,
     },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::StreamExt;
-use kas402::wire::fingerprint;
+use kas402::{protocol::ids::RequestHash, wire::fingerprint};
 use kaspa_consensus_core::tx::Transaction;
 use reqwest::{
     Response,
     header::{HeaderMap, HeaderValue},
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 pub const AUDIENCE: &str = "/mcp";
 /// Longest wait for anything: a hang becomes a failure.
@@ -25,17 +27,29 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A devnet, an MCP server and a gateway over them.
 pub struct Shop {
-    pub devnet: Devnet,
+    pub devnet: Arc<Devnet>,
     pub server: McpServer,
     pub gateway: Gateway,
 }
 
 impl Shop {
     pub async fn open(routes: &str, more: &str) -> Self {
-        let devnet = Devnet::start(1, 10.0).await;
+        let shop = Self::prepare(Arc::new(Devnet::start(1, 10.0).await), 200, routes, more).await;
+        shop.run("").await
+    }
+
+    /// Over a devnet that others use too, with a seller of its own; its gateway does not run yet.
+    pub async fn prepare(devnet: Arc<Devnet>, seller: u8, routes: &str, more: &str) -> Self {
         let server = McpServer::start().await;
-        let gateway = Gateway::start(&yaml(&devnet.wrpc[..1], &Wallet::new(200), &server.url(), routes, more)).await;
+        let gateway = Gateway::prepare(&yaml(&devnet.wrpc[..1], &Wallet::new(seller), &server.url(), routes, more)).await;
         Self { devnet, server, gateway }
+    }
+
+    /// Runs its gateway, which dies at `crash`.
+    pub async fn run(mut self, crash: &str) -> Self {
+        self.gateway.run(&[("KAS402_CRASH", crash)]).await;
+        self.gateway.ready().await;
+        self
     }
 
     pub fn url(&self) -> String {
@@ -50,8 +64,28 @@ impl Shop {
         Got::read(self.begin(body, more).await).await
     }
 
+    /// Repeats a paid call while the gateway says that it is under way, with the payer's proof once that is asked for.
+    pub async fn until_answered(&self, call: &Call, id: &str, payment: &Value, payer: &Wallet) -> Got {
+        let until = Instant::now() + PATIENCE;
+        let mut payment = payment.clone();
+        loop {
+            let got = self.post(&call.message(id, Some(&payment))).await;
+            match got.code().as_str() {
+                "payer_proof_required" => payment = call.proven(payment, payer),
+                "settlement_pending" | "payment_in_flight" | "channel_busy" | "node_unavailable" | "deposit_not_confirmed" => {}
+                _ => return got,
+            }
+            assert!(Instant::now() < until, "never answered: {got:?}; log:\n{}", self.gateway.log());
+            tokio::time::sleep(Duration::from_millis(50)).await; // why: HTTP pushes nothing
+        }
+    }
+
     /// The answer's head; its body is still to come.
     pub async fn begin(&self, body: &[u8], more: &[(&str, &str)]) -> Response {
+        self.try_begin(body, more).await.unwrap()
+    }
+
+    pub async fn try_begin(&self, body: &[u8], more: &[(&str, &str)]) -> reqwest::Result<Response> {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("content-type", "application/json"),
@@ -68,7 +102,7 @@ impl Shop {
                 headers.insert(name, value.parse().unwrap());
             }
         }
-        HTTP.post(self.url()).headers(headers).body(body.to_vec()).send().await.unwrap()
+        HTTP.post(self.url()).headers(headers).body(body.to_vec()).send().await
     }
 
     /// A stream for what the server says by itself, after the event with this id.
@@ -123,9 +157,17 @@ impl Call {
     }
 
     pub fn payment(&self, accepted: &Value, transaction: &Transaction) -> Value {
-        let audience = format!("{ORIGIN}{AUDIENCE}");
-        let hash = fingerprint::tool_call_hash(&audience, &self.tool, Some(&self.arguments), accepted);
-        pay::bound(hash, accepted, transaction)
+        pay::bound(self.hash(accepted), accepted, transaction)
+    }
+
+    /// Adds the proof that `payer` presents the payment.
+    pub fn proven(&self, payment: Value, payer: &Wallet) -> Value {
+        let hash = self.hash(&payment["accepted"]);
+        pay::proven(payment, hash, payer)
+    }
+
+    fn hash(&self, accepted: &Value) -> RequestHash {
+        fingerprint::tool_call_hash(&format!("{ORIGIN}{AUDIENCE}"), &self.tool, Some(&self.arguments), accepted)
     }
 }
 
@@ -148,6 +190,7 @@ impl Got {
         if !streams {
             messages.extend(serde_json::from_slice::<Value>(&body));
         }
+        messages.iter().for_each(schema::answered);
         let message = messages.pop().unwrap_or_default();
         Self { status, headers, body, message }
     }
@@ -220,12 +263,26 @@ impl Stream {
         Self { body: response.bytes_stream().boxed(), text: String::new() }
     }
 
+    /// The next bytes; `None` at the end, however that comes.
+    pub async fn chunk(&mut self) -> Option<bytes::Bytes> {
+        let chunk = tokio::time::timeout(PATIENCE, self.body.next()).await.expect("more to come, or an end")?.ok()?;
+        self.text += &String::from_utf8_lossy(&chunk);
+        Some(chunk)
+    }
+
+    /// Reads to the end, however that comes; every message.
+    pub async fn rest(mut self) -> Vec<Value> {
+        while self.chunk().await.is_some() {}
+        messages(self.text.rfind("\n\n").map_or("", |at| &self.text[..at]))
+    }
+
     /// Reads until there are so many messages; then those.
     pub async fn messages(&mut self, count: usize) -> Vec<Value> {
         loop {
             let whole = self.text.rfind("\n\n").map_or("", |at| &self.text[..at]);
             let found = messages(whole);
             if found.len() >= count {
+                found.iter().for_each(schema::answered);
                 return found;
             }
             let chunk = tokio::time::timeout(PATIENCE, self.body.next()).await.unwrap_or_else(|_| panic!("only {:?}", self.text));

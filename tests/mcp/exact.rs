@@ -185,3 +185,29 @@ async fn what_the_server_did_not_serve_stays_paid() {
     }
     assert_eq!(shop.server.seen().len(), 17);
 }
+
+#[tokio::test]
+async fn a_payment_whose_outcome_is_not_known_is_refused_in_the_shape_of_a_result_and_good_later() {
+    let routes = "  - {path: /mcp, kind: mcp, settle_wait_seconds: 1, tools: [{tool: search, price: \"0.25 KAS\"}]}";
+    let shop = Shop::open(routes, "").await;
+    let payer = Wallet::new(1);
+    let coins = shop.devnet.fund(&payer, 10 * KAS, 1).await;
+    let call = Call::of("search", json!({"q": 1}));
+    let (transaction, payment) = shop.pay(&call, &payer, &coins).await;
+    shop.devnet.set_rate(0, 0.0).await;
+    let got = shop.post(&call.message("early", Some(&payment))).await;
+    let (result, receipt) = (got.result(), got.receipt());
+    assert_eq!((got.status, &got.message["id"], &result["isError"]), (200, &json!("early"), &json!(true)), "{got:?}");
+    assert_eq!((got.code().as_str(), &receipt["success"]), ("settlement_pending", &json!(false)), "{got:?}");
+    assert_eq!(
+        (&receipt["transaction"], &receipt["extensions"]["kaspa"]["status"]),
+        (&json!(transaction.id().to_string()), &json!("pending"))
+    );
+    assert!(result["_meta"]["kas402/retry-after-seconds"].as_u64().is_some_and(|seconds| seconds > 0), "{got:?}");
+    let words = &result["structuredContent"];
+    assert_eq!((&serde_json::from_str::<Value>(got.text()).unwrap(), words.get("accepts")), (words, None), "the same twice, and no offer");
+    assert!(shop.server.seen().is_empty());
+    shop.devnet.set_rate(0, 10.0).await;
+    shop.until_answered(&call, "later", &payment, &payer).await.served("later", &transaction);
+    assert_eq!(shop.server.runs("search"), 1);
+}

@@ -45,6 +45,8 @@ impl Answer {
         if let Some(receipt) = self.receipt() {
             schema::receipt(&receipt);
         }
+        let kind = self.headers.get("content-type").and_then(|kind| kind.to_str().ok());
+        schema::delivered(kind.unwrap_or_default(), &self.body);
     }
 
     /// `PAYMENT-REQUIRED`, decoded.
@@ -161,11 +163,11 @@ pub fn bound(hash: RequestHash, accepted: &Value, transaction: &Transaction) -> 
 /// Adds the proof that `payer` presents the payment.
 pub fn with_proof(message: Value, ask: &Ask, payer: &Wallet) -> Value {
     let hash = ask.request_hash(&message["accepted"]);
-    signed_by(message, hash, payer)
+    proven(message, hash, payer)
 }
 
-/// The same for whatever has this hash.
-pub fn signed_by(mut message: Value, hash: RequestHash, payer: &Wallet) -> Value {
+/// The same of whatever has this hash.
+pub fn proven(mut message: Value, hash: RequestHash, payer: &Wallet) -> Value {
     let signature = payer.keypair.sign_schnorr(secp256k1::Message::from_digest(hash.0));
     message["extensions"]["kaspa"]["payerProof"] = json!({
         "type": "schnorr",

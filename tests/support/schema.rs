@@ -66,3 +66,47 @@ pub fn receipt(message: &Value) {
         assert!(Code::ALL.iter().any(|code| code.error_reason() == reason), "{reason} is no word of x402");
     }
 }
+
+/// The last event of a stream that a channel paid, and the answer of a receipt's own address.
+pub fn delivered(content_type: &str, body: &[u8]) {
+    if content_type.starts_with("text/event-stream") {
+        let text = String::from_utf8_lossy(body);
+        if let Some((_, data)) = text.rsplit_once("event: payment-response\ndata: ") {
+            receipt(&serde_json::from_str(data.trim_end()).unwrap_or_else(|error| panic!("no receipt: {error}: {data}")));
+        }
+    } else if let Ok(message) = serde_json::from_slice::<Value>(body) {
+        if message.get("success").is_some() && message.get("transaction").is_some() {
+            receipt(&message);
+        }
+    }
+}
+
+/// What a tenant is told at this path.
+pub fn facilitator(path: &str, status: u16, body: &Value) {
+    match path {
+        "/supported" if status == 200 => fits("facilitator-supported", body),
+        "/verify" => fits("facilitator-verify-response", body),
+        // Elsewhere refusals have the form of a settlement.
+        _ => fits("facilitator-settle-response", body),
+    }
+    for reason in [body.get("errorReason"), body.get("invalidReason")].into_iter().flatten() {
+        assert!(Code::ALL.iter().any(|code| code.error_reason() == reason), "{reason} is no word of x402");
+    }
+}
+
+/// The payment members of a JSON-RPC answer: offers, and receipts of results and of errors.
+pub fn answered(message: &Value) {
+    let (result, error) = (&message["result"], &message["error"]);
+    for offers in [&result["structuredContent"], &error["data"]].into_iter().filter(|words| words["accepts"].is_array()) {
+        required(offers);
+        if offers == &result["structuredContent"] {
+            let said: Value = serde_json::from_str(result["content"][0]["text"].as_str().unwrap()).unwrap();
+            assert_eq!(said, *offers, "the text says the same");
+        }
+    }
+    for place in [&result["_meta"], &error["data"]] {
+        if let Some(paid) = place.get("x402/payment-response") {
+            receipt(paid);
+        }
+    }
+}

@@ -5,6 +5,7 @@ use super::{
     devnet::{Devnet, Wallet},
     gateway::{Gateway, yaml},
     pay::HTTP,
+    schema,
     upstream::Upstream,
 };
 use reqwest::{Method, Response};
@@ -114,9 +115,14 @@ pub struct Told {
 
 impl Told {
     pub async fn read(response: Response) -> Self {
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (status, headers, path) = (response.status().as_u16(), response.headers().clone(), response.url().path().to_owned());
         let body = response.bytes().await.unwrap_or_default();
-        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or_default() }
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        // A path that does not exist answers a tenant without words.
+        if status != 404 {
+            schema::facilitator(&path, status, &body);
+        }
+        Self { status, headers, body }
     }
 
     /// The precise code of a refusal; `-` for none.

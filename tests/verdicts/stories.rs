@@ -363,5 +363,5 @@ pub fn named(header: &str) -> Value {
 fn proven(message: &Value, refusal: &Said, payer: &Wallet) -> Value {
     let asked = refusal.receipt["extensions"]["kaspa"]["requestHash"].as_str();
     let hash: RequestHash = asked.unwrap_or_else(|| panic!("it names no hash: {}", refusal.receipt)).parse().unwrap();
-    pay::signed_by(message.clone(), hash, payer)
+    pay::proven(message.clone(), hash, payer)
 }

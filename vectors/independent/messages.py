@@ -285,6 +285,18 @@ def settled(**kaspa):
 COMMITMENT = escrow.commitment_id(escrow.commitment()).hex()
 
 
+def called():
+    return {"x402Version": 2, "paymentPayload": exact_payment(), "paymentRequirements": exact_terms()}
+
+
+def supported():
+    kind = lambda scheme, binding, modes: {
+        "x402Version": 2, "scheme": scheme, "network": SIMNET, "extra": {"asset": "KAS", "binding": binding, "modes": modes},
+    }
+    kinds = [kind("exact", "kaspa-exact-v1", ["verify", "settle"]), kind("batch-settlement", "kaspa-escrow-v1", ["verify", "settle", "claim"])]
+    return {"kinds": kinds, "extensions": [], "signers": {}}
+
+
 def charged(**kaspa):
     return {
         "success": True, "transaction": COMMITMENT, "network": SIMNET, "amount": "900000",
@@ -405,12 +417,17 @@ def on_http():
         }
 
 
-def receipts():
+def claim_settled():
     claim = settled()
     claim["extensions"]["kaspa"] = {
         "claimOutpoint": {"txid": SDK["transactionId"], "index": 0}, "continuationOutpoint": {"txid": SDK["transactionId"], "index": 1},
         "channelState": state(),
     }
+    return claim
+
+
+def receipts():
+    claim = claim_settled()
     failed = {"success": False, "errorReason": "invalid_transaction_state", "transaction": "", "network": SIMNET}
     valid = [
         ("exact", "settled by a transaction", settled()),
@@ -459,6 +476,131 @@ def receipts():
         {"name": name, "reason": reason, "response": response, "expected": {"valid": truth}}
         for cases, truth in [(valid, True), (invalid, False)] for name, reason, response in cases
     ]}
+
+
+def in_upper_case(message, *paths):
+    """The same bytes: hex is read in either case."""
+    for path in paths:
+        at = message
+        for part in path.split("/"):
+            at = at[part]
+        message = changed(message, (path, at.upper()))
+    return message
+
+
+def right():
+    """What every schema takes, at its bounds and with all that may be left out."""
+    exact, batch, call = exact_payment(), escrow.accepted(), called()
+    proof = lambda kind: changed(exact, ("extensions/kaspa", {"payerProof": {"type": kind, "publicKey": "ab" * 32, "signature": "cd" * 64}}))
+    named = lambda text: changed(exact, ("extensions/payment-identifier/info/id", text))
+    theirs = changed(exact_terms(), ("extra", {"binding": "kaspa-exact-v1", "finality": "confirmed", "tier": {"theirs": 1}}))
+    shop = {network: escrow.p2pk(network, escrow.PAYOUT) for network in ["kaspa:mainnet", "kaspa:testnet-10", SIMNET]}
+    for schema, name, reason, value in [
+        ("payment-payload", "exact", "one transaction", exact),
+        ("payment-payload", "exact-upper-case", "hex in capitals is the same",
+         in_upper_case(exact, "payload/transaction", "payload/transactionId", "payload/requestHash")),
+        ("payment-payload", "exact-safe", "the SDK's other JSON, its numbers as texts", changed(exact, ("payload/transaction", SDK["safeHex"]))),
+        ("payment-payload", "exact-without-hints", "hints may be left out",
+         changed(exact, ("payload/payerAddress", GONE), ("payload/transactionId", GONE), ("payload/requestHash", GONE), ("resource", GONE))),
+        ("payment-payload", "proof-schnorr", "the payer's key over the request", proof("schnorr")),
+        ("payment-payload", "proof-personal-message", "a wallet's signature of it as a message", proof("personal-message")),
+        ("payment-payload", "identifier-shortest", "sixteen characters", named("Az09_-Az09_-Az09")),
+        ("payment-payload", "identifier-longest", "a hundred and twenty-eight", named("a" * 128)),
+        ("payment-payload", "deposit", "a channel begins", deposit()),
+        ("payment-payload", "deposit-upper-case", "hex in capitals is the same",
+         in_upper_case(deposit(), "payload/channelId", "payload/activeScriptPublicKey", "payload/voucher/signature", "payload/channelConfig/salt",
+                       "payload/channelConfig/clientPublicKey", "payload/channelConfig/serverPublicKey", "accepted/extra/serverPublicKey")),
+        ("payment-payload", "voucher", "a request from a channel", vouched()),
+        ("payment-payload", "claim", "the server takes what it is owed", claimed()),
+        ("payment-payload", "refund", "the client takes back the rest", refunded()),
+        ("kaspa-payment-payload", "payload-exact", "the payload alone", exact["payload"]),
+        ("kaspa-payment-payload", "payload-deposit", "the payload alone", deposit()["payload"]),
+        ("kaspa-payment-payload", "payload-voucher", "the payload alone", vouched()["payload"]),
+        ("kaspa-payment-payload", "payload-claim", "the payload alone", claimed()["payload"]),
+        ("kaspa-payment-payload", "payload-refund", "the payload alone", refunded()["payload"]),
+        *[("payment-requirements", f"terms-{network.split(':')[1]}", "an address of its network", exact_terms(network=network, payTo=payee))
+          for network, payee in shop.items()],
+        ("payment-requirements", "terms-nothing", "no sompi is an amount", exact_terms(amount="0")),
+        ("payment-requirements", "terms-supply", "all there is is an amount", exact_terms(amount="2900000000000000000")),
+        ("payment-requirements", "terms-patience", "the largest number that every reader prints alike", exact_terms(maxTimeoutSeconds=2**53 - 1)),
+        *[("payment-requirements", f"terms-{level}", "a level of finality", exact_terms({"finality": level})) for level in ["mempool", "confirmed"]],
+        ("payment-requirements", "terms-batch", "a channel", batch),
+        ("payment-requirements", "terms-batch-timeouts", "the last score before timestamps", escrow.accepted({"refundTimeoutDaa": "499999999999"})),
+        ("payment-requirements", "terms-batch-policy", "when it is claimed, for people", escrow.accepted({"claimPolicy": "daily"})),
+        ("kaspa-requirements-extra", "extra-exact", "the least of exact", {"binding": "kaspa-exact-v1"}),
+        ("kaspa-requirements-extra", "extra-batch", "of a channel", batch["extra"]),
+        ("payment-required", "required", "an offer", required(exact_terms())),
+        ("payment-required", "required-refused", "why, and another offer", required(exact_terms(), batch, reason="offer_expired") | {"error": "offer_expired"}),
+        ("corrective-402", "corrective", "where the channel stands", corrective()),
+        ("corrective-402", "corrective-nothing-signed", "after a claim nothing is signed",
+         changed(corrective(), ("accepts/0/extra/voucherState", {"amount": "0"}))),
+        ("channel-state", "state", "a channel's amounts", state()),
+        ("settlement-response", "settled", "by a transaction", settled()),
+        ("settlement-response", "claimed", "a claim", claim_settled()),
+        ("facilitator-request", "call", "what a resource server asks", call),
+        ("facilitator-request", "call-whole", "with all it may have",
+         call | {"resource": {"url": "https://shop.example/report"}, "requestHash": "AB" * 32}),
+        ("facilitator-request", "call-their-terms", "another resource server's own members",
+         changed(call, ("paymentRequirements", theirs), ("paymentPayload/accepted", theirs), ("paymentPayload/extensions", GONE))),
+        ("facilitator-request", "call-channel", "from a channel", {"x402Version": 2, "paymentPayload": vouched(), "paymentRequirements": batch}),
+        ("facilitator-supported", "supported", "what it does", supported()),
+        ("facilitator-verify-response", "valid", "good now", {"isValid": True, "payer": BUYER, "extensions": {"kaspa": {}}}),
+        ("facilitator-verify-response", "invalid", "and why", {
+            "isValid": False, "invalidReason": "invalid_payload", "invalidMessage": "the signature",
+            "extensions": {"kaspa": {"reason": "voucher_signature"}},
+        }),
+        ("facilitator-settle-response", "settled-for-a-tenant", "settled", settled()),
+        ("facilitator-settle-response", "refused-for-a-tenant", "refused, in words too",
+         {"success": False, "errorReason": "invalid_payload", "transaction": "", "network": SIMNET, "errorMessage": "the signature"}),
+    ]:
+        yield {"name": name, "reason": reason, "schema": schema, "value": value}
+
+
+def positives():
+    yield "positive", {"kind": "positive", "cases": list(right())}
+
+
+def headers():
+    text = lambda value: base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
+    cases = [
+        {"name": name, "reason": reason, "input": {"header": given}, "expected": {"message": json.loads(base64.b64decode(given))}}
+        for name, reason, given in [
+            ("object", "what is canonical", text('{"a":1}')),
+            ("padded", "two signs of padding", text('{"a":"b"}\n')),
+            ("space", "white space and order do not matter to a reader", text(' { "b" : 1 ,\n"a" : [ ] } ')),
+            ("escapes", "an escaped letter is the letter", text('{"\\u0061":"\\u00e9"}')),
+            ("unicode", "UTF-8 stands as it is", text('{"\u00e9":"\U0001f600"}')),
+            ("deepest", "as deep as may be", text("[" * 32 + "]" * 32)),
+        ]
+    ]
+    not_base64, not_json = "payment_header_not_base64", "payment_header_not_json"
+    cases += [
+        {"name": name, "reason": reason, "input": {"header": given}, "expected": {"error": code}}
+        for name, reason, given, code in [
+            ("without-padding", "padding is not left out", "eyJhIjoxfQ", not_base64),
+            ("too-much-padding", "nor is there more of it", "eyJhIjoxfQ===", not_base64),
+            ("url-alphabet", "the other alphabet", "eyJhIjoiPz8_In0=", not_base64),
+            ("loose-bits", "bits that say nothing are zero", "eyJhIjoxfR==", not_base64),
+            ("white-space", "no white space", "eyJh IjoxfQ==", not_base64),
+            ("line-break", "no line breaks", "eyJhIjoxfQ==\n", not_base64),
+            ("plain", "no JSON as it is", '{"a":1}', not_base64),
+            ("too-long", "longer than any that is read", "A" * (128 * 1024 + 4), "payment_header_too_large"),
+            ("empty", "nothing is no JSON", "", not_json),
+            ("no-json", "a word", text("word"), not_json),
+            ("duplicate", "a key twice", text('{"a":1,"a":2}'), not_json),
+            ("duplicate-escaped", "a key twice, once in disguise", text('{"a":1,"\\u0061":2}'), not_json),
+            ("duplicate-deep", "a key twice further in", text('{"a":[{"b":1,"b":1}]}'), not_json),
+            ("trailing", "two documents", text('{"a":1}{}'), not_json),
+            ("too-deep", "deeper than may be", text("[" * 33 + "]" * 33), not_json),
+            ("byte-order-mark", "JSON has none", text("\ufeff{}"), not_json),
+            ("not-utf-8", "text is UTF-8", text(b'{"a":"\xff"}'), not_json),
+            ("half-a-pair", "half a surrogate pair is no text", text('{"a":"\\ud800"}'), not_json),
+            ("huge-number", "a number that nothing holds", text('{"a":1e999}'), not_json),
+            ("comment", "no comments", text('{"a":1/**/}'), not_json),
+            ("trailing-comma", "no comma before the end", text('{"a":1,}'), not_json),
+        ]
+    ]
+    yield "header-decode", {"kind": "header-decode", "cases": cases}
 
 
 def identifiers():
@@ -713,7 +855,7 @@ def masses():
 
 
 def cases():
-    for group in (fingerprints, finalities, on_http, receipts, identifiers, paths, offers, decodings, spends, masses):
+    for group in (fingerprints, finalities, on_http, receipts, positives, headers, identifiers, paths, offers, decodings, spends, masses):
         yield from group()
 
 

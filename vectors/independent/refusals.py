@@ -6,8 +6,8 @@ Used by messages.py, which has the messages.
 import escrow_v1 as escrow
 from messages import (
     BUYER, CONFIG, FUNDING, GONE, PRICE, SDK, SHOP, SIMNET, TX,
-    changed, claimed, corrective, deposit, exact_payment, exact_terms, identifier, pending, refunded, required, sdk_hex, settled, state,
-    undecodable, vouched, voucher,
+    called, changed, claimed, corrective, deposit, exact_payment, exact_terms, identifier, pending, refunded, required, sdk_hex, settled, state,
+    supported, undecodable, vouched, voucher,
 )
 
 SCHEMA = "payment_header_schema"
@@ -177,6 +177,8 @@ def exact():
         ("no-inputs", "nothing is spent", tx(("inputs", [])), form),
         ("too-many-inputs", "more inputs than are looked at",
          [("payload/transaction", many(257))], form),
+        ("too-many-outputs", "more outputs than are looked at",
+         tx(("outputs", [*TX["outputs"], *[TX["outputs"][1] | {"value": 1000 + n} for n in range(63)]])), form),
         ("locked-by-time", "not final before a time", tx(("lockTime", 500_000_000_000)), form),
         ("locked-for-ever", "not final", tx(("lockTime", 2**64 - 1)), form),
     ]
@@ -362,20 +364,20 @@ def of_servers():
         ("pending-without-transaction", "what is pending is a transaction", [("transaction", "")], "invalid_kaspa_transaction"),
         ("pending-without-reason", "a failure says why", [("errorReason", GONE)], "invalid_kaspa_settlement_response"),
     ]
-    call = {"x402Version": 2, "paymentPayload": exact_payment(), "paymentRequirements": exact_terms()}
-    yield "facilitator-request", call, [
+    yield "facilitator-request", called(), [
         *absent("", ["paymentPayload", "paymentRequirements"], "invalid_payload"),
         ("version-1", "only version 2 is spoken", [("x402Version", 1)], "invalid_x402_version"),
         ("request-hash-short", "a hash has 32 bytes", [("requestHash", "ab")], "invalid_payload"),
         ("resource-text", "a resource is an object", [("resource", "x")], "invalid_payload"),
         ("unknown-field", "a call has no such member", [("more", 1)], "invalid_payload"),
         ("payload-type", "belongs to another scheme", [("paymentPayload/payload/type", "voucher")], "invalid_kaspa_x402_payload_type"),
+        ("terms-differ", "accepted is paymentRequirements, member by member", [("paymentRequirements/amount", "1")], "offer_not_ours"),
+        ("extra-differs", "accepted is paymentRequirements, member by member", [("paymentRequirements/extra/theirs", 1)], "offer_not_ours"),
+        ("version-text", "the version is a number", [("x402Version", "2")], "facilitator_call_malformed"),
+        ("request-hash-null", "left out, never null", [("requestHash", None)], "facilitator_call_malformed"),
+        ("payment-text", "a payment is an object", [("paymentPayload", "e30=")], "facilitator_call_malformed"),
     ]
-    kind = lambda scheme, binding, modes: {
-        "x402Version": 2, "scheme": scheme, "network": SIMNET, "extra": {"asset": "KAS", "binding": binding, "modes": modes},
-    }
-    supported = {"kinds": [kind("exact", "kaspa-exact-v1", ["verify", "settle"]), kind("batch-settlement", "kaspa-escrow-v1", ["verify", "settle", "claim"])], "extensions": [], "signers": {}}
-    yield "facilitator-supported", supported, [
+    yield "facilitator-supported", supported(), [
         *absent("", ["kinds", "extensions", "signers"], "invalid_payload"),
         ("mode-unknown", "a mode nobody knows", [("kinds/0/extra/modes", ["verify", "burn"])], "invalid_payload"),
         ("claim-of-exact", "there is nothing to claim under exact", [("kinds/0/extra/modes", ["claim"])], "invalid_payload"),

@@ -7,6 +7,7 @@ with a proof of the payer's key.
 import asyncio
 import json
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 
 from kaspa import Address, PrivateKey, RpcClient, create_transactions
 from x402.schemas import PaymentPayload, PaymentRequired, PaymentRequirements
@@ -15,7 +16,7 @@ NETWORKS = {"kaspa:mainnet": "mainnet", "kaspa:testnet-10": "testnet-10", "kaspa
 
 
 class ExactKaspaScheme:
-    """For `x402Client.register` and `x402ClientSync.register`."""
+    """For `x402ClientSync.register` and `x402Client.register`."""
 
     scheme = "exact"
 
@@ -30,7 +31,9 @@ class ExactKaspaScheme:
             raise ValueError(f"not a payment in KAS: {requirements}")
         network = NETWORKS[requirements.network]
         own = self._key.to_address(network)
-        coins = asyncio.run(self._coins(own, network))
+        # In a thread: the asynchronous client calls this on its running loop.
+        with ThreadPoolExecutor(1) as thread:
+            coins = thread.submit(asyncio.run, self._coins(own, network)).result()
         made = create_transactions(
             entries=coins,
             change_address=own,

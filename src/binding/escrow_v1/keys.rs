@@ -77,3 +77,46 @@ impl std::fmt::Debug for ServerKeys {
         f.debug_list().entries(&self.0).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8, claim_only: bool) -> ServerKey {
+        ServerKey::new(&[byte; 32], claim_only).unwrap()
+    }
+
+    #[test]
+    fn a_key_signs_what_its_public_half_verifies() {
+        let (key, digest) = (key(1, false), [7; 32]);
+        let public = secp256k1::XOnlyPublicKey::from_slice(&key.public().0).unwrap();
+        let signature = secp256k1::schnorr::Signature::from_slice(&key.sign(&digest)).unwrap();
+        assert!(signature.verify(&Message::from_digest(digest), &public).is_ok());
+        assert_eq!(ServerKey::new(&[0; 32], false).err(), Some(NotASecretKey));
+        assert_eq!(ServerKey::new(&[0xff; 32], false).err(), Some(NotASecretKey));
+    }
+
+    #[test]
+    fn the_first_key_that_may_do_more_than_claim_opens_channels() {
+        let publics = |keys: &ServerKeys| keys.iter().map(ServerKey::public).collect::<Vec<_>>();
+        let (old, current, next, other) = (key(1, true), key(2, false), key(3, false), key(4, true));
+        assert!(old.claim_only() && !current.claim_only());
+        let [one, two, three, four] = [&old, &current, &next, &other].map(ServerKey::public);
+        let keys = ServerKeys::new(vec![old, current]);
+        assert_eq!(publics(&keys), [one, two]);
+        let keys = keys.joined(vec![next, other]);
+        assert_eq!(publics(&keys), [one, two, three, four]);
+        assert_eq!(keys.opening().map(ServerKey::public), Some(two));
+        assert_eq!(keys.find(&three).map(ServerKey::public), Some(three));
+        assert!(keys.find(&key(5, false).public()).is_none());
+        assert!(ServerKeys::new(vec![key(1, true)]).opening().is_none());
+    }
+
+    #[test]
+    fn what_is_printed_of_a_key_is_its_public_half() {
+        let keys = ServerKeys::new(vec![key(0x5a, true)]);
+        let shown = format!("{keys:?}");
+        assert!(shown.contains(&format!("{:?}", keys.iter().next().unwrap().public())) && shown.contains("claim_only: true"), "{shown}");
+        assert!(!shown.contains(&"5a".repeat(8)) && !shown.contains("90, 90"), "{shown}");
+    }
+}

@@ -91,6 +91,9 @@ mod tests {
             assert_eq!(check(&proof, hash, &spent), expect);
         }
         let p2sh = ScriptPublicKey::new(0, ScriptVec::from_vec([&[0xaa, 0x20][..], &key, &[0x87]].concat()));
-        assert_eq!(check(&sign(&pair, ProofType::Schnorr, hash), hash, [&p2sh]), Err(ProofError::NotAnInput));
+        let newer = ScriptPublicKey::new(1, script(key).script().into());
+        for other in [p2sh, newer] {
+            assert_eq!(check(&sign(&pair, ProofType::Schnorr, hash), hash, [&other]), Err(ProofError::NotAnInput), "{other:?}");
+        }
     }
 }

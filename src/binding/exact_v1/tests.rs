@@ -1,6 +1,10 @@
 //! The exact binding against a transaction that the Kaspa SDK signed, and against every single change of it.
 
-use super::{ExactTransfer, decode, payload::ExactType, verify, verify::Facts};
+use super::{
+    ExactTransfer, decode,
+    payload::ExactType,
+    verify::{self, Facts, verify},
+};
 use crate::protocol::{
     amount::Amount,
     ids::{RequestHash, TxId},
@@ -9,6 +13,7 @@ use crate::protocol::{
     refusal::Code,
     requirements::{Asset, ExactExtra, Extra, Finality, PaymentFlow, Requirements, Scheme},
 };
+use crate::wire::envelope::{PayerProof, ProofType};
 use kaspa_consensus_core::{
     subnets::{SUBNETWORK_ID_COINBASE, SUBNETWORK_ID_REGISTRY},
     tx::{ComputeCommit, CovenantBinding, Transaction},
@@ -226,5 +231,49 @@ fn only_an_ordinary_final_transaction_pays() {
         ),
     ] {
         assert_eq!(verdict, expect, "{name}");
+    }
+}
+
+#[test]
+fn a_payment_may_be_as_large_as_its_limits_and_no_larger() {
+    let of_inputs = |count| changed(move |tx| tx.inputs = vec![tx.inputs[0].clone(); count]);
+    assert_eq!((of_inputs(limits::TX_INPUTS), of_inputs(limits::TX_INPUTS + 1)), (None, Some(Code::TransactionForm)));
+    let of_outputs = |count| changed(move |tx| tx.outputs.resize(count, tx.outputs[1].clone()));
+    assert_eq!((of_outputs(limits::TX_OUTPUTS), of_outputs(limits::TX_OUTPUTS + 1)), (None, Some(Code::TransactionForm)));
+    let of_bytes = |bytes: usize| {
+        let mut transaction = signed();
+        transaction.payload = vec![0; bytes - borsh::to_vec(&transaction).unwrap().len()];
+        let encoded = hex_of(&transaction);
+        assert_eq!(encoded.len(), 2 * bytes);
+        decode::decode(&encoded).map(|read| read.payload.len() == transaction.payload.len())
+    };
+    assert_eq!((of_bytes(limits::TX_BYTES), of_bytes(limits::TX_BYTES + 1)), (Ok(true), Err(decode::DecodeError::TooLarge)));
+}
+
+#[test]
+fn a_lock_time_that_the_network_reads_as_a_time_is_never_reached_by_a_score() {
+    let mut transaction = signed();
+    let mut judged = |lock_time| {
+        transaction.lock_time = lock_time;
+        verify::form(&transaction, u64::MAX).err().map(|fault| fault.code)
+    };
+    assert_eq!(judged(limits::LOCK_TIME_THRESHOLD - 1), None);
+    assert_eq!(judged(limits::LOCK_TIME_THRESHOLD), Some(Code::TransactionForm));
+}
+
+#[test]
+fn a_verified_payment_says_what_was_verified() {
+    let mut other = signed();
+    other.outputs.swap(0, 1);
+    let proof = PayerProof { r#type: ProofType::Schnorr, public_key: crate::protocol::ids::XOnlyKey([1; 32]), signature: "ab".repeat(64) };
+    let terms = accepted();
+    for (transaction, index, proof) in [(signed(), 0, None), (other, 1, Some(proof))] {
+        let payload = ExactTransfer { payment_output_index: index, ..transfer(&hex_of(&transaction)) };
+        let facts = Facts { accepted: &terms, request_hash: HASH, require_request_hash: false, daa_score: 1_000 };
+        let transaction = decode::decode(&payload.transaction).unwrap();
+        let verified = verify(&payload, proof.clone(), facts).unwrap();
+        assert_eq!(verified.transaction(), &transaction);
+        assert_eq!((verified.txid(), verified.output_index()), (TxId::from(transaction.id()), index));
+        assert_eq!((verified.request_hash(), verified.payer_proof()), (HASH, proof.as_ref()));
     }
 }

@@ -6,6 +6,7 @@ use crate::{
         channel::{ChannelError, Charge, Cost, Preview, Progress},
         error::{FetchError, Money, Unpaid},
         exchange::Reply,
+        journal::{Entry, State},
         paid::{Quote, Step},
     },
     gateway::crash,
@@ -134,9 +135,18 @@ impl Summary {
         self.end(json!({ "paid": false, "status": reply.status.as_u16() }));
     }
 
-    pub fn paid(&mut self, reply: &Reply, txid: &str, amount: Amount, fee: Amount, receipt: bool, finality: Option<String>) {
+    pub fn paid(&mut self, reply: &Reply, payment: &Entry, receipt: bool, finality: Option<String>) {
+        let Entry { txid, amount, fee, state, .. } = payment;
         let shown = finality.as_deref().unwrap_or("not stated");
+        let delivered = *state != State::Settled;
         let words = match receipt {
+            _ if !delivered => {
+                format!(
+                    "{}: paid {}, transaction {txid}; this is not what was paid for, which is still owed",
+                    reply.status,
+                    amount.to_kas()
+                )
+            }
             true => format!("{}: paid {}, finality {shown}, transaction {txid}", reply.status, amount.to_kas()),
             false => format!("{}: delivered without a receipt; transaction {txid}", reply.status),
         };
@@ -146,7 +156,7 @@ impl Summary {
         }
         self.end(json!({
             "paid": true, "status": reply.status.as_u16(), "transaction": txid, "amount": amount, "fee": fee,
-            "receipt": receipt, "finality": finality,
+            "receipt": receipt, "finality": finality, "delivered": delivered,
         }));
     }
 
@@ -156,6 +166,7 @@ impl Summary {
             Cost::Charged { amount, .. } => {
                 (format!("charged {} of at most {}", amount.to_kas(), charge.ceiling.to_kas()), Some(*amount), None)
             }
+            Cost::Nothing => ("nothing was charged for this answer".to_owned(), Some(Amount::ZERO), None),
             Cost::Unknown => (format!("no receipt: charged at most {}", charge.ceiling.to_kas()), None, Some("no receipt".to_owned())),
             Cost::Disputed(lie) => {
                 let words = format!("the receipt is wrong ({lie}): nothing more is signed for this channel");
@@ -172,7 +183,7 @@ impl Summary {
             eprintln!("{:>6} ms  in all", self.last.millis_since(self.started));
         }
         self.end(json!({
-            "paid": true, "status": reply.status.as_u16(), "channel": charge.channel, "identifier": charge.identifier, "amount": cost,
+            "paid": charge.cost != Cost::Nothing, "status": reply.status.as_u16(), "channel": charge.channel, "identifier": charge.identifier, "amount": cost,
             "ceiling": charge.ceiling, "left": left, "charged": after.charged, "claimed": after.claimed, "receipt": cost.is_some(), "error": error,
         }));
     }

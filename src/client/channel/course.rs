@@ -52,6 +52,8 @@ pub struct Charge {
 pub enum Cost {
     /// By a verified receipt.
     Charged { amount: Amount, receipt: Box<ChannelReceipt> },
+    /// The server says that this answer costs nothing, and the next receipt of the channel will show it.
+    Nothing,
     /// The server gave no receipt: anything up to the ceiling. The next receipt of the channel tells.
     Unknown,
     /// The receipt cannot be true. Nothing more is signed for this channel.
@@ -107,6 +109,8 @@ impl<'a> Course<'a> {
                 Ok(reply) => match decide(reply.status, &reply.headers, self.flight.attempt.kind) {
                     Next::Charged(receipt) => return self.charged(reply, receipt, edge),
                     Next::Provisional(url) => return self.provisional(reply, url, edge).await,
+                    Next::NotCharged if self.flight.state == FlightState::Undelivered => return Err(self.undelivered("something else")),
+                    Next::NotCharged => return Ok(self.uncharged(reply)),
                     Next::Unreceipted => return self.look(reply, None, edge).await,
                     Next::Disputed(lie) => return self.disputed(reply, lie, edge),
                     Next::Resend(after) => (format!("the server answers {}", reply.status), after),
@@ -224,6 +228,14 @@ impl<'a> Course<'a> {
     fn disputed(&mut self, reply: Reply, lie: Lie, edge: &mut Edge<'_>) -> Result<Fetched, ChannelError> {
         self.payer.disputed(&mut self.channel, &mut self.flight, lie.clone(), edge)?;
         Ok(self.fetched(reply, Cost::Disputed(lie)))
+    }
+
+    /// Answered, and nothing was charged.
+    fn uncharged(&mut self, reply: Reply) -> Fetched {
+        self.flight.state = FlightState::Refused;
+        // The answer is here. If the journal fails now, the request is left behind by the next one.
+        let _ = self.payer.note(&mut self.channel, &self.flight, None, None);
+        self.fetched(reply, Cost::Nothing)
     }
 
     /// Nothing was charged, and the request is over. Its voucher stays signed.

@@ -24,6 +24,8 @@ pub enum Next {
     Charged(Box<ChannelReceipt>),
     /// The answer is here; its receipt comes later, from this URL.
     Provisional(Option<String>),
+    /// An answer is here, for which nothing was charged: a failure of the API, or of the tool.
+    NotCharged,
     /// The answer is here without a receipt.
     Unreceipted,
     /// The answer is here, and its receipt cannot be true.
@@ -49,6 +51,8 @@ pub fn decide(status: StatusCode, headers: &HeaderMap, kind: Kind) -> Next {
         Some(Told::Settled(receipt)) => return Next::Charged(receipt),
         Some(Told::Provisional { url }) => return Next::Provisional(url),
         Some(Told::Wrong(lie)) => return Next::Disputed(lie),
+        Some(Told::NotCharged) if answers(status) => return Next::NotCharged,
+        Some(Told::NotCharged) => None,
         Some(Told::Failed { code, .. }) => code.or_else(|| asked(headers)),
         None => asked(headers),
     };
@@ -66,6 +70,12 @@ pub fn decide(status: StatusCode, headers: &HeaderMap, kind: Kind) -> Next {
         _ if status.is_success() => Next::Unreceipted,
         (_, code) => Next::Stop(Stop::Refused { status: status.as_u16(), reason: code.map(|code| code.as_str().to_owned()) }),
     }
+}
+
+/// Whether what was not charged is worth handing on: repeating it would change nothing.
+fn answers(status: StatusCode) -> bool {
+    let later = [StatusCode::PAYMENT_REQUIRED, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    status.is_success() || status.is_client_error() && !later.contains(&status)
 }
 
 fn refused(code: Code, kind: Kind) -> Next {
@@ -147,6 +157,25 @@ mod tests {
             for in_offer in [false, true] {
                 assert_eq!(kind(status, code, in_offer, wait, Kind::Voucher), expect, "{status} {code:?} {in_offer}");
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_costs_nothing_is_handed_on_and_a_failure_is_asked_again() {
+        let mut fields = HeaderMap::new();
+        let receipt = json!({"success": false, "extensions": {"kaspa": {"reason": "upstream_failed", "status": "not_charged"}}});
+        fields.insert(headers::PAYMENT_RESPONSE, header::encode(&receipt));
+        for (status, expect) in [
+            (200, Next::NotCharged),
+            (400, Next::NotCharged),
+            (404, Next::NotCharged),
+            (422, Next::NotCharged),
+            (302, Next::Stop(Stop::Redirected)),
+            (402, Next::Stop(Stop::AskedAgain)),
+            (429, Next::Resend(None)),
+            (502, Next::Resend(None)),
+        ] {
+            assert_eq!(decide(StatusCode::from_u16(status).unwrap(), &fields, Kind::Voucher), expect, "{status}");
         }
     }
 

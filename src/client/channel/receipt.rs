@@ -34,6 +34,8 @@ pub enum Told {
     Provisional {
         url: Option<String>,
     },
+    /// Answered, and nothing was charged for the answer.
+    NotCharged,
     /// A failure; `None` is a code that is not known here.
     Failed {
         code: Option<Code>,
@@ -67,6 +69,9 @@ impl Told {
     fn message(message: &Value) -> Option<Self> {
         let success = message.get("success").and_then(Value::as_bool)?;
         let kaspa = |name: &str| message.get("extensions").and_then(|extensions| extensions.get("kaspa")).and_then(|k| k.get(name));
+        if !success && kaspa("status").and_then(Value::as_str) == Some("not_charged") {
+            return Some(Self::NotCharged);
+        }
         if !success {
             let words = kaspa("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
             return Some(Self::Failed { code: code(&words), words });
@@ -139,6 +144,7 @@ mod tests {
             None => "nothing".into(),
             Some(Told::Settled(receipt)) => format!("settled {}", receipt.charge),
             Some(Told::Provisional { url }) => format!("provisional {url:?}"),
+            Some(Told::NotCharged) => "not charged".into(),
             Some(Told::Failed { code, words }) => format!("failed {} {words}", code.is_some()),
             Some(Told::Wrong(lie)) => format!("wrong: {lie}"),
         }

@@ -146,7 +146,7 @@ pub enum FlightState {
     Undelivered,
     /// Charged by a verified receipt, and answered.
     Charged,
-    /// The server said that nothing was charged.
+    /// The server said that nothing was charged, whatever it answered.
     Refused,
 }
 

@@ -23,6 +23,7 @@ use crate::{
         forward::{self, Collected, Kept, STREAM_DEPTH, collect},
         mcp::{Said, ToolAnswer, ToolCall},
         respond::{self, Refusal},
+        sell,
         upstream::{ReplyBody, UpstreamFailure, UpstreamReply},
     },
     protocol::{
@@ -265,9 +266,9 @@ impl Delivery<'_> {
             }
         };
         let kept = respond::keep_headers(&headers, self.pricing.replay_cookies);
-        // The result of a tool is held whole, also when it is too long to be kept.
-        let response =
-            Some(StoredResponse { status, headers: kept, body: body.clone() }).filter(|_| body.len() <= self.pricing.replay_limit);
+        // The result of a tool is kept however long it is: it was held whole anyway, and nobody can be charged for it again.
+        let limit = self.admission.sale.call.as_ref().map_or(self.pricing.replay_limit, |call| call.limit);
+        let response = Some(StoredResponse { status, headers: kept, body: body.clone() }).filter(|_| body.len() <= limit);
         let (record, facts) = self.charge(charge, status, response, &self.admission.record).await?;
         crash::point("channel_charged");
         let receipt = self.receipt(facts);
@@ -452,7 +453,6 @@ impl Delivery<'_> {
 
     fn charge_terms(&self) -> ChargeTerms {
         let sale = &self.admission.sale;
-        let head = &sale.request.head;
         let Authorised { ceiling, .. } = self.admission.voucher.authorised();
         ChargeTerms {
             identifier: sale.identifier.clone(),
@@ -464,7 +464,7 @@ impl Delivery<'_> {
             voucher: *self.admission.voucher.voucher(),
             ceiling,
             route: sale.route.id.clone(),
-            summary: format!("{} {}{}", head.method, head.host, head.path.as_str()),
+            summary: sell::summary(&sale.request.head, sale.call.as_deref()),
         }
     }
 

@@ -3,7 +3,10 @@
 //! The order is the contract's: the key is proven first, then the store says whether the request is known, and only a
 //! fresh one is judged by age, amounts and limits. Whatever holds a lease runs in a task of its own.
 
-use super::{correct, deliver, exposure::Ticket};
+use super::{
+    correct, deliver,
+    exposure::{Over, Ticket},
+};
 use crate::{
     binding::escrow_v1::{
         ChannelFacts, EscrowScript, ProvenVoucher, VerifiedVoucher, channel_unknown,
@@ -169,6 +172,7 @@ impl Gateway {
             let Ok(place) = self.places.clone().try_acquire_owned() else {
                 return Err(Refusal::new(Code::Overloaded, ""));
             };
+            let looked = self.has_looked(&presented.record.id);
             let (lease, record) = match self.lease_for(&sale, &presented).await? {
                 Leased::Held(lease, record) => (lease, record),
                 Leased::Replay(stored) => return self.replay_charge(&sale, &presented.script, *stored),
@@ -185,7 +189,7 @@ impl Gateway {
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
-            let judged = match self.seen_under_lease(record).await {
+            let judged = match self.seen_under_lease(record, looked).await {
                 Ok(record) => self.judge(&sale, &record, &presented).map(|(voucher, counted)| (record, voucher, counted)),
                 Err(refusal) => Err(refusal),
             };
@@ -235,9 +239,10 @@ impl Gateway {
         Err(Refusal::new(Code::NodeUnavailable, "what the chain says of this channel is not known, or not recorded, yet"))
     }
 
-    /// The lease may have taken its time, too.
-    async fn seen_under_lease(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
-        if self.has_looked(&record.id) {
+    /// The lease may have taken its time, too: its record is believed when the chain has said nothing since before it was asked for, which is what
+    /// `looked` tells.
+    async fn seen_under_lease(&self, record: Arc<ChannelRecord>, looked: Option<u64>) -> Result<Arc<ChannelRecord>, Refusal> {
+        if looked.is_some() && self.has_looked(&record.id) == looked {
             return Ok(record);
         }
         let record = self.seen_now(record).await?;
@@ -301,11 +306,12 @@ impl Gateway {
             .clone()
             .authorise(accounts.accounts(), ceiling, record.reserve)
             .map_err(|fault| corrected(fault.code, &fault.detail))?;
-        let counted = self
-            .channels
-            .exposure
-            .admit(record, ceiling, &rules.exposure, confirmed_at, daa_score)
-            .map_err(|over| Refusal::new(Code::ExposureLimit, over.to_string()))?;
+        let counted =
+            self.channels.exposure.admit(record, ceiling, &rules.exposure, confirmed_at, daa_score).map_err(|over| match over {
+                // Money that is served on when it is deep enough, and no sooner: the same header is good then.
+                Over::Unconfirmed if rules.exposure.unconfirmed.is_zero() => Refusal::new(Code::DepositNotConfirmed, over.to_string()),
+                over => Refusal::new(Code::ExposureLimit, over.to_string()),
+            })?;
         Ok((voucher, counted))
     }
 

@@ -179,7 +179,7 @@ impl Gateway {
             Some(transaction) if transaction.inputs.iter().any(spends(record.outpoint)) => {
                 let _proven = self.top_up_proof(&deposit, &record, &script)?;
                 // Signed to see that it can be; the signature goes nowhere.
-                drop(self.countersigned(sale, &record, &script, transaction.clone())?);
+                drop(self.countersigned(sale, &record, &script, &deposit, transaction.clone())?);
                 Ok(crate::gateway::channel::state(&record, &script))
             }
             _ => Err(Refusal::new(Code::ScriptInUse, "")),

@@ -155,7 +155,7 @@ impl Gateway {
         head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let body = call.forwarded(Some(&own_id)).into();
         let (aside, told) = mpsc::channel(ASIDE_DEPTH);
-        let (under_way, elsewhere) = Calls::begin(self, &own_id);
+        let (under_way, elsewhere) = self.calls.begin(&own_id);
         let called = Arc::new(ToolCall {
             audience: order.route.public_url(),
             tool: call.tool,

@@ -19,7 +19,7 @@ use crate::{
         refusal::Code,
     },
     wire::mcp::{
-        answer as message,
+        OWN_ID_LENGTH, answer as message,
         events::{self, Event, Events},
         prices,
     },
@@ -31,9 +31,6 @@ use http::{
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// An answer up to this length is sent whole.
-const WHOLE_BYTES: usize = 64 * 1024;
 
 impl Gateway {
     pub(super) async fn pass(self: &Arc<Self>, order: Order, tools: &Tools, lists_tools: bool) -> Served {
@@ -62,8 +59,7 @@ impl Gateway {
             return Served::Stream { head, body: receiver };
         }
         let listed = lists_tools && status == 200 && inputs::plainly_coded(&headers);
-        let limit = if listed { tools.message_limit } else { WHOLE_BYTES };
-        match collect(&headers, body.as_mut(), limit).await {
+        match collect(&headers, body.as_mut(), tools.message_limit).await {
             Err(failure) => self.failed(&order, failure),
             // No server answers one request with another's result; one that did would give it away.
             Ok(Collected::Whole(body))
@@ -71,8 +67,7 @@ impl Gateway {
             {
                 self.failed(&order, UpstreamFailure::Broken)
             }
-            // The answer to a sold call, brought by another request than its own.
-            Ok(Collected::Whole(body)) if message::hides_own_id(&body) => self.failed(&order, UpstreamFailure::Broken),
+            Ok(Collected::Streaming(first)) if message::names_own_id(&first) => self.failed(&order, UpstreamFailure::Broken),
             Ok(Collected::Whole(body)) => {
                 let told = if listed { with_prices(&order.route, &body) } else { None };
                 Served::Answer(Box::new(whole(status, headers, told.unwrap_or(body))))
@@ -106,10 +101,17 @@ fn with_prices(route: &Route, message: &[u8]) -> Option<Bytes> {
     prices::annotate(message, &|name| super::prices::shown(tools, name)).map(Bytes::from)
 }
 
-/// A long body as it comes.
+/// A long body as it comes, as long as it is not the answer to a sold call.
 async fn raw(first: Bytes, mut body: Box<dyn ReplyBody>, sender: mpsc::Sender<StreamChunk>) {
     let mut next = Ok(Some(first));
+    // An id may come in two pieces.
+    let mut seam = Vec::new();
     while let Ok(Some(chunk)) = next {
+        seam.extend_from_slice(&chunk);
+        if message::names_own_id(&seam) {
+            return;
+        }
+        seam.drain(..seam.len().saturating_sub(OWN_ID_LENGTH - 1));
         if sender.send(StreamChunk::Data(chunk)).await.is_err() {
             return;
         }
@@ -178,9 +180,9 @@ impl Filter {
                     Some(answer) => Some(events::event(&answer, event.id.as_deref())),
                     None => None,
                 },
-                None if self.lists_tools => {
-                    Some(with_prices(&self.route, &event.data).map_or(event.raw, |told| events::event(&told, event.id.as_deref())))
-                }
+                None if self.lists_tools => Some(
+                    with_prices(&self.route, &event.data).map_or_else(|| event.raw.clone(), |told| events::with_message(&event, &told)),
+                ),
                 None => Some(event.raw),
             },
             None if message::hides_own_id(&event.data) => None,

@@ -47,6 +47,8 @@ pub enum Fault {
     After,
     /// Nothing is done and nothing is answered.
     Hang,
+    /// It is done, and answered when [`FaultStore::answer`] is called.
+    Slow,
     /// Nothing is wrong: a fault that follows meets a later use.
     Good,
 }
@@ -56,6 +58,8 @@ pub struct FaultStore {
     faults: Mutex<VecDeque<(Verb, Fault)>>,
     down: AtomicBool,
     shared: AtomicBool,
+    slow: AtomicUsize,
+    answers: Notify,
     hidden: AtomicUsize,
 }
 
@@ -65,7 +69,15 @@ impl FaultStore {
     }
 
     fn over(model: Arc<MemoryStore>, shared: bool) -> Self {
-        Self { model, faults: Mutex::default(), down: AtomicBool::new(false), shared: AtomicBool::new(shared), hidden: AtomicUsize::new(0) }
+        Self {
+            model,
+            faults: Mutex::default(),
+            down: AtomicBool::new(false),
+            shared: AtomicBool::new(shared),
+            slow: AtomicUsize::new(0),
+            answers: Notify::new(),
+            hidden: AtomicUsize::new(0),
+        }
     }
 
     /// What happens to the next use of the verb.
@@ -83,6 +95,16 @@ impl FaultStore {
     pub fn shared(&self) -> Self {
         self.shared.store(true, Ordering::SeqCst);
         Self::over(self.model.clone(), true)
+    }
+
+    /// Steps that are done and wait to be answered.
+    pub fn slow(&self) -> usize {
+        self.slow.load(Ordering::SeqCst)
+    }
+
+    /// Lets them be answered.
+    pub fn answer(&self) {
+        self.answers.notify_waiters();
     }
 
     /// The next reads of a channel find none, as if it were opened right after them.
@@ -109,6 +131,13 @@ impl FaultStore {
             Some(Fault::Before) => Err(StoreError::Unavailable("injected".into())),
             Some(Fault::After) => step.await.and(Err(StoreError::Unknown("injected".into()))),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Slow) => {
+                let (answer, done) = (self.answers.notified(), step.await);
+                self.slow.fetch_add(1, Ordering::SeqCst);
+                answer.await;
+                self.slow.fetch_sub(1, Ordering::SeqCst);
+                done
+            }
         }
     }
 }

@@ -157,6 +157,7 @@ macro_rules! channel_conformance {
             a_reorg_moves_the_accounts_back_and_forth,
             sightings_may_come_in_any_order,
             a_reorg_may_prefer_the_other_move,
+            a_top_up_that_takes_the_place_of_a_claim_brings_its_own_voucher,
             a_stream_over_the_move_that_lost_is_posted_uncovered,
             a_taken_back_move_can_be_gone_for_good,
             what_a_lost_top_up_leaves_is_claimed_as_far_as_its_voucher_goes,

@@ -1,6 +1,6 @@
 //! What a client is answered: results with their receipt, refusals in the shape of a result, errors.
 
-use super::{Members, OWN_ID, PAYMENT_RESPONSE, RETRY_AFTER, raw};
+use super::{Members, OWN_ID, OWN_ID_LENGTH, PAYMENT_RESPONSE, RETRY_AFTER, raw};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 use std::borrow::Cow;
@@ -46,6 +46,12 @@ pub fn read(message: &[u8]) -> Option<Answered<'_>> {
 /// Whether an answer to one of the gateway's calls may be in there. For what [`read`] does not understand, arrays among them.
 pub fn hides_own_id(message: &[u8]) -> bool {
     message.windows(OWN_ID.len()).any(|window| window == OWN_ID.as_bytes())
+}
+
+/// Whether a whole id of the gateway's is in there, wherever: nobody writes one by chance. For what is too long to be read.
+pub fn names_own_id(bytes: &[u8]) -> bool {
+    let hex = |window: &[u8]| window[OWN_ID.len()..].iter().all(u8::is_ascii_hexdigit);
+    bytes.windows(OWN_ID_LENGTH).any(|window| window.starts_with(OWN_ID.as_bytes()) && hex(window))
 }
 
 /// Whether it is a whole document of JSON, whatever is in it.
@@ -186,6 +192,23 @@ mod tests {
         for body in [r#"[{"id":"kas402call1","result":{}}]"#, r#"{"id":"kas402call1","id":1}"#, "kas402call1"] {
             assert!(read(body.as_bytes()).is_none() && hides_own_id(body.as_bytes()), "{body}");
         }
+        for body in [r#"[{"id":"kas402cal","result":{}}]"#, "", "kas402"] {
+            assert!(!hides_own_id(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_whole_id_is_seen_in_any_bytes() {
+        let own = format!("{OWN_ID}{}", "0a".repeat(16));
+        for (bytes, expect) in [
+            (own.clone(), true),
+            (format!("{{\"result\":{{}},\"id\":\"{own}\"}}"), true),
+            (own[..own.len() - 1].to_owned(), false),
+            (format!("{}g", &own[..own.len() - 1]), false),
+            (format!("ids begin with {OWN_ID} here"), false),
+        ] {
+            assert_eq!(names_own_id(bytes.as_bytes()), expect, "{bytes}");
+        }
     }
 
     #[test]
@@ -198,5 +221,41 @@ mod tests {
         assert_eq!((&made["result"]["isError"], &made["result"]["resultType"]), (&json!(true), &json!("complete")));
         let made: Value = serde_json::from_slice(&refusal(&raw("a"), &words, None, None, false)).unwrap();
         assert!(made["result"].get("_meta").is_none() && made["result"].get("resultType").is_none());
+    }
+    #[test]
+    fn a_result_says_whether_it_is_one() {
+        let verdict = |text: &str| {
+            let read = Verdict::of(&RawValue::from_string(text.to_owned()).unwrap());
+            read.map(|verdict| (verdict.is_error(), verdict.asks_for_input()))
+        };
+        for (text, expect) in [
+            (r#"{}"#, Some((false, false))),
+            (r#"{"content":[],"isError":false}"#, Some((false, false))),
+            (r#"{"isError":true}"#, Some((true, false))),
+            (r#"{"resultType":"complete","isError":null}"#, Some((false, false))),
+            (r#"{"resultType":"input_required"}"#, Some((false, true))),
+            (r#"{"resultType":"task"}"#, None),
+            (r#"{"isError":"yes"}"#, None),
+            (r#"[]"#, None),
+            (r#"7"#, None),
+        ] {
+            assert_eq!(verdict(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_of_the_message() {
+        for (id, expect) in [(Some(raw(&7)), json!(7)), (None, Value::Null)] {
+            let made: Value = serde_json::from_slice(&invalid(id.as_deref(), "no", &json!({"error": "mcp_message"}))).unwrap();
+            let error = json!({"code": -32600, "message": "no", "data": {"error": "mcp_message"}});
+            assert_eq!(made, json!({"jsonrpc": "2.0", "id": expect, "error": error}));
+        }
+    }
+
+    #[test]
+    fn half_a_document_is_none() {
+        for (text, expect) in [(r#"{"a":[1]}"#, true), (" 7 ", true), (r#"{"a":"#, false), ("{} {}", false), ("", false)] {
+            assert_eq!(is_json(text.as_bytes()), expect, "{text}");
+        }
     }
 }

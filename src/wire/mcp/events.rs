@@ -107,6 +107,42 @@ impl Events {
     }
 }
 
+/// The event with another message: every other line of it stays.
+pub fn with_message(event: &Event, message: &[u8]) -> Bytes {
+    let mut told = Vec::with_capacity(event.raw.len() + message.len());
+    let mut data = Some(message);
+    let mut rest = &event.raw[..];
+    while !rest.is_empty() {
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'\n' | b'\r'))
+            .map_or(rest.len(), |at| if rest[at..].starts_with(b"\r\n") { at + 2 } else { at + 1 });
+        let line;
+        (line, rest) = rest.split_at(end);
+        // Before the first line of a stream there may be a byte order mark.
+        let begins = told.is_empty() && line.starts_with(BOM);
+        let (mark, line) = if begins { line.split_at(BOM.len()) } else { (&[][..], line) };
+        told.extend_from_slice(mark);
+        let is_data = line.strip_prefix(b"data").is_some_and(|rest| matches!(rest.first(), Some(b':' | b'\n' | b'\r')));
+        if !is_data {
+            told.extend_from_slice(line);
+        } else if let Some(message) = data.take() {
+            lines(message, &mut told);
+            told.push(b'\n');
+        }
+    }
+    told.into()
+}
+
+/// A message as data lines, without the end of the last.
+fn lines(message: &[u8], event: &mut Vec<u8>) {
+    // A line break in JSON stands between its tokens, and may as well stand between two data lines.
+    for (index, line) in message.split(|byte| matches!(byte, b'\n' | b'\r')).enumerate() {
+        event.extend_from_slice(if index == 0 { b"data: " } else { b"\ndata: " });
+        event.extend_from_slice(line);
+    }
+}
+
 /// A message as an event, under the id of the event whose place it takes.
 pub fn event(message: &[u8], id: Option<&str>) -> Bytes {
     let mut event = b"event: message".to_vec();
@@ -114,11 +150,8 @@ pub fn event(message: &[u8], id: Option<&str>) -> Bytes {
         event.extend_from_slice(b"\nid: ");
         event.extend_from_slice(id.as_bytes());
     }
-    // A line break in JSON stands between its tokens, and may as well stand between two data lines.
-    for line in message.split(|byte| matches!(byte, b'\n' | b'\r')) {
-        event.extend_from_slice(b"\ndata: ");
-        event.extend_from_slice(line);
-    }
+    event.push(b'\n');
+    lines(message, &mut event);
     event.extend_from_slice(b"\n\n");
     event.into()
 }
@@ -170,7 +203,18 @@ mod tests {
         let mut reader = Events::new(16);
         assert_eq!(reader.feed(b"data: 12345678\n\n").map(|events| events.len()), Ok(1));
         assert_eq!(reader.feed(b"data: 123456789").map(|events| events.len()), Ok(0));
-        assert_eq!(reader.feed(b"01"), Err(TooLong));
+        assert_eq!(reader.feed(b"0").map(|events| events.len()), Ok(0), "as long as it may be");
+        assert_eq!(reader.feed(b"1"), Err(TooLong));
+    }
+
+    #[test]
+    fn a_line_end_of_two_bytes_goes_with_its_event_as_soon_as_it_is_there() {
+        let raw = |events: Vec<Event>| events.into_iter().map(|event| event.raw).collect::<Vec<_>>();
+        let mut reader = Events::new(64);
+        assert_eq!(raw(reader.feed(b"data: a\r\n\r\ndata: b\r\n\r").unwrap()), ["data: a\r\n\r\n", "data: b\r\n\r"]);
+        assert_eq!(raw(reader.feed(b"\n").unwrap()), ["\n"]);
+        assert_eq!(raw(reader.feed(b"data: c\r").unwrap()), [""; 0]);
+        assert_eq!(raw(reader.feed(b"\n\n").unwrap()), ["data: c\r\n\n"]);
     }
 
     #[test]
@@ -181,6 +225,22 @@ mod tests {
             assert_eq!(events[0].id.as_deref(), id);
             let told: serde_json::Value = serde_json::from_slice(&events[0].data).unwrap();
             assert_eq!(told, serde_json::json!({"a": 1}));
+        }
+    }
+
+    #[test]
+    fn an_event_keeps_its_other_lines_under_another_message() {
+        for (raw, message, expect) in [
+            ("data: 1\n\n", "2", "data: 2\n\n"),
+            ("\u{feff}: hi\nid:7\ndata:1\nretry: 5\n\n", "2", "\u{feff}: hi\nid:7\ndata: 2\nretry: 5\n\n"),
+            ("\u{feff}data:1\n\n", "2", "\u{feff}data: 2\n\n"),
+            ("event: x\r\ndata: {\r\ndata: }\r\nid: 1\r\n\r\n", "{\n\n}", "event: x\r\ndata: {\ndata: \ndata: }\nid: 1\r\n\r\n"),
+            ("datax: 1\ndata\n\n", "2", "datax: 1\ndata: 2\n\n"),
+            ("data: 1\rid: 7\r\r", "2", "data: 2\nid: 7\r\r"),
+        ] {
+            let event = all([raw.as_bytes()]).remove(0);
+            let told = with_message(&event, message.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&told), expect, "{raw:?}");
         }
     }
 

@@ -28,6 +28,9 @@ pub const LIST: &str = "tools/list";
 /// Begins the id under which a server sees a call that was paid for. Clients' own ids never begin so.
 pub const OWN_ID: &str = "kas402call";
 
+/// Its whole length: 128 random bits in hex follow.
+pub const OWN_ID_LENGTH: usize = OWN_ID.len() + 32;
+
 /// Members of the names that a message, or the part of one, may have: their values as they were written.
 type Members = std::collections::BTreeMap<String, Box<RawValue>>;
 

@@ -1,7 +1,7 @@
 //! What a client posts: one JSON-RPC message, or a batch, read strictly.
 
 use super::{CALL, LIST, Members, OWN_ID, PAYMENT, raw};
-use crate::protocol::{inputs::folded, json, limits::METER_JSON_DEPTH};
+use crate::protocol::{inputs::folded, json, limits::MCP_JSON_DEPTH};
 use serde_json::{Map, Value, value::RawValue};
 
 /// Names that mean something in a message, and in the parameters of a call.
@@ -69,7 +69,7 @@ impl Call {
 
 /// Reads a body. No member twice anywhere, none that differs from a known one only in letter case.
 pub fn read(body: &[u8]) -> Result<Posted, Unclear> {
-    let value = json::parse_strict(body, METER_JSON_DEPTH)?;
+    let value = json::parse_strict(body, MCP_JSON_DEPTH)?;
     match &value {
         Value::Object(object) => one(object, body),
         Value::Array(items) if !items.is_empty() => {
@@ -260,6 +260,8 @@ mod tests {
             (r#"{"id":1,"params":{"name":"a"}}"#, "shape"),
             (r#"{"id":null,"method":"tools/call","params":{"name":"a"}}"#, "id"),
             (r#"{"id":1.5,"method":"tools/call","params":{"name":"a"}}"#, "id"),
+            (r#"{"id":-7,"method":"tools/call","params":{"name":"a"}}"#, "call a unpaid"),
+            (r#"{"id":18446744073709551615,"method":"ping"}"#, "other"),
             (r#"{"id":{},"method":"tools/call","params":{"name":"a"}}"#, "id"),
             (r#"{"id":"kas402call1","method":"ping"}"#, "id"),
             (r#"{"method":"notifications/cancelled","params":{"requestId":"kas402call1"}}"#, "id"),
@@ -290,6 +292,24 @@ mod tests {
             assert_eq!(word(body), expect, "{body}");
         }
         assert_eq!(word(&format!("{}{}", "[".repeat(1_000), "]".repeat(1_000))), "json");
+    }
+
+    #[test]
+    fn a_call_has_what_its_client_wrote() {
+        let call = |params: &str| {
+            let body = format!(r#"{{"id":"x","method":"tools/call","params":{{"name":"a"{params}}}}}"#);
+            let Posted::Call(call) = read(body.as_bytes()).unwrap() else { panic!("a call: {body}") };
+            (call.arguments, call.task, call.tagged)
+        };
+        let tagged = r#","arguments":{"n":1},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+        for (params, expect) in [
+            ("", (None, false, false)),
+            (r#","arguments":null"#, (None, false, false)),
+            (r#","arguments":{},"task":{}"#, (Some(serde_json::json!({})), true, false)),
+            (tagged, (Some(serde_json::json!({"n": 1})), false, true)),
+        ] {
+            assert_eq!(call(params), expect, "{params}");
+        }
     }
 
     #[test]

@@ -96,3 +96,26 @@ pub(super) fn settle_fee<T>(price: impl Fn(Amount) -> Option<(Amount, T)>) -> Re
 fn scale_up(mass: u64, to: u64, from: u64) -> u64 {
     u64::try_from((u128::from(mass) * u128::from(to)).div_ceil(u128::from(from))).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_mass_in_the_scale_of_another_is_rounded_up() {
+        for (mass, to, from, expect) in [(10, 500, 1_000, 5), (11, 500, 1_000, 6), (1, 500, 1_000, 1), (7, 3, 1, 21), (0, 1, 2, 0)] {
+            assert_eq!(scale_up(mass, to, from), expect, "{mass} * {to} / {from}");
+        }
+        assert_eq!(scale_up(u64::MAX, u64::MAX, 1), u64::MAX, "more than a number holds");
+    }
+
+    #[test]
+    fn a_fee_comes_to_rest_or_is_the_last_that_was_tried() {
+        let amount = |sompi| Amount::from_sompi(sompi).unwrap();
+        let settled = |price: &dyn Fn(u64) -> Option<u64>| settle_fee(|fee| Some((amount(price(fee.sompi())?), ()))).map(|(fee, ())| fee);
+        assert_eq!(settled(&|_| Some(5)), Ok(amount(5)));
+        assert_eq!(settled(&|fee| Some(if fee < 5 { fee + 1 } else { 2 })), Ok(amount(5)), "never less than was needed");
+        assert_eq!(settled(&|fee| Some(fee + 1)), Err(amount(u64::try_from(FEE_ROUNDS).unwrap())), "one that never rests");
+        assert_eq!(settled(&|fee| (fee < 3).then_some(fee + 1)), Err(amount(3)), "one that is eaten up");
+    }
+}

@@ -204,6 +204,13 @@ fn a_higher_rate_is_paid_over_the_greatest_mass() {
     let more = plan_claim(escrow, amount(VOUCHER), &rules().with_priority(1_000)).unwrap();
     assert!(more.fee > least.fee && more.payout < least.payout);
     assert_eq!(more.payout.checked_add(more.fee), Some(more.takes));
+    // A fee that is asked for is paid where it is more than the least, at whatever rate.
+    let (low, high) = (amount(1), more.fee.checked_add(amount(KAS / 100)).unwrap());
+    let with = |fee, rate| plan_claim(escrow, amount(VOUCHER), &rules().with_priority(rate).with_least_fee(fee)).unwrap().fee;
+    assert_eq!((with(low, 0), with(high, 0)), (least.fee, high));
+    assert_eq!((with(low, 1_000), with(high, 1_000)), (more.fee, high));
+    let kept = rules().with_least_fee(high).with_priority(1_000);
+    assert_eq!(plan_claim(escrow, amount(VOUCHER), &kept).unwrap().fee, high);
     // A rate that eats the payout up ends.
     assert!(matches!(plan_claim(escrow, amount(KAS / 20), &rules().with_priority(10_000)), Err(SpendError::Uneconomic { .. })));
 }

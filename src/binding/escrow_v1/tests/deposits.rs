@@ -4,8 +4,8 @@ use super::world::*;
 use crate::{
     binding::{
         escrow_v1::{
-            ChannelConfig, ChannelFacts, EscrowScript, EscrowTerms, SignedVoucher, TemplateId, payload::DepositVoucher, state::Accounts,
-            verify::verify_deposit,
+            ChannelConfig, ChannelFacts, EscrowScript, EscrowTerms, SignedVoucher, TemplateId, payload::DepositVoucher, spend::reserve,
+            state::Accounts, verify::verify_deposit,
         },
         exact_v1::decode,
     },
@@ -67,6 +67,7 @@ fn a_deposit_by_the_offer_is_verified_and_pays_its_first_request() {
     let pay_to = address(PAYOUT).to_string();
     let verified = verify_deposit(&payload(), &terms(&pay_to), &rules()).unwrap();
     assert_eq!((verified.channel(), verified.outpoint()), (config().channel_id(), outpoint(7, 1)));
+    assert_eq!(Some(verified.reserve()), reserve(&script(), amount(DEPOSIT), &rules()));
     let accounts = Accounts::opened(verified.funding());
     assert_eq!(verified.authorise(&accounts, amount(CEILING)).unwrap().authorised().voucher, amount(CEILING));
     for ceiling in [CEILING - 1, CEILING + 1] {
@@ -106,6 +107,7 @@ fn each_fault_of_a_deposit_has_its_code() {
         ("another script", with(&|p| p.active_script_public_key = P2shScript([0; 37])), Some(Code::EscrowScript)),
         ("another address", with(&|p| p.escrow_address = address(PAYOUT).to_string()), Some(Code::EscrowAddress)),
         ("an address in capitals", with(&|p| p.escrow_address = p.escrow_address.to_uppercase()), Some(Code::EscrowAddress)),
+        ("the least that is asked for", with(&|p| p.funding_amount_sompi = amount(KAS)), None),
         ("a sompi short", with(&|p| p.funding_amount_sompi = amount(KAS - 1)), Some(Code::DepositTooSmall)),
         ("a voucher of another outpoint", with(&|p| p.funding_outpoint.index = 2), Some(Code::VoucherSignature)),
         ("a voucher of another amount", with(&|p| p.voucher.amount = amount(CEILING + 1)), Some(Code::VoucherSignature)),

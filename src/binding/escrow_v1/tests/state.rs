@@ -41,7 +41,9 @@ fn a_channel_lives_through_charges_claims_and_top_ups() {
     assert_eq!(stream.accounts().active(), Amount::ZERO);
     let idle = stream.post(amount(120)).unwrap();
     assert_eq!(parts(&idle), [1_290, 330, 210, 0, 300]);
-    assert_eq!(idle.spent_elsewhere().lost(), amount(120));
+    let parts = idle.accounts().parts();
+    let closed = idle.spent_elsewhere();
+    assert_eq!((closed.parts(), closed.lost()), (parts, amount(120)));
 }
 
 #[test]

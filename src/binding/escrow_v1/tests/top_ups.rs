@@ -6,7 +6,7 @@ use crate::{
         EscrowScript,
         spend::{Coin, SpendError, TopUpPlan, check_top_up, plan_claim, plan_top_up},
     },
-    protocol::{ids::XOnlyKey, refusal::Code},
+    protocol::{ids::XOnlyKey, limits, refusal::Code},
 };
 use kaspa_consensus_core::{
     hashing::sighash_type::SigHashType,
@@ -144,6 +144,24 @@ fn each_fault_of_a_top_up_has_its_code() {
     }
     check("more than the coins bring", true, &|tx| tx.outputs[1].value += 1, Some(Code::TopUpAmount));
     check("more than the coins bring, not known yet", false, &|tx| tx.outputs[1].value += 1, None);
+}
+
+#[test]
+fn a_top_up_may_bring_as_many_coins_as_a_payment() {
+    let script = script();
+    let with_inputs = |count: usize| {
+        let (mut transaction, _) = signed(&script);
+        for index in 100.. {
+            if transaction.inputs.len() == count {
+                break;
+            }
+            let mut further = transaction.inputs[1].clone();
+            further.previous_outpoint.index = index;
+            transaction.inputs.push(further);
+        }
+        check_top_up(transaction, escrow(&script, FUNDING), amount(ACTIVE), None, &rules()).map(drop).map_err(|fault| fault.code)
+    };
+    assert_eq!((with_inputs(limits::TX_INPUTS), with_inputs(limits::TX_INPUTS + 1)), (Ok(()), Err(Code::TopUpForm)));
 }
 
 #[test]
