@@ -1,7 +1,11 @@
-//! How many bytes the embedded store takes for each payment and each charge.
+//! How many bytes a store takes for each payment and each charge.
 //!
-//! `store_size [COUNT] [BODY_BYTES]` writes that many of each into new stores in a temporary folder, as a gateway would, and prints
-//! what they take: with their stored answers, and what stays for ever after those are pruned.
+//! `store_size [COUNT] [BODY_BYTES] [redis]` writes that many of each into new embedded stores in a temporary folder, or into Redis servers of its own,
+//! as a gateway would, and prints what they take: with their stored answers, and what stays for ever after those are pruned. Of Redis
+//! its memory, and its append-only file once it was rewritten.
+
+#[path = "../tests/support/redis.rs"]
+mod redis_server;
 
 use kas402::{
     binding::{
@@ -16,14 +20,20 @@ use kas402::{
         requirements::{Asset, Finality, FinalityRule},
         time::UnixMillis,
     },
-    store::{channels::*, embedded::EmbeddedStore, *},
+    store::{
+        channels::*,
+        embedded::EmbeddedStore,
+        redis::{Durability, LeaseClock, Options, RedisStore, SHARDS, Timeouts, endpoint::Endpoint},
+        *,
+    },
 };
 use kaspa_consensus_core::{
     subnets::SUBNETWORK_ID_NATIVE,
     tx::{ScriptPublicKey, Transaction, TransactionInput, TransactionOutpoint, TransactionOutput},
 };
+use redis_server::{Server, wait_until};
 use sha2::{Digest, Sha256};
-use std::{path::Path, sync::Arc};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 const NOW: UnixMillis = UnixMillis(1_795_287_300_000);
 const CHANNELS: u64 = 100;
@@ -65,7 +75,7 @@ fn transaction(n: u64) -> Transaction {
     Transaction::new(0, vec![TransactionInput::new(coin, signature, 0, 1)], outputs, 0, SUBNETWORK_ID_NATIVE, 0, vec![])
 }
 
-async fn pay(store: Arc<EmbeddedStore>, n: u64, body: usize) {
+async fn pay(store: Arc<dyn Store>, n: u64, body: usize) {
     let transaction = transaction(n);
     let key = PaymentKey { network: Network::Testnet10, txid: transaction.id().into() };
     let claim = Claim {
@@ -115,7 +125,7 @@ fn config(channel: u64) -> ChannelConfig {
     }
 }
 
-async fn charge(store: Arc<EmbeddedStore>, channel: u64, count: u64, body: usize) {
+async fn charge(store: Arc<dyn Store>, channel: u64, count: u64, body: usize) {
     let config = config(channel);
     let id = config.channel_id();
     let outpoint = Outpoint { txid: TxId(hash("deposit", channel)), index: 0 };
@@ -158,8 +168,7 @@ async fn charge(store: Arc<EmbeddedStore>, channel: u64, count: u64, body: usize
     }
 }
 
-async fn write(path: &Path, count: u64, body: usize, charges: bool) {
-    let store = Arc::new(EmbeddedStore::open(path, StoreId([1; 16])).expect("a new store"));
+async fn write(store: &Arc<dyn Store>, count: u64, body: usize, charges: bool) {
     if charges {
         let channels = (0..CHANNELS).map(|channel| tokio::spawn(charge(store.clone(), channel, count / CHANNELS, body)));
         for done in channels.collect::<Vec<_>>() {
@@ -173,8 +182,60 @@ async fn write(path: &Path, count: u64, body: usize, charges: bool) {
             }
         }
     }
+}
+
+/// The file, whole.
+async fn embedded(path: &Path, count: u64, body: usize, charges: bool) -> String {
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(path, StoreId([1; 16])).expect("a new store"));
+    write(&store, count, body, charges).await;
     // The last reference: the log is moved into the database.
-    drop(Arc::into_inner(store).expect("nobody else has it"));
+    assert_eq!(Arc::strong_count(&store), 1, "nobody else has it");
+    drop(store);
+    let bytes = std::fs::metadata(path).expect("written").len();
+    std::fs::remove_file(path).expect("it is ours");
+    format!("{:>6} bytes", bytes / count)
+}
+
+fn info(server: &Server, section: &str) -> String {
+    let info = Command::new("redis-cli").args(["-p", &server.port.to_string(), "INFO", section]).output().expect("redis-cli is installed");
+    String::from_utf8(info.stdout).expect("text")
+}
+
+fn field(server: &Server, section: &str, name: &str) -> u64 {
+    let info = info(server, section);
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{name} in {info}"))
+}
+
+/// What the server's memory grows by, and its append-only file after it was rewritten.
+async fn redis(count: u64, body: usize, charges: bool) -> String {
+    let server = Server::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let (quick, patient) = (Duration::from_secs(5), Duration::from_secs(60));
+    let options = Options {
+        endpoint: Endpoint::parse(&server.url()).expect("an address"),
+        ca_pem: None,
+        prefix: "kas402".to_owned(),
+        durability: Durability::Standard,
+        replicas: None,
+        timeouts: Timeouts { connect: quick, answer: patient, verb: patient },
+        shards: SHARDS,
+        lease_clock: LeaseClock::Server,
+        new_store_id: StoreId([1; 16]),
+        process: [1; 16],
+    };
+    let store: Arc<dyn Store> = Arc::new(RedisStore::open(&options).await.expect("a new store"));
+    let before = field(&server, "memory", "used_memory");
+    write(&store, count, body, charges).await;
+    let memory = field(&server, "memory", "used_memory") - before;
+    let rewritten = Command::new("redis-cli").args(["-p", &server.port.to_string(), "BGREWRITEAOF"]).status();
+    assert!(rewritten.expect("redis-cli is installed").success());
+    wait_until("the append-only file is rewritten", || {
+        let info = info(&server, "persistence");
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    });
+    let files = std::fs::read_dir(server.directory().join("appendonlydir")).expect("an append-only file");
+    let file: u64 = files.map(|file| file.and_then(|file| file.metadata()).expect("a file").len()).sum();
+    format!("{:>6} bytes of memory, {:>6} of file", memory / count, file / count)
 }
 
 #[tokio::main]
@@ -182,16 +243,15 @@ async fn main() {
     let mut words = std::env::args().skip(1);
     let mut number = |default: u64| words.next().map_or(default, |word| word.parse().expect("a number"));
     let (count, body) = (number(100_000), usize::try_from(number(4_096)).expect("a length"));
+    let in_redis = words.next().is_some_and(|word| word == "redis");
     let folder = std::env::temp_dir().join(format!("kas402-size-{}", std::process::id()));
     std::fs::create_dir(&folder).expect("a new folder");
     for (what, charges) in [("payment", false), ("charge", true)] {
         for (with, body) in [("no answer kept: what stays for ever".to_owned(), 0), (format!("a JSON answer of {body} bytes kept"), body)] {
             let path = folder.join(format!("{what}-{body}.db"));
             let began = std::time::Instant::now();
-            write(&path, count, body, charges).await;
-            let bytes = std::fs::metadata(&path).expect("written").len();
-            println!("{:>6} bytes per {what}, {with} ({count} in {:.0?})", bytes / count, began.elapsed());
-            std::fs::remove_file(&path).expect("it is ours");
+            let bytes = if in_redis { redis(count, body, charges).await } else { embedded(&path, count, body, charges).await };
+            println!("{bytes} per {what}, {with} ({count} in {:.0?})", began.elapsed());
         }
     }
     std::fs::remove_dir_all(&folder).expect("it is ours");

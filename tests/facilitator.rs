@@ -15,6 +15,7 @@ use support::{
     tenants::{Place, Tenant, Told, call, furnish, section},
     upstream::Upstream,
 };
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const ROUTES: &str = "  - {path: \"/paid/{*rest}\", price: 0.25 KAS}";
 const PRICE: u64 = 30_000_000;
@@ -105,6 +106,50 @@ async fn a_call_is_limited_in_rate_in_length_and_in_form() {
     // A tenant's calls are its own.
     let other = place.request(Method::GET, "/supported").bearer_auth(place.tenants[1].token()).send().await.unwrap();
     assert_eq!(other.status(), 200);
+}
+
+/// A call whose body does not come: it runs until it does.
+async fn begun(place: &Place, tenant: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(place.gateway.facilitator()).await.unwrap();
+    let head =
+        format!("POST /verify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 2\r\n\r\n", place.tenants[tenant].token());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn only_so_many_calls_of_a_tenant_run_at_once() {
+    let place = Place::start(shop("running_calls: 3, burst: 100000, calls_per_second: 100000"), ROUTES, "").await;
+    let get = async |tenant: usize| {
+        let request = place.request(Method::GET, "/supported").bearer_auth(place.tenants[tenant].token());
+        Told::read(request.send().await.unwrap()).await
+    };
+    assert_eq!(get(0).await.status, 200);
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(begun(&place, 0).await);
+    }
+    place.gateway.until("all of them run", async || get(0).await.status == 429).await;
+    let refused = get(0).await;
+    assert_eq!((refused.code(), &refused.headers["retry-after"]), ("tenant_rate", &"1".parse().unwrap()));
+    assert_eq!(get(1).await.status, 200, "another tenant's are its own");
+    running[0].write_all(b"{}").await.unwrap();
+    place.gateway.until("one has ended", async || get(0).await.status == 200).await;
+    drop(running);
+    place
+        .gateway
+        .until("the others broke off", async || {
+            let calls = [begun(&place, 0).await, begun(&place, 0).await];
+            let free = get(0).await.status == 200;
+            drop(calls);
+            free
+        })
+        .await;
+    let (_, metrics) = place.gateway.admin("/metrics").await;
+    assert!(
+        metrics.contains("kas402_facilitator_calls_total{call=\"verify\",code=\"facilitator_call_malformed\",tenant=\"shop\"}"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

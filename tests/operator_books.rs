@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "operator_books/restore.rs"]
+mod restore;
+
 use serde_json::Value;
 use std::process::Output;
 use support::{

@@ -8,10 +8,11 @@ use std::sync::{
 };
 use support::{
     devnet::{KAS, Wallet},
-    gateway::{Gateway, ORIGIN},
+    edge,
+    gateway::Gateway,
     patience::number,
     pay::{Ask, encode, message, prepare, transaction},
-    tenants::{Place, Tenant, furnish},
+    tenants::{Place, Tenant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -34,11 +35,7 @@ impl Both {
         let tenants = vec![Tenant::new("edge", 201, "")];
         let hub = Place::start(tenants, "  - {path: /x, free: true}", "").await;
         let line = Line::to(hub.gateway.facilitator()).await;
-        let yaml = yaml(&hub, &line.address, settle_wait_seconds);
-        let mut edge = Gateway::prepare(&yaml).await;
-        furnish(&edge, &hub.tenants).await;
-        edge.run(&[]).await;
-        edge.ready().await;
+        let edge = edge::start(&hub, 0, &line.address, ROUTES, settle_wait_seconds).await;
         Self { hub, edge, line }
     }
 
@@ -53,16 +50,6 @@ impl Both {
             assert_eq!(payments["chargedSompi"], (count * PRICE).to_string(), "{payments}");
         }
     }
-}
-
-fn yaml(hub: &Place, facilitator: &str, settle_wait_seconds: u64) -> String {
-    format!(
-        "network: kaspa:simnet\nallow_simnet: true\npublic_origin: {ORIGIN}\nlisten: 127.0.0.1:0\npay_to: {}\n\
-         remote_facilitator: {{url: \"http://{facilitator}\", token: {{file: edge.token}}}}\nstore: {{path: store.db}}\nupstream: {}\n\
-         defaults: {{settle_wait_seconds: {settle_wait_seconds}}}\nroutes:\n{ROUTES}\n",
-        hub.tenants[0].recipient.address(),
-        hub.upstream.url(),
-    )
 }
 
 /// The connection between the two: it loses the next so many answers of settlements, below zero all of them.

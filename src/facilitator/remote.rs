@@ -5,6 +5,7 @@
 
 use crate::{
     chain::absent::AbsentChain,
+    gateway::facilitate::Act,
     gateway::remote::{RemoteAnswer, RemoteError, RemoteFacilitator},
     protocol::requirements::Scheme,
 };
@@ -108,8 +109,12 @@ async fn read(mut response: Response) -> Result<RemoteAnswer, reqwest::Error> {
 
 #[async_trait]
 impl RemoteFacilitator for Remote {
-    async fn settle(&self, call: &Value, within: Duration) -> Result<RemoteAnswer, RemoteError> {
-        let request = self.client.post(self.url("/settle")).bearer_auth(&*self.settings.token).timeout(within);
+    async fn call(&self, act: Act, call: &Value, within: Duration) -> Result<RemoteAnswer, RemoteError> {
+        let path = match act {
+            Act::Verify => "/verify",
+            Act::Settle => "/settle",
+        };
+        let request = self.client.post(self.url(path)).bearer_auth(&*self.settings.token).timeout(within);
         let request = request.header("content-type", "application/json").body(call.to_string());
         let lost = |error: reqwest::Error| {
             let error = error.without_url();

@@ -19,25 +19,53 @@ use axum::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::timeout;
 
 /// Longest time for the body of a call.
 const BODY_WAIT: Duration = Duration::from_secs(30);
+/// When it is worth to try again while as many calls run as may, seconds: any of them may end at any time.
+const RUNNING_AGAIN: u32 = 1;
 
 #[derive(Clone)]
 struct Shared {
     facilitator: Arc<dyn Facilitator>,
     request_ids: Arc<dyn Fn() -> String + Send + Sync>,
     /// By tenant.
-    buckets: Arc<Mutex<HashMap<String, Bucket>>>,
+    calls: Arc<Mutex<HashMap<String, Calls>>>,
     body_limit: usize,
 }
 
+/// What a tenant has left.
+struct Calls {
+    bucket: Bucket,
+    running: Arc<AtomicU32>,
+}
+
+/// A call that runs, as long as something holds it.
+struct Running(Arc<AtomicU32>);
+
+impl Running {
+    fn among(running: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+        let more = |running: u32| running.checked_add(1).filter(|running| *running <= most);
+        running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(running.clone()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub(super) fn router(facilitator: Arc<dyn Facilitator>, request_ids: Arc<dyn Fn() -> String + Send + Sync>, body_limit: usize) -> Router {
-    let shared = Shared { facilitator, request_ids, buckets: Arc::default(), body_limit };
+    let shared = Shared { facilitator, request_ids, calls: Arc::default(), body_limit };
     // The fallback is inside, so that strangers learn nothing about which paths exist.
     Router::new()
         .route("/supported", get(supported))
@@ -52,44 +80,55 @@ pub(super) fn router(facilitator: Arc<dyn Facilitator>, request_ids: Arc<dyn Fn(
 async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let act = if request.uri().path() == "/verify" { Act::Verify } else { Act::Settle };
     let Some(caller) = shared.facilitator.caller(bearer::presented(request.headers())) else {
-        let mut refused = answer(shared.facilitator.refuse(act, Code::TenantUnknown, None));
+        let mut refused = answer(shared.facilitator.refuse(None, act, Code::TenantUnknown, None));
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return refused;
     };
-    if let Err(seconds) = shared.take(&caller) {
-        return answer(shared.facilitator.refuse(act, Code::TenantRate, Some(seconds)));
-    }
+    match shared.take(&caller) {
+        Ok(running) => request.extensions_mut().insert(Arc::new(running)),
+        Err(seconds) => return answer(shared.facilitator.refuse(Some(&caller), act, Code::TenantRate, Some(seconds))),
+    };
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
 impl Shared {
-    fn take(&self, caller: &Caller) -> Result<(), u32> {
+    fn take(&self, caller: &Caller) -> Result<Running, u32> {
         let (rate, now) = (caller.rate(), self.facilitator.now());
-        let mut buckets = self.buckets.lock().expect("no panic while the buckets are locked");
-        match buckets.get_mut(caller.tenant()) {
-            Some(bucket) => bucket.take(rate, now),
-            None => buckets.entry(caller.tenant().to_owned()).or_insert_with(|| Bucket::full(rate, now)).take(rate, now),
+        let mut tenants = self.calls.lock().expect("no panic while the calls are locked");
+        if !tenants.contains_key(caller.tenant()) {
+            tenants.insert(caller.tenant().to_owned(), Calls { bucket: Bucket::full(rate, now), running: Arc::default() });
         }
+        let calls = tenants.get_mut(caller.tenant()).expect("it was put there above");
+        calls.bucket.take(rate, now)?;
+        Running::among(&calls.running, caller.running()).ok_or(RUNNING_AGAIN)
     }
 
     async fn call(self, act: Act, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let running = parts.extensions.remove::<Arc<Running>>();
         let Some(caller) = parts.extensions.get::<Caller>().cloned() else {
             // The guard puts it there.
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
+        let refuse = |code| answer(self.facilitator.refuse(Some(&caller), act, code, None));
         if declared(&parts.headers).is_some_and(|length| length > self.body_limit) {
-            return answer(self.facilitator.refuse(act, Code::BodyTooLarge, None));
+            return refuse(Code::BodyTooLarge);
         }
         let body = match timeout(BODY_WAIT, to_bytes(body, self.body_limit)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(error)) if is_too_long(&error) => return answer(self.facilitator.refuse(act, Code::BodyTooLarge, None)),
-            Ok(Err(_)) | Err(_) => return answer(self.facilitator.refuse(act, Code::CallMalformed, None)),
+            Ok(Err(error)) if is_too_long(&error) => return refuse(Code::BodyTooLarge),
+            Ok(Err(_)) | Err(_) => return refuse(Code::CallMalformed),
         };
         let request_id = (self.request_ids)();
         let tenant = caller.tenant().to_owned();
-        let verdict = self.facilitator.call(caller, act, body, request_id.clone()).await;
+        let (facilitator, id) = (self.facilitator.clone(), request_id.clone());
+        // Whoever hangs up has not made room for another call: what was begun goes on.
+        let call = tokio::spawn(async move {
+            let _running = running;
+            facilitator.call(caller, act, body, id).await
+        });
+        let Ok(verdict) = call.await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
         tracing::debug!(%request_id, %tenant, ?act, status = verdict.status, "facilitator");
         answer(verdict)
     }

@@ -16,7 +16,7 @@ use crate::{
     chain::{ChainError, Sighting},
     protocol::{
         ids::{RequestHash, RequestIdentity},
-        policy::{Policy, Pricing, Route},
+        policy::{Policy, Pricing, Route, RouteId},
         refusal::Code,
         request::Request,
         requirements::Requirements,
@@ -102,6 +102,16 @@ impl Purchase {
         record.request_hash == self.request_hash || same_identifier
     }
 
+    /// The payment bought something else. Whether it counted there is for the same seller's eyes.
+    pub fn used_before(&self, record: &PaymentRecord) -> Refusal {
+        let refusal = self.refusal(Code::Replay, "");
+        let same_seller = match self.goal {
+            Goal::Forward => !record.route.0.starts_with(RouteId::FACILITATOR),
+            Goal::Report { .. } => record.route == self.claim.route,
+        };
+        if same_seller { already(refusal, record.charged) } else { refusal }
+    }
+
     fn settle_wait(&self) -> Duration {
         self.pricing().map_or(Duration::ZERO, |pricing| pricing.settle_wait)
     }
@@ -142,6 +152,8 @@ enum Claimed {
     Held(Held, Option<Box<PaymentRecord>>),
     Replay(Box<StoredPayment>),
     Wait(UnixMillis),
+    /// Another request handed it to the facilitator and does not know what became of it.
+    Undecided(Box<PaymentRecord>),
     /// Another transaction already pays for this identifier and request.
     First(Box<PaymentRecord>),
     Refused(Refusal),
@@ -151,6 +163,7 @@ impl Gateway {
     /// Sells one request. Returns when there is something to say; the task goes on by itself.
     pub(super) async fn purchase(self: &Arc<Self>, mut purchase: Purchase) -> Result<Served, Refusal> {
         let deadline = Instant::now() + purchase.settle_wait() + purchase.route.timeout;
+        let mut asked = false;
         loop {
             let flight = match self.flights.enter((purchase.key(), purchase.claim.identity)) {
                 Ok(flight) => flight,
@@ -187,6 +200,13 @@ impl Gateway {
                     purchase = self.redirected(purchase, *record)?;
                 }
                 Claimed::Refused(refusal) => return Err(refusal),
+                Claimed::Undecided(_) if asked => return Err(purchase.refusal(Code::SettlementPending, "presented for another request")),
+                Claimed::Undecided(record) => {
+                    drop((flight, place));
+                    asked = true;
+                    let decided = self.decide(&purchase, &record, deadline).await;
+                    decided.map_err(|_| purchase.refusal(Code::StoreUnavailable, ""))?;
+                }
                 Claimed::Wait(until) => {
                     drop((flight, place));
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -209,7 +229,8 @@ impl Gateway {
             ClaimOutcome::InFlight { until } => Claimed::Wait(until),
             ClaimOutcome::Delivered(stored) => Claimed::Replay(stored),
             ClaimOutcome::IdentifierFirst(record) => Claimed::First(record),
-            ClaimOutcome::OtherRequest(record) => Claimed::Refused(already(purchase.refusal(Code::Replay, ""), record.charged)),
+            ClaimOutcome::OtherRequest(record) if self.is_undecided(&record) => Claimed::Undecided(record),
+            ClaimOutcome::OtherRequest(record) => Claimed::Refused(purchase.used_before(&record)),
             ClaimOutcome::IdentifierReused(_) => Claimed::Refused(purchase.refusal(Code::IdentifierReused, "")),
             ClaimOutcome::EntitlementOver(record) => {
                 Claimed::Refused(purchase.refusal(Code::EntitlementExpired, "").settled(&ReceiptFacts::of(&record)))
@@ -227,22 +248,27 @@ impl Gateway {
     /// A fresh payment under an expired offer. When the network knows the transaction, the money has
     /// moved: it is listed as unresolved, and nobody is asked to pay again.
     async fn expired(&self, purchase: &Purchase) -> Result<Refusal, Refusal> {
-        let sighting = self.chain.sighting(&purchase.transaction).await;
+        let unknown = |(ChainError::Unavailable(reason) | ChainError::NotFound(reason))| purchase.refusal(Code::NodeUnavailable, reason);
+        let sighting = match self.remote.get() {
+            Some(remote) => self.sighted_at(remote.as_ref(), purchase).await?,
+            None => self.chain.sighting(&purchase.transaction).await.map_err(unknown)?,
+        };
         match sighting {
-            Ok(Sighting::NotSeen) => Ok(purchase.refusal(Code::OfferExpired, "")),
-            Ok(Sighting::Mempool | Sighting::UtxoSet) => {
+            Sighting::NotSeen => Ok(purchase.refusal(Code::OfferExpired, "")),
+            Sighting::Mempool | Sighting::UtxoSet => {
                 let late = Claim { late: true, ..purchase.claim.clone() };
                 let unusable = |_: StoreError| purchase.refusal(Code::StoreUnavailable, "");
                 if let ClaimOutcome::Fresh(held) = self.ask(self.store.claim(&late, self.now())).await.map_err(unusable)? {
                     // First of all: whether or not the next steps succeed, the record says that the network has it.
-                    self.watch(purchase.key(), &purchase.transaction, None, true);
+                    if self.remote.get().is_none() {
+                        self.watch(purchase.key(), &purchase.transaction, None, true);
+                    }
                     self.advance(&held, Fact::Submitted(Submission::Foreign)).await.map_err(unusable)?;
                     self.advance(&held, Fact::Released).await.map_err(unusable)?;
                     tracing::warn!(txid = %purchase.key().txid, route = %purchase.route.id, "paid late: unresolved");
                 }
                 Ok(purchase.refusal(Code::PaidLate, ""))
             }
-            Err(ChainError::Unavailable(reason) | ChainError::NotFound(reason)) => Err(purchase.refusal(Code::NodeUnavailable, reason)),
         }
     }
 

@@ -203,6 +203,7 @@ impl Gateway {
                     identity,
                     request_hash,
                     goal: Goal::Forward,
+                    tenant: None,
                     route: route.clone(),
                     policy: policy.clone(),
                     request: request.clone(),

@@ -223,7 +223,7 @@ pub struct Exposure {
     pub per_payer: Option<Amount>,
     /// Over all channels that refund to one address.
     pub per_refund_address: Option<Amount>,
-    /// Over all channels whose deposit or last top-up is not `confirmations` deep. Zero: none are served before.
+    /// Over all channels whose deposit, last top-up, or last claim that competes with another spend is not `confirmations` deep. Zero: none are served before.
     pub unconfirmed: Amount,
     pub total: Option<Amount>,
 }

@@ -24,6 +24,15 @@ pub struct Tenant {
     /// How long a settlement waits for finality before it is answered as pending.
     pub settle_wait: Duration,
     pub rate: Rate,
+    /// Most calls that run at the same time.
+    pub running: u32,
+}
+
+impl Tenant {
+    /// Whether a channel is this tenant's.
+    pub fn owns(&self, server_key: &XOnlyKey, pay_to: &str) -> bool {
+        self.server_keys.contains(server_key) && self.recipients.iter().any(|recipient| recipient == pay_to)
+    }
 }
 
 /// What a tenant may ask for.

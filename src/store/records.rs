@@ -111,6 +111,8 @@ pub enum Submission {
     Own,
     /// The node knew it before our submit, or a crash or time-out hides who was first.
     Foreign,
+    /// Given to another gateway's facilitator, which has not said what became of it.
+    HandedOver,
 }
 
 /// How far a payment has come.
@@ -190,9 +192,9 @@ pub struct StoredPayment {
 pub enum Fact {
     /// The hold ends `hold_millis` from now.
     Renewed { hold_millis: u64 },
-    /// The node answered the submit (Own, Foreign).
+    /// The node answered the submit (Own, Foreign), or a facilitator is about to be asked (HandedOver) and then said whose it is.
     Submitted(Submission),
-    /// The first submit of a transaction never seen was refused as malformed: the claim is freed.
+    /// The first submit of a transaction never seen was refused as malformed, here or where it was handed to: the claim is freed.
     /// Answered [`Advanced::Refused`] when the record says it may have been sent before.
     Rejected,
     /// The presenter proved the key of an input.

@@ -93,7 +93,8 @@ pub(in crate::store) fn claim(known: Option<Entry>, named: Option<Entry>, claim:
 /// payer's key is served, and a thief who came first blocks nobody.
 fn claim_of_another(known: Entry, named: Option<Entry>, claim: &Claim, next: Next, now: UnixMillis) -> ClaimStep {
     let answer = ClaimStep::Answer;
-    let open = known.record.state == PaymentState::Pending && !known.record.proven && known.record.submission != Submission::Own;
+    let taken = matches!(known.record.submission, Submission::Own | Submission::HandedOver);
+    let open = known.record.state == PaymentState::Pending && !known.record.proven && !taken;
     if !open || claim.late {
         return answer(ClaimOutcome::OtherRequest(known.boxed()));
     }
@@ -219,16 +220,17 @@ pub(in crate::store) fn advance(entry: &mut Entry, fence: u64, fact: &Fact, now:
             entry.hold.until = Some(now.plus_millis(*hold_millis));
             DONE
         }
-        (Fact::Submitted(submission), _) => match (record.submission, submission) {
+        (Fact::Submitted(submission), _) => match (record.submission, *submission) {
             (_, Submission::None) => REFUSED,
-            (Submission::None, first) => {
-                record.submission = *first;
+            (recorded, repeated) if recorded == repeated => ALREADY,
+            // Who decides elsewhere says whose it is, and may be asked again for another presenter.
+            (Submission::None | Submission::HandedOver, said) | (Submission::Foreign, said @ Submission::HandedOver) => {
+                record.submission = said;
                 DONE
             }
-            (recorded, repeated) if recorded == *repeated => ALREADY,
             _ => REFUSED,
         },
-        (Fact::Rejected, Pending) if record.submission == Submission::None && record.acceptance.is_none() => (Advanced::Done, Effect::Free),
+        (Fact::Rejected, Pending) if unsent(record) => (Advanced::Done, Effect::Free),
         (Fact::Rejected, _) => REFUSED,
         (Fact::Proven, _) if record.proven => ALREADY,
         (Fact::Proven, _) => {
@@ -260,6 +262,11 @@ pub(in crate::store) fn advance(entry: &mut Entry, fence: u64, fact: &Fact, now:
             DONE
         }
     }
+}
+
+/// No node has it from this gateway, so that a proof of its first refusal is one.
+fn unsent(record: &PaymentRecord) -> bool {
+    matches!(record.submission, Submission::None | Submission::HandedOver) && record.acceptance.is_none()
 }
 
 /// What the chain says. A reversed payment is closed, a final one is watched no longer: later sightings change nothing.

@@ -51,6 +51,7 @@ async fn payments(store: &dyn Store) {
             7 => vec![Fact::Submitted(Submission::Own), settled(), Fact::Forwarding, answer(true)],
             8 => vec![Fact::Rejected],
             9 => vec![Fact::Submitted(Submission::Foreign)],
+            1 => vec![Fact::Submitted(Submission::HandedOver)],
             _ => vec![],
         };
         for fact in facts {

@@ -11,6 +11,8 @@ pub struct Metrics {
     pub requests: Outcomes,
     /// Refusals by `code`.
     pub refusals: IntCounterVec,
+    /// Calls of the facilitator by `tenant`, `call` and `code`.
+    facilitator: IntCounterVec,
     /// Sompi charged since start.
     pub charged_sompi: IntCounter,
     /// Payments taken back by a final conflicting spend since start.
@@ -93,6 +95,10 @@ impl Metrics {
         Self {
             requests: Outcomes::of(&counters(&registry, "kas402_requests_total", "Requests by outcome", "outcome")),
             refusals: counters(&registry, "kas402_refusals_total", "Refusals by code", "code"),
+            facilitator: register(
+                &registry,
+                IntCounterVec::new(Opts::new("kas402_facilitator_calls_total", "Calls of the facilitator"), &["tenant", "call", "code"]),
+            ),
             charged_sompi: counter(&registry, "kas402_charged_sompi_total", "Sompi charged since start"),
             reversed: counter(&registry, "kas402_reversed_total", "Payments taken back since start"),
             reversed_sompi: counter(&registry, "kas402_reversed_sompi_total", "Sompi taken back since start"),
@@ -115,6 +121,11 @@ impl Metrics {
             lost_sompi: counter(&registry, "kas402_lost_sompi_total", "Sompi charged, never claimed, and gone for good"),
             registry,
         }
+    }
+
+    /// One call of the facilitator: without a tenant a stranger's, without a code a good one.
+    pub fn facilitated(&self, tenant: Option<&str>, call: &str, code: Option<&str>) {
+        self.facilitator.with_label_values(&[tenant.unwrap_or("-"), call, code.unwrap_or("ok")]).inc();
     }
 
     /// The text exposition format.

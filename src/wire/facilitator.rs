@@ -24,6 +24,10 @@ pub struct Call {
     requirements: Value,
     /// The tenant's own fingerprint of what is sold.
     pub request_hash: Option<RequestHash>,
+    /// How deep an exact payment has to be before it counts, beyond what its terms say.
+    pub confirmations: Option<u64>,
+    /// The answer has to say whether the network knows the transaction.
+    pub sighting: bool,
 }
 
 /// A payment of a call whose envelope is well-formed.
@@ -65,13 +69,23 @@ impl Call {
             Some(Value::String(hash)) => Some(hash.parse().map_err(|error| wrong(format!("requestHash: {error}")))?),
             Some(_) => return Err(wrong("requestHash is not a string".to_owned())),
         };
+        let confirmations = match call.remove("confirmations").map(|depth| depth.as_u64()) {
+            None => None,
+            Some(Some(depth)) => Some(depth),
+            Some(None) => return Err(wrong("confirmations is not a number of blocks".to_owned())),
+        };
+        let sighting = match call.remove("sighting") {
+            None => false,
+            Some(Value::Bool(sighting)) => sighting,
+            Some(_) => return Err(wrong("sighting is neither true nor false".to_owned())),
+        };
         // What is sold, for people: nothing here depends on it.
         if call.remove("resource").is_some_and(|resource| !resource.is_object()) {
             return Err(wrong("resource is not an object".to_owned()));
         }
         match call.keys().next() {
             Some(unknown) => Err(wrong(format!("unknown field {unknown:?}"))),
-            None => Ok(Self { payment, requirements, request_hash }),
+            None => Ok(Self { payment, requirements, request_hash, confirmations, sighting }),
         }
     }
 
@@ -199,6 +213,12 @@ mod tests {
             (without("paymentPayload"), Some(Code::CallMalformed)),
             (without("paymentRequirements"), Some(Code::CallMalformed)),
             (set("/paymentPayload", json!("x")), Some(Code::CallMalformed)),
+            (add("confirmations", json!(100)), None),
+            (add("sighting", json!(true)), None),
+            (add("confirmations", json!("100")), Some(Code::CallMalformed)),
+            (add("confirmations", json!(-1)), Some(Code::CallMalformed)),
+            (add("confirmations", json!(1.5)), Some(Code::CallMalformed)),
+            (add("sighting", json!("yes")), Some(Code::CallMalformed)),
             (add("requestHash", json!("ab")), Some(Code::CallMalformed)),
             (add("requestHash", json!(null)), Some(Code::CallMalformed)),
             (add("resource", json!("https://x")), Some(Code::CallMalformed)),

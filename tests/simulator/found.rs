@@ -23,9 +23,9 @@ fn a_deposit_that_a_reorganisation_took_is_not_served_on_while_the_store_is_slow
     passes(153);
 }
 
-/// Of 10,000 the one in which a client was charged on the continuation of a claim, and left before it signed for the top-up that took its place.
+/// Of 10,000 the one in which a client was charged on the continuation of a claim, and never came again after its top-up had taken the claim's place.
 #[test]
-fn what_a_reorganisation_strands_is_no_more_than_what_it_took_the_output_of() {
+fn what_came_with_a_top_up_pays_for_what_was_charged_over_the_claim_in_its_place() {
     passes(9751);
 }
 

@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod devnet;
+pub mod edge;
 pub mod gateway;
 pub mod packages;
 pub mod patience;

@@ -161,8 +161,13 @@ pub fn bound(hash: RequestHash, accepted: &Value, transaction: &Transaction) -> 
 }
 
 /// Adds the proof that `payer` presents the payment.
-pub fn with_proof(mut message: Value, ask: &Ask, payer: &Wallet) -> Value {
+pub fn with_proof(message: Value, ask: &Ask, payer: &Wallet) -> Value {
     let hash = ask.request_hash(&message["accepted"]);
+    signed_by(message, hash, payer)
+}
+
+/// The same for whatever has this hash.
+pub fn signed_by(mut message: Value, hash: RequestHash, payer: &Wallet) -> Value {
     let signature = payer.keypair.sign_schnorr(secp256k1::Message::from_digest(hash.0));
     message["extensions"]["kaspa"]["payerProof"] = json!({
         "type": "schnorr",

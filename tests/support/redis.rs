@@ -3,6 +3,7 @@
 
 use std::{
     net::{TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -44,6 +45,11 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where its files lie.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
@@ -63,13 +69,19 @@ impl Server {
 
     /// Over the same directory and port.
     pub fn run(&mut self) {
+        let arguments = self.arguments.clone();
+        self.run_with(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// The same with other settings than its own, for once.
+    pub fn run_with(&mut self, arguments: &[&str]) {
         let mut command = Command::new("redis-server");
         // The file of a sentinel comes first, and it has no data.
-        if self.arguments.iter().any(|argument| argument == "--sentinel") {
-            command.arg(&self.arguments[0]).args(["--sentinel", "--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        if arguments.contains(&"--sentinel") {
+            command.arg(arguments[0]).args(["--sentinel", "--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         } else {
             command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
-            command.arg(self.directory.path()).args(&self.arguments);
+            command.arg(self.directory.path()).args(arguments);
         }
         let child = command.stdout(Stdio::null()).spawn();
         self.child = Some(child.expect("redis-server is installed (make installs it)"));

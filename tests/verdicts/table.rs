@@ -7,9 +7,11 @@ use crate::support::{
 };
 use kas402::wire::identifier;
 use kaspa_consensus_core::{
+    mass::ComputeBudget,
     subnets::SUBNETWORK_ID_COINBASE,
-    tx::{Transaction, TransactionInput},
+    tx::{ComputeCommit, CovenantBinding, Transaction, TransactionInput},
 };
+use kaspa_hashes::Hash;
 use serde_json::{Value, json};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +71,14 @@ fn without(value: &mut Value, name: &str) {
     value.as_object_mut().unwrap().remove(name);
 }
 
+/// The transaction of an exact payment.
+pub fn decoded_transaction(message: &Value) -> Transaction {
+    borsh::from_slice(&hex::decode(message["payload"]["transaction"].as_str().unwrap()).unwrap()).unwrap()
+}
+
 /// Another transaction in the same payment, under its own id.
 fn transaction(message: &mut Value, change: impl FnOnce(&mut Transaction)) {
-    let bytes = hex::decode(message["payload"]["transaction"].as_str().unwrap()).unwrap();
-    let mut transaction: Transaction = borsh::from_slice(&bytes).unwrap();
+    let mut transaction = decoded_transaction(message);
     change(&mut transaction);
     transaction.finalize();
     message["payload"]["transaction"] = hex::encode(borsh::to_vec(&transaction).unwrap()).into();
@@ -133,6 +139,13 @@ pub const CASES: &[Case] = &[
     exact("a sompi too much", "invalid_kaspa_exact_payment_output", |m| transaction(m, |t| t.outputs[0].value += 1)),
     exact("twice the same output", "invalid_kaspa_exact_ambiguous_output", |m| {
         transaction(m, |t| t.outputs.push(t.outputs[0].clone()));
+    }),
+    exact("an output bound to a covenant", "invalid_kaspa_exact_covenant_output", |m| {
+        transaction(m, |t| {
+            t.version = 1;
+            t.inputs.iter_mut().for_each(|input| input.compute_commit = ComputeCommit::ComputeBudget(ComputeBudget(10)));
+            t.outputs[0].covenant = Some(CovenantBinding::new(0, Hash::from_bytes([1; 32])));
+        });
     }),
     exact("no inputs", "invalid_kaspa_exact_transaction_form", |m| transaction(m, |t| t.inputs.clear())),
     exact("too many inputs", "invalid_kaspa_exact_transaction_form", |m| {

@@ -29,6 +29,8 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8404";
 const BODY_LIMITS: std::ops::RangeInclusive<u64> = 16 * 1024..=16 * 1024 * 1024;
 /// Most calls a second and at once: more is no limit.
 const MOST_CALLS: u64 = 1_000_000;
+/// Most calls of one tenant that run at once: half of the listener's connections, so that no tenant holds them all.
+const MOST_RUNNING: u64 = 512;
 /// Longest name of a tenant: it stands in every record.
 const NAME_CHARS: usize = 32;
 
@@ -141,9 +143,10 @@ fn compiled(
         }
     };
     let rate = Rate {
-        per_second: calls(raw.calls_per_second(), raw.calls_per_second.as_ref(), tenant.at, cx),
-        burst: calls(raw.burst(), raw.burst.as_ref(), tenant.at, cx),
+        per_second: most(MOST_CALLS, raw.calls_per_second(), raw.calls_per_second.as_ref(), tenant.at, cx),
+        burst: most(MOST_CALLS, raw.burst(), raw.burst.as_ref(), tenant.at, cx),
     };
+    let running = most(MOST_RUNNING, raw.running_calls(), raw.running_calls.as_ref(), tenant.at, cx);
     let permissions = permissions(raw, cx);
     let whole = (|| {
         Some(Tenant {
@@ -156,6 +159,7 @@ fn compiled(
             observe,
             settle_wait: Duration::from_secs(raw.settle_wait_seconds()),
             rate,
+            running,
         })
     })();
     (whole, keys)
@@ -219,9 +223,9 @@ fn permissions(raw: &raw::TenantSection, cx: &mut Context<'_>) -> Permissions {
     Permissions { verify: has(Permission::Verify), settle: has(Permission::Settle), claim: has(Permission::Claim) }
 }
 
-fn calls(number: u64, field: Option<&At<u64>>, at: Pos, cx: &mut Context<'_>) -> u32 {
-    if !(1..=MOST_CALLS).contains(&number) {
-        cx.problem(Code::BadValue, field.map_or(at, |field| field.at), format!("this must be between 1 and {MOST_CALLS}"));
+fn most(most: u64, number: u64, field: Option<&At<u64>>, at: Pos, cx: &mut Context<'_>) -> u32 {
+    if !(1..=most).contains(&number) {
+        cx.problem(Code::BadValue, field.map_or(at, |field| field.at), format!("this must be between 1 and {most}"));
     }
     u32::try_from(number).unwrap_or(1).max(1)
 }

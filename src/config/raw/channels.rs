@@ -50,7 +50,7 @@ section! {
         per_payer: String = "100 KAS",
         /// Over all channels that refund to one address.
         per_refund_address: String = "100 KAS",
-        /// Over all channels whose deposit or last top-up has not its `confirmations`. At `0 KAS` none of them is served before.
+        /// Over all channels whose deposit, last top-up, or last claim that competes with another spend has not its `confirmations`. At `0 KAS` none of them is served before.
         unconfirmed: String = "0 KAS",
         /// Over all channels.
         total: String = "none",

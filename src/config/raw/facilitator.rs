@@ -38,8 +38,10 @@ section! {
         settle_wait_seconds: u64 = 30u64,
         /// Calls a second, in the long run; beyond it 429.
         calls_per_second: u64 = 50u64,
-        /// Calls at once.
+        /// Calls in one go, before that rate holds.
         burst: u64 = 100u64,
+        /// Most calls that run at the same time, whether or not their callers still wait; beyond it 429.
+        running_calls: u64 = 256u64,
     }
 }
 

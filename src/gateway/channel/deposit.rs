@@ -43,6 +43,7 @@ impl Gateway {
         let (record, deposit) = match known {
             None => self.opened(sale, payload, deadline).await?,
             Some(record) => {
+                sale.may_use(&record)?;
                 let deposit = self.verified(sale, payload, Some(&record))?;
                 (self.joined(sale, record, &deposit, deadline).await?, deposit)
             }
@@ -278,7 +279,7 @@ impl Gateway {
             self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
             return Err(correct::refusal(Code::ChannelBusy, "a stream was just charged", &record, &script, record.outpoint));
         }
-        let signed = match self.countersigned(sale, &record, &script, transaction.clone()) {
+        let signed = match self.countersigned(sale, &record, &script, deposit, transaction.clone()) {
             Ok(signed) => signed,
             Err(refusal) => {
                 self.release_lease(&lease).await;
@@ -305,6 +306,7 @@ impl Gateway {
         sale: &ChannelSale,
         record: &ChannelRecord,
         script: &EscrowScript,
+        deposit: &VerifiedDeposit,
         transaction: Transaction,
     ) -> Result<(SignedClaim, Move), Refusal> {
         let corrected = |code: Code, detail: &str| correct::refusal(code, detail, record, script, record.outpoint);
@@ -356,6 +358,9 @@ impl Gateway {
             state: MoveState::Built,
             aside: Aside::default(),
         };
+        // Signed for the continuation before there is one: should a reorganisation put it in the place of a claim, it pays for what was
+        // charged over that.
+        let step = Move { aside: Aside { voucher: Some(*deposit.voucher()).filter(|voucher| step.holds(voucher)), ..step.aside }, ..step };
         Ok((signed, step))
     }
 
@@ -455,12 +460,14 @@ impl Gateway {
             let code = if record.deposit.taken_back { Code::DepositReorganised } else { Code::DepositNotConfirmed };
             return Err(Refusal::new(code, "the node has not accepted the deposit"));
         };
-        // A plain claim adds nothing to doubt; a top-up brings coins of the client's, whatever was claimed over it since.
-        let added = record.moves.iter().filter(|step| !step.added.is_zero()).filter_map(|step| match step.state {
+        // A claim that nothing competes with adds nothing to doubt. A top-up brings coins of the client's, whatever was claimed over it since; and
+        // of two moves that spend one output a reorganisation may prefer the other one, for whose continuation nothing is signed.
+        let doubtful = record.moves.iter().filter(|step| !step.added.is_zero() || record.rivals(step).next().is_some());
+        let accepted = doubtful.filter_map(|step| match step.state {
             MoveState::Accepted(acceptance) => Some(acceptance.daa_score),
             MoveState::Built | MoveState::TakenBack => None,
         });
-        Ok(deep(added.fold(funded, u64::max)))
+        Ok(deep(accepted.fold(funded, u64::max)))
     }
 
     fn settle_by(&self, sale: &ChannelSale, deadline: Instant) -> Instant {

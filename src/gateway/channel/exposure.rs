@@ -68,7 +68,7 @@ pub(in crate::gateway) enum Over {
     Payer,
     #[error("the channels that refund to this address would owe more than is allowed")]
     RefundAddress,
-    #[error("channels whose deposits are not confirmed would owe more than is allowed")]
+    #[error("channels whose money is not confirmed would owe more than is allowed")]
     Unconfirmed,
     #[error("all channels together would owe more than is allowed")]
     Total,

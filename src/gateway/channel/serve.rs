@@ -3,7 +3,10 @@
 //! The order is the contract's: the key is proven first, then the store says whether the request is known, and only a
 //! fresh one is judged by age, amounts and limits. Whatever holds a lease runs in a task of its own.
 
-use super::{correct, deliver, exposure::Ticket};
+use super::{
+    correct, deliver,
+    exposure::{Over, Ticket},
+};
 use crate::{
     binding::escrow_v1::{
         ChannelFacts, EscrowScript, ProvenVoucher, VerifiedVoucher, channel_unknown,
@@ -28,6 +31,7 @@ use crate::{
         refusal::Code,
         request::Request,
         requirements::{EscrowExtra, Extra, Requirements},
+        tenant::Tenant,
         time::UnixMillis,
     },
     store::{
@@ -65,6 +69,8 @@ pub(in crate::gateway) struct ChannelSale {
     /// Of a tool.
     pub call: Option<Arc<ToolCall>>,
     pub goal: Goal,
+    /// Whose call it is; `None` for a route of the gateway's own.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 /// What a request is paid under.
@@ -92,6 +98,14 @@ impl ChannelSale {
         match (&accept.terms, &self.accepted.extra) {
             (Terms::Channel(terms), Extra::Escrow(extra)) => Some((pricing, accept, terms, extra)),
             _ => None,
+        }
+    }
+
+    /// A channel of somebody else's is not known to a tenant, whoever holds its key. Asked of the very record that is acted on.
+    pub fn may_use(&self, record: &ChannelRecord) -> Result<(), Refusal> {
+        match &self.tenant {
+            Some(tenant) if !tenant.owns(&record.config.server_public_key, &record.config.pay_to) => Err(channel_unknown().into()),
+            _ => Ok(()),
         }
     }
 
@@ -134,7 +148,7 @@ impl Gateway {
     pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: Box<ChannelSale>) -> Result<Served, Refusal> {
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
-            RoutePayload::Voucher(voucher) => self.known_channel(voucher).await?,
+            RoutePayload::Voucher(voucher) => self.known_channel(&sale, voucher).await?,
             RoutePayload::Deposit(deposit) => {
                 // Anybody may make one up, and each may wait for the chain.
                 let Ok(_place) = self.places.clone().try_acquire_owned() else {
@@ -158,6 +172,7 @@ impl Gateway {
             let Ok(place) = self.places.clone().try_acquire_owned() else {
                 return Err(Refusal::new(Code::Overloaded, ""));
             };
+            let looked = self.has_looked(&presented.record.id);
             let (lease, record) = match self.lease_for(&sale, &presented).await? {
                 Leased::Held(lease, record) => (lease, record),
                 Leased::Replay(stored) => return self.replay_charge(&sale, &presented.script, *stored),
@@ -174,7 +189,7 @@ impl Gateway {
                 self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
-            let judged = match self.seen_under_lease(record).await {
+            let judged = match self.seen_under_lease(record, looked).await {
                 Ok(record) => self.judge(&sale, &record, &presented).map(|(voucher, counted)| (record, voucher, counted)),
                 Err(refusal) => Err(refusal),
             };
@@ -195,13 +210,13 @@ impl Gateway {
         }
     }
 
-    pub(in crate::gateway) async fn known_channel(&self, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
+    pub(in crate::gateway) async fn known_channel(&self, sale: &ChannelSale, voucher: &ChannelVoucher) -> Result<Presented, Refusal> {
         let recent = self.ask(self.store.recent_channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
-        let Presented { record, script, proven, deposit } = match self.presented(voucher, recent) {
+        let Presented { record, script, proven, deposit } = match self.presented(sale, voucher, recent) {
             // Another gateway may have claimed since: the voucher is then for an outpoint that is not known here.
             Err(_) if self.store.is_shared() => {
                 let record = self.ask(self.store.channel(&voucher.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
-                self.presented(voucher, record)?
+                self.presented(sale, voucher, record)?
             }
             presented => presented?,
         };
@@ -209,7 +224,8 @@ impl Gateway {
         Ok(Presented { record, script, proven, deposit })
     }
 
-    fn presented(&self, voucher: &ChannelVoucher, record: Arc<ChannelRecord>) -> Result<Presented, Refusal> {
+    fn presented(&self, sale: &ChannelSale, voucher: &ChannelVoucher, record: Arc<ChannelRecord>) -> Result<Presented, Refusal> {
+        sale.may_use(&record)?;
         let script = self.script_or_refuse(&record)?;
         let proven = prove(voucher, facts(&record, &script))?;
         Ok(Presented { record, script, proven, deposit: false })
@@ -223,9 +239,10 @@ impl Gateway {
         Err(Refusal::new(Code::NodeUnavailable, "what the chain says of this channel is not known, or not recorded, yet"))
     }
 
-    /// The lease may have taken its time, too.
-    async fn seen_under_lease(&self, record: Arc<ChannelRecord>) -> Result<Arc<ChannelRecord>, Refusal> {
-        if self.has_looked(&record.id) {
+    /// The lease may have taken its time, too: its record is believed when the chain has said nothing since before it was asked for, which is what
+    /// `looked` tells.
+    async fn seen_under_lease(&self, record: Arc<ChannelRecord>, looked: Option<u64>) -> Result<Arc<ChannelRecord>, Refusal> {
+        if looked.is_some() && self.has_looked(&record.id) == looked {
             return Ok(record);
         }
         let record = self.seen_now(record).await?;
@@ -289,11 +306,12 @@ impl Gateway {
             .clone()
             .authorise(accounts.accounts(), ceiling, record.reserve)
             .map_err(|fault| corrected(fault.code, &fault.detail))?;
-        let counted = self
-            .channels
-            .exposure
-            .admit(record, ceiling, &rules.exposure, confirmed_at, daa_score)
-            .map_err(|over| Refusal::new(Code::ExposureLimit, over.to_string()))?;
+        let counted =
+            self.channels.exposure.admit(record, ceiling, &rules.exposure, confirmed_at, daa_score).map_err(|over| match over {
+                // Money that is served on when it is deep enough, and no sooner: the same header is good then.
+                Over::Unconfirmed if rules.exposure.unconfirmed.is_zero() => Refusal::new(Code::DepositNotConfirmed, over.to_string()),
+                over => Refusal::new(Code::ExposureLimit, over.to_string()),
+            })?;
         Ok((voucher, counted))
     }
 

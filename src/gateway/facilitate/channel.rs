@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     binding::escrow_v1::{
-        ChannelFacts, channel_unknown,
+        ChannelFacts,
         payload::{self, BatchPayload, DepositVoucher, RoutePayload},
         state::Idle,
     },
@@ -18,12 +18,11 @@ use crate::{
         respond::Refusal,
     },
     protocol::{
-        ids::{ChannelId, Outpoint, PaymentIdentifier},
+        ids::{Outpoint, PaymentIdentifier},
         policy::{Accept, ChannelTerms, Terms},
         price::PriceRule,
         refusal::Code,
         requirements::{ChannelState, Extra},
-        tenant::Tenant,
     },
     store::channels::ChannelRecord,
     wire::{canonical, identifier},
@@ -42,7 +41,6 @@ impl Gateway {
             _ if act == Act::Settle && !allowed.settle => return Err(Refusal::new(Code::TenantPermission, "settle")),
             other => other.on_route()?,
         };
-        self.owned(&asked.caller.tenant, channel_of(&paying)).await?;
         let sale = self.channel_sale(asked, paying)?;
         match act {
             Act::Verify => {
@@ -55,15 +53,6 @@ impl Gateway {
                 // Only forwarded requests stream.
                 Served::Stream { .. } => Err(Refusal::new(Code::StoreUnavailable, "")),
             },
-        }
-    }
-
-    /// A channel of somebody else's is not known here, whoever holds its key.
-    pub(super) async fn owned(&self, tenant: &Tenant, id: ChannelId) -> Result<Option<Arc<ChannelRecord>>, Refusal> {
-        let record = self.ask(self.store.recent_channel(&id)).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
-        match record {
-            Some(record) if !belongs(&record, tenant) => Err(channel_unknown().into()),
-            record => Ok(record),
         }
     }
 
@@ -106,6 +95,7 @@ impl Gateway {
             policy: asked.caller.policy.clone(),
             reply: asked.reply(),
             call: None,
+            tenant: Some(asked.caller.tenant.clone()),
             goal: Goal::Report { repeatable: asked.repeatable() },
             request,
         })
@@ -131,7 +121,7 @@ impl Gateway {
     async fn verify_from_channel(&self, sale: &ChannelSale) -> Result<Option<ChannelState>, Refusal> {
         match &sale.payload {
             RoutePayload::Voucher(voucher) => {
-                let presented = self.known_channel(voucher).await?;
+                let presented = self.known_channel(sale, voucher).await?;
                 self.would_sell(sale, &presented).await.map(Some)
             }
             RoutePayload::Deposit(deposit) => {
@@ -174,6 +164,7 @@ impl Gateway {
 
     /// The deposit that opened the channel, or a top-up.
     async fn would_join(&self, sale: &ChannelSale, payload: &DepositVoucher, record: Arc<ChannelRecord>) -> Result<ChannelState, Refusal> {
+        sale.may_use(&record)?;
         let deposit = self.verified(sale, payload, Some(&record))?;
         let record = self.seen_now(record).await?;
         let script = self.script(&record).map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
@@ -188,21 +179,10 @@ impl Gateway {
             Some(transaction) if transaction.inputs.iter().any(spends(record.outpoint)) => {
                 let _proven = self.top_up_proof(&deposit, &record, &script)?;
                 // Signed to see that it can be; the signature goes nowhere.
-                drop(self.countersigned(sale, &record, &script, transaction.clone())?);
+                drop(self.countersigned(sale, &record, &script, &deposit, transaction.clone())?);
                 Ok(crate::gateway::channel::state(&record, &script))
             }
             _ => Err(Refusal::new(Code::ScriptInUse, "")),
         }
     }
-}
-
-fn channel_of(payload: &RoutePayload) -> ChannelId {
-    match payload {
-        RoutePayload::Deposit(deposit) => deposit.channel_id,
-        RoutePayload::Voucher(voucher) => voucher.channel_id,
-    }
-}
-
-pub(super) fn belongs(record: &ChannelRecord, tenant: &Tenant) -> bool {
-    tenant.server_keys.contains(&record.config.server_public_key) && tenant.recipients.contains(&record.config.pay_to)
 }

@@ -21,10 +21,11 @@ use crate::{
         refusal::Code,
         requirements::{Scheme, TemplateId},
     },
-    store::channels::{ChannelRecord, MoveState},
+    store::channels::{ChannelRecord, MoveState, SettledState},
     wire::{facilitator, messages::SettlementResponse},
 };
 use serde_json::{Map, json};
+use std::sync::Arc;
 
 /// Settled moves read at once when an old claim is asked for again.
 const PAGE: u32 = 256;
@@ -42,8 +43,11 @@ impl Gateway {
     /// Claims all that the channel owes, which the call has to name. Asked again it finds the same claim.
     pub(super) async fn claim_for(&self, asked: &Asked, claim: &ClaimRequest, act: Act) -> Result<Told, Refusal> {
         let unusable = |_| Refusal::new(Code::StoreUnavailable, "");
-        self.owned(&asked.caller.tenant, claim.channel_id).await?;
-        let record = self.ask(self.store.channel(&claim.channel_id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
+        let owned = |record: &Arc<ChannelRecord>| {
+            let config = &record.config;
+            asked.caller.tenant.owns(&config.server_public_key, &config.pay_to)
+        };
+        let record = self.ask(self.store.channel(&claim.channel_id)).await.map_err(unusable)?.filter(owned).ok_or_else(channel_unknown)?;
         let script = self.script(&record).map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
         if !claim.voucher.verify(&script, claim.funding_outpoint) {
             return Err(channel_unknown().into());
@@ -51,10 +55,16 @@ impl Gateway {
         if claim.active_script_public_key != script.serialized() {
             return Err(Refusal::new(Code::EscrowScript, "activeScriptPublicKey is not the script of the channel"));
         }
-        if let Some(known) = self.claimed(&record, claim.funding_outpoint).await? {
-            return Ok(self.claim_told(&record, known, act));
-        }
         let state = || json!(channel::state(&record, &script));
+        if let Some(known) = self.claimed(&record, claim.funding_outpoint).await? {
+            return match known.takes == claim.claim_amount {
+                true => Ok(self.claim_told(&record, known, act)),
+                false => {
+                    let detail = format!("{} took {} sompi of this outpoint", known.txid, known.takes);
+                    Err(Refusal::new(Code::ClaimRefused, detail).with("channelState", state()))
+                }
+            };
+        }
         if claim.funding_outpoint != record.outpoint {
             return Err(Refusal::new(Code::VoucherStaleOutpoint, "nothing of this outpoint was claimed").with("channelState", state()));
         }
@@ -100,7 +110,9 @@ impl Gateway {
             let page = page.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
             let Some(last) = page.last() else { return Ok(None) };
             after = last.number;
-            if let Some(step) = page.iter().find(|step| step.spends == outpoint) {
+            if let Some(step) =
+                page.iter().find(|step| step.spends == outpoint && step.added.is_zero() && step.state != SettledState::TakenBack)
+            {
                 let (txid, spends) = (step.txid, step.spends);
                 return Ok(Some(Claimed { txid, spends, continuation: step.continuation, takes: step.takes, accepted: true }));
             }

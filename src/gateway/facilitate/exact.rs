@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     binding::exact_v1::{self, payload, verify::Facts},
+    chain::{ChainError, Sighting},
     gateway::{Gateway, answer::Served, purchase::Purchase, quote, respond::Refusal, sell::VerifiedSale},
     protocol::{
         ids::TxId,
@@ -29,9 +30,9 @@ pub(super) fn presented(called: &Called) -> Option<TxId> {
 }
 
 impl Gateway {
-    pub(super) async fn exact(self: &Arc<Self>, purchase: Purchase, act: Act) -> Result<Told, Refusal> {
+    pub(super) async fn exact(self: &Arc<Self>, purchase: Purchase, act: Act, sighting: bool) -> Result<Told, Refusal> {
         match act {
-            Act::Verify => self.verify_exact(&purchase).await,
+            Act::Verify => self.verify_exact(&purchase, sighting).await,
             Act::Settle => match self.purchase(purchase).await? {
                 Served::Answer(answer) => Ok(Told::Receipt(answer)),
                 // Only forwarded requests stream.
@@ -56,7 +57,8 @@ impl Gateway {
             daa_score: tip.daa_score,
         };
         let exact = exact_v1::verify(&payload, proof, facts)?;
-        let terms = ExactTerms { finality: finality(&tenant.exact, quoted.finality, accepted.amount), ..tenant.exact };
+        let finality = self.deeper(finality(&tenant.exact, quoted.finality, accepted.amount), asked.confirmations)?;
+        let terms = ExactTerms { finality, ..tenant.exact };
         let now = self.now();
         let claim = Claim {
             key: PaymentKey { network: accepted.network, txid: exact.txid() },
@@ -92,25 +94,50 @@ impl Gateway {
         Ok(purchase)
     }
 
-    /// What settling would find, without claiming anything.
-    async fn verify_exact(&self, purchase: &Purchase) -> Result<Told, Refusal> {
+    /// What settling would find, without claiming anything. With `sighting` it also says whether the network knows the transaction.
+    async fn verify_exact(&self, purchase: &Purchase, sighting: bool) -> Result<Told, Refusal> {
         let key = purchase.key();
-        let valid = |payer| Told::Valid { payer, kaspa: json!({ "transactionId": key.txid }) };
+        let valid = |payer, seen| {
+            let mut kaspa = json!({ "transactionId": key.txid });
+            if sighting {
+                kaspa["sighting"] = if seen { "seen" } else { "unseen" }.into();
+            }
+            Told::Valid { payer, kaspa }
+        };
         let known = self.ask(self.store.payment(&key)).await;
         let Some(stored) = known.map_err(|_| purchase.refusal(Code::StoreUnavailable, ""))? else {
-            return match self.readiness() {
-                Ok(()) => Ok(valid(None)),
-                Err(reason) => Err(purchase.refusal(Code::NodeUnavailable, reason)),
-            };
+            if let Err(reason) = self.readiness() {
+                return Err(purchase.refusal(Code::NodeUnavailable, reason));
+            }
+            let seen = sighting && self.is_seen(purchase).await?;
+            return Ok(valid(None, seen));
         };
         let record = stored.record;
         let own = record.identity == purchase.claim.identity;
         match record.state {
             PaymentState::Reversed => Err(purchase.refusal(Code::TransactionConflicted, "")),
-            PaymentState::Delivered if own && purchase.goal == (Goal::Report { repeatable: true }) => Ok(valid(record.payer)),
-            PaymentState::Pending | PaymentState::Settled if own => Ok(valid(record.payer)),
-            _ => Err(already(purchase.refusal(Code::Replay, ""), record.charged)),
+            PaymentState::Delivered if own && purchase.goal == (Goal::Report { repeatable: true }) => Ok(valid(record.payer, true)),
+            PaymentState::Pending | PaymentState::Settled if own => Ok(valid(record.payer, true)),
+            _ => Err(purchase.used_before(&record)),
         }
+    }
+
+    async fn is_seen(&self, purchase: &Purchase) -> Result<bool, Refusal> {
+        match self.chain.sighting(&purchase.transaction).await {
+            Ok(sighting) => Ok(sighting != Sighting::NotSeen),
+            Err(ChainError::Unavailable(reason) | ChainError::NotFound(reason)) => Err(purchase.refusal(Code::NodeUnavailable, reason)),
+        }
+    }
+
+    /// As deep as the call asks, when that is deeper. What is watched no longer cannot be waited for.
+    fn deeper(&self, rule: FinalityRule, confirmations: Option<u64>) -> Result<FinalityRule, Refusal> {
+        let Some(depth) = confirmations else { return Ok(rule) };
+        if depth > self.limits.final_depth {
+            let detail = format!("confirmations: a payment is followed to {} at most", self.limits.final_depth);
+            return Err(Refusal::new(Code::CallMalformed, detail));
+        }
+        let known = if rule.level == Finality::Confirmed { rule.depth } else { 0 };
+        Ok(FinalityRule { level: Finality::Confirmed, depth: known.max(depth) })
     }
 
     /// A refusal of a payment that this tenant settled before says so instead.

@@ -51,6 +51,15 @@ pub enum Act {
     Settle,
 }
 
+impl Act {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Settle => "settle",
+        }
+    }
+}
+
 /// Proof that a call came with a tenant's token. Made only by [`Facilitator::caller`].
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -65,6 +74,11 @@ impl Caller {
 
     pub fn rate(&self) -> Rate {
         self.tenant.rate
+    }
+
+    /// Most calls that run at the same time.
+    pub fn running(&self) -> u32 {
+        self.tenant.running
     }
 }
 
@@ -89,7 +103,7 @@ pub trait Facilitator: Send + Sync + 'static {
     async fn call(&self, caller: Caller, act: Act, body: Bytes, request_id: String) -> Verdict;
 
     /// Why a call is not even read.
-    fn refuse(&self, act: Act, code: Code, retry_after_seconds: Option<u32>) -> Verdict;
+    fn refuse(&self, caller: Option<&Caller>, act: Act, code: Code, retry_after_seconds: Option<u32>) -> Verdict;
 
     fn now(&self) -> UnixMillis;
 }
@@ -107,8 +121,10 @@ impl Facilitator for Arc<Gateway> {
     }
 
     async fn call(&self, caller: Caller, act: Act, body: Bytes, request_id: String) -> Verdict {
-        let network = caller.policy.network;
-        match self.answer(caller, act, &body, request_id).await {
+        let (network, tenant) = (caller.policy.network, caller.tenant.clone());
+        let answer = self.answer(caller, act, &body, request_id).await;
+        self.metrics.facilitated(Some(&tenant.name), act.name(), answer.as_ref().err().map(|refusal| refusal.code.as_str()));
+        match answer {
             Ok(told) => answers::told(told),
             Err(refusal) => {
                 self.count_refusal(refusal.code);
@@ -117,8 +133,9 @@ impl Facilitator for Arc<Gateway> {
         }
     }
 
-    fn refuse(&self, act: Act, code: Code, retry_after_seconds: Option<u32>) -> Verdict {
+    fn refuse(&self, caller: Option<&Caller>, act: Act, code: Code, retry_after_seconds: Option<u32>) -> Verdict {
         self.count_refusal(code);
+        self.metrics.facilitated(caller.map(Caller::tenant), act.name(), Some(code.as_str()));
         let refusal = Refusal { retry_after_seconds, ..Refusal::new(code, code.meaning()) };
         answers::refused(act, self.policy.load().network, &refusal)
     }
@@ -153,13 +170,16 @@ impl Gateway {
             return Err(Refusal::new(Code::TenantPermission, ""));
         }
         let call = Call::parse(body)?;
-        let hash = call.request_hash;
+        let (hash, confirmations, sighting) = (call.request_hash, call.confirmations, call.sighting);
+        if sighting && act == Act::Settle {
+            return Err(Refusal::new(Code::CallMalformed, "sighting is asked of /verify"));
+        }
         let called = call.payment()?;
         let presented = exact::presented(&called);
         let owner = sale::route_id(&caller.tenant);
         let network = caller.policy.network;
-        match self.judged(sale::Asked { caller, called, hash, request_id }, act) {
-            Ok(Judged::Exact(purchase)) => self.exact(*purchase, act).await,
+        match self.judged(sale::Asked { caller, called, hash, confirmations, request_id }, act) {
+            Ok(Judged::Exact(purchase)) => self.exact(*purchase, act, sighting).await,
             Ok(Judged::Channel(asked)) => self.from_channel(*asked, act).await,
             // What does not fit this call may have paid for another of this tenant's.
             Err(refusal) if refusal.code.offers() == Offers::Attach => match presented {
@@ -191,6 +211,9 @@ impl Gateway {
                 Err(Refusal::new(Code::TenantPermission, "settle"))
             }
             Extra::Exact(_) => Ok(Judged::Exact(Box::new(self.exact_sale(asked)?))),
+            Extra::Escrow(_) if asked.confirmations.is_some() => {
+                Err(Refusal::new(Code::CallMalformed, "confirmations are asked for exact payments"))
+            }
             Extra::Escrow(_) => Ok(Judged::Channel(Box::new(asked))),
         }
     }

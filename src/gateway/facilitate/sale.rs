@@ -33,6 +33,8 @@ pub(super) struct Asked {
     pub called: Called,
     /// As the tenant itself sent it.
     pub hash: Option<RequestHash>,
+    /// How deep the payment has to be, beyond what its terms and the tenant ask.
+    pub confirmations: Option<u64>,
     pub request_id: String,
 }
 
@@ -46,10 +48,19 @@ impl Asked {
         &self.called.envelope.accepted
     }
 
-    /// What is claimed for: the tenant's operation under its terms, or, when it names none, the terms alone.
+    /// What is claimed for: the tenant's operation and what it pays, under whatever offer, or, when it names none, the terms alone.
     pub fn identity(&self) -> RequestIdentity {
-        let (tenant, terms) = (&self.caller.tenant.name, hex::encode(self.called.requirements_hash));
-        let operation = json!({ "scope": SCOPE, "tenant": tenant, "requestHash": self.hash, "paymentRequirementsHash": terms });
+        let (tenant, terms) = (&self.caller.tenant.name, self.accepted());
+        let operation = match self.hash {
+            Some(hash) => json!({
+                "scope": SCOPE, "tenant": tenant, "requestHash": hash,
+                "scheme": terms.scheme, "network": terms.network, "payTo": terms.pay_to, "amount": terms.amount,
+            }),
+            None => {
+                let terms = hex::encode(self.called.requirements_hash);
+                json!({ "scope": SCOPE, "tenant": tenant, "paymentRequirementsHash": terms })
+            }
+        };
         RequestIdentity(canonical::sha256(&operation))
     }
 

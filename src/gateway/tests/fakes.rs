@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::{Notify, mpsc};
@@ -47,6 +47,8 @@ pub enum Fault {
     After,
     /// Nothing is done and nothing is answered.
     Hang,
+    /// It is done, and answered when [`FaultStore::answer`] is called.
+    Slow,
     /// Nothing is wrong: a fault that follows meets a later use.
     Good,
 }
@@ -56,6 +58,9 @@ pub struct FaultStore {
     faults: Mutex<VecDeque<(Verb, Fault)>>,
     down: AtomicBool,
     shared: AtomicBool,
+    slow: AtomicUsize,
+    answers: Notify,
+    hidden: AtomicUsize,
 }
 
 impl FaultStore {
@@ -64,7 +69,15 @@ impl FaultStore {
     }
 
     fn over(model: Arc<MemoryStore>, shared: bool) -> Self {
-        Self { model, faults: Mutex::default(), down: AtomicBool::new(false), shared: AtomicBool::new(shared) }
+        Self {
+            model,
+            faults: Mutex::default(),
+            down: AtomicBool::new(false),
+            shared: AtomicBool::new(shared),
+            slow: AtomicUsize::new(0),
+            answers: Notify::new(),
+            hidden: AtomicUsize::new(0),
+        }
     }
 
     /// What happens to the next use of the verb.
@@ -82,6 +95,21 @@ impl FaultStore {
     pub fn shared(&self) -> Self {
         self.shared.store(true, Ordering::SeqCst);
         Self::over(self.model.clone(), true)
+    }
+
+    /// Steps that are done and wait to be answered.
+    pub fn slow(&self) -> usize {
+        self.slow.load(Ordering::SeqCst)
+    }
+
+    /// Lets them be answered.
+    pub fn answer(&self) {
+        self.answers.notify_waiters();
+    }
+
+    /// The next reads of a channel find none, as if it were opened right after them.
+    pub fn hide_channels(&self, reads: usize) {
+        self.hidden.store(reads, Ordering::SeqCst);
     }
 
     /// Every verb fails before it does anything.
@@ -103,6 +131,13 @@ impl FaultStore {
             Some(Fault::Before) => Err(StoreError::Unavailable("injected".into())),
             Some(Fault::After) => step.await.and(Err(StoreError::Unknown("injected".into()))),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Slow) => {
+                let (answer, done) = (self.answers.notified(), step.await);
+                self.slow.fetch_add(1, Ordering::SeqCst);
+                answer.await;
+                self.slow.fetch_sub(1, Ordering::SeqCst);
+                done
+            }
         }
     }
 }
@@ -133,6 +168,9 @@ impl ChannelStore for FaultStore {
     }
 
     async fn channel(&self, id: &ChannelId) -> Result<Option<Arc<ChannelRecord>>, StoreError> {
+        if self.hidden.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |reads| reads.checked_sub(1)).is_ok() {
+            return Ok(None);
+        }
         self.injure(Verb::Other, self.model.channel(id)).await
     }
 

@@ -112,14 +112,14 @@ pub struct Move {
     pub reserve: Amount,
     pub built_at: UnixMillis,
     pub state: MoveState,
-    /// Kept by the store; [`Aside::default`] when it is built.
+    /// Kept by the store; when it is built, only a top-up's own voucher is in it.
     pub aside: Aside,
 }
 
 /// What the record says again once a reorg undoes, or restores, a move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Aside {
-    /// Of a move that is not accepted: the latest voucher for its continuation.
+    /// Of a move that is not accepted: the latest voucher for its continuation. A top-up comes with one.
     pub voucher: Option<SignedVoucher>,
     /// [`ChannelRecord::unclaimed_since`] of the end that is not the active outpoint.
     pub unclaimed_since: Option<UnixMillis>,
@@ -222,6 +222,13 @@ pub enum Phase {
     Closed,
 }
 
+impl Move {
+    /// Whether the continuation covers a claim of this voucher.
+    pub fn holds(&self, voucher: &SignedVoucher) -> bool {
+        voucher.amount.checked_add(self.reserve).is_some_and(|least| least <= self.funding)
+    }
+}
+
 impl ChannelRecord {
     pub fn phase(&self) -> Phase {
         let next = |wanted: fn(&MoveState) -> bool| self.next_moves().any(|step| wanted(&step.state));
@@ -241,6 +248,11 @@ impl ChannelRecord {
     /// The moves that spend the active outpoint: none of them is accepted. Others that are not accepted lost to one that is.
     pub fn next_moves(&self) -> impl Iterator<Item = &Move> {
         self.moves.iter().filter(|step| step.spends == self.outpoint)
+    }
+
+    /// The other moves that spend what this one spends: of all of them the chain takes one.
+    pub fn rivals<'r>(&'r self, step: &'r Move) -> impl Iterator<Item = &'r Move> {
+        self.moves.iter().filter(|other| other.spends == step.spends && other.txid != step.txid)
     }
 
     /// C - K.

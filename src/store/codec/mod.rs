@@ -401,13 +401,14 @@ fn state_from(code: u8) -> Option<PaymentState> {
     STATES.into_iter().find(|state| state_code(*state) == code)
 }
 
-const SUBMISSIONS: [Submission; 3] = [Submission::None, Submission::Own, Submission::Foreign];
+const SUBMISSIONS: [Submission; 4] = [Submission::None, Submission::Own, Submission::Foreign, Submission::HandedOver];
 
 const fn submission_code(submission: Submission) -> u8 {
     match submission {
         Submission::None => 1,
         Submission::Own => 2,
         Submission::Foreign => 3,
+        Submission::HandedOver => 4,
     }
 }
 

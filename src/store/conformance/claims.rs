@@ -211,6 +211,20 @@ pub(in crate::store) async fn an_unproven_claim_gives_way<S: Subject>() {
     assert_eq!(store.claim(&Claim { identifier: identifier(1), ..claim(5) }, NOW).await.0, Seen::Fresh, "his identifier is free");
 }
 
+/// What another gateway was given to decide stays its presenter's until that one has said whose it is.
+pub(in crate::store) async fn what_was_handed_over_gives_way_only_when_it_is_decided<S: Subject>() {
+    let store = Checked::<S>::create().await;
+    let stranger = Claim { identity: identity(2), ..claim(1) };
+    let held = store.fresh(&claim(1), NOW).await;
+    store.done(&held, [Fact::Submitted(Submission::HandedOver), Fact::Released], NOW).await;
+    assert_eq!(store.claim(&stranger, NOW).await.0.name(), "OtherRequest");
+    // Whatever the age of its offer: it is known.
+    let late = NOW.plus_seconds(OFFER_SECONDS + 1);
+    let held = store.resumed(&claim(1), late).await;
+    store.done(&held, [FOREIGN, Fact::Released], late).await;
+    store.resumed(&stranger, NOW).await;
+}
+
 pub(in crate::store) async fn a_late_payment_waits_for_a_grant<S: Subject>() {
     let store = Checked::<S>::create().await;
     let over = NOW.plus_seconds(OFFER_SECONDS + 1);

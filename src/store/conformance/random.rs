@@ -126,7 +126,7 @@ fn any_claim(rng: &mut StdRng, now: UnixMillis) -> Claim {
 fn any_fact(rng: &mut StdRng, step: usize) -> Fact {
     match rng.gen_range(0..14) {
         0 => Fact::Renewed { hold_millis: rng.gen_range(0..9_000) },
-        1 => Fact::Submitted(*[Submission::None, Submission::Own, Submission::Foreign].choose(rng).unwrap()),
+        1 => Fact::Submitted(*[Submission::None, Submission::Own, Submission::Foreign, Submission::HandedOver].choose(rng).unwrap()),
         2 => Fact::Rejected,
         3 => Fact::Proven,
         4..7 => Fact::Settled { acceptance: rng.gen_bool(0.7).then(|| acceptance(rng.gen_range(0..3))), payer: None },

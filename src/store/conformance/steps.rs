@@ -8,6 +8,7 @@ enum Start {
     Pending,
     SubmittedOwn,
     SubmittedForeign,
+    HandedOver,
     Accepted,
     Settled,
     /// Delivered without a response and held again.
@@ -23,6 +24,7 @@ async fn start<S: Subject>(store: &Checked<S>, n: u64, start: Start) -> Held {
         Start::Pending => {}
         Start::SubmittedOwn => store.done(&held, [Fact::Submitted(Submission::Own)], NOW).await,
         Start::SubmittedForeign => store.done(&held, [Fact::Submitted(Submission::Foreign)], NOW).await,
+        Start::HandedOver => store.done(&held, [Fact::Submitted(Submission::HandedOver)], NOW).await,
         Start::Accepted => assert_eq!(store.observe(n, ChainFact::Accepted(acceptance(1)), NOW).await, Observed::Done),
         Start::Settled => store.done(&held, [settled()], NOW).await,
         Start::Released => store.done(&held, [settled(), Fact::Released], NOW).await,
@@ -40,6 +42,7 @@ pub(in crate::store) async fn every_step_has_its_answer<S: Subject>() {
     use Start::*;
     let own = || Fact::Submitted(Submission::Own);
     let foreign = || Fact::Submitted(Submission::Foreign);
+    let handed = || Fact::Submitted(Submission::HandedOver);
     let renewed = || Fact::Renewed { hold_millis: 9_000 };
     let undelivered = || Fact::Undelivered { status: Some(503) };
     let cases = [
@@ -51,6 +54,14 @@ pub(in crate::store) async fn every_step_has_its_answer<S: Subject>() {
         (SubmittedForeign, foreign(), Done),
         (SubmittedForeign, own(), Refused),
         (SubmittedForeign, Fact::Submitted(Submission::None), Refused),
+        (Pending, handed(), Done),
+        (SubmittedOwn, handed(), Refused),
+        (SubmittedForeign, handed(), Done),
+        (HandedOver, handed(), Done),
+        (HandedOver, own(), Done),
+        (HandedOver, foreign(), Done),
+        (HandedOver, Fact::Submitted(Submission::None), Refused),
+        (HandedOver, Fact::Rejected, Done),
         (Pending, Fact::Rejected, Done),
         (SubmittedOwn, Fact::Rejected, Refused),
         (SubmittedForeign, Fact::Rejected, Refused),

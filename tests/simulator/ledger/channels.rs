@@ -398,10 +398,10 @@ impl Ledger {
 
     pub(super) async fn check_channels_at_the_end(&self, world: &World) {
         for record in all(world).await {
-            let (name, refunded) = {
+            let (name, refunded, signed) = {
                 let state = self.state();
                 let Some(channel) = state.channels.get(&record.id) else { continue };
-                (channel.name.clone(), channel.refunded)
+                (channel.name.clone(), channel.refunded, channel.signed.contains_key(&record.outpoint))
             };
             let wrong = |what: &str| {
                 let moves: Vec<_> = record.moves.iter().map(|step| (step.txid, step.state)).collect();
@@ -423,7 +423,7 @@ impl Ledger {
                 wrong("a stream was never posted");
             }
             let stranded = stranded(world, &record.id).await;
-            if record.active() != shop::sompi(0) && record.active().sompi() <= stranded {
+            if record.active() != shop::sompi(0) && record.active().sompi() <= stranded && !signed {
                 world.trace.reached("charges stranded");
             } else if record.active() != shop::sompi(0) {
                 wrong(if refunded { "its client took back what was owed" } else { "not all that is owed was claimed" });
@@ -449,7 +449,7 @@ impl Ledger {
 }
 
 /// Charges whose vouchers are for an output that was there when they were made, and is not on the winning branch: a reorganisation put another
-/// spend that the client had signed in the place of a claim, and the client never came again (docs/threats.md).
+/// spend in the place of a claim. They are lost only where their client never signed anything for the output that is there (docs/threats.md).
 async fn stranded(world: &World, id: &ChannelId) -> u64 {
     let rows = world.store.charges(id, 0, 10_000).await.unwrap_or_default();
     let gone = rows.iter().filter(|row| world.net.ever_had(&row.terms.outpoint.txid) && !world.net.is_accepted(&row.terms.outpoint.txid));

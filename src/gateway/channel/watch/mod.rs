@@ -65,6 +65,8 @@ struct Watcher {
     stored: watch::Sender<()>,
     /// The chain has told of every output since this process watches the channel, the record says the same, and nothing was heard since.
     looked: Arc<Flag>,
+    /// How often the chain said something.
+    heard: u64,
 }
 
 /// What became of a claim or top-up that was built.
@@ -114,13 +116,19 @@ impl Gateway {
         }
     }
 
-    /// Whether the record may be believed at this moment.
-    pub(in crate::gateway) fn has_looked(&self, id: &ChannelId) -> bool {
-        self.channels.watchers.lock().get(id).is_none_or(|watcher| watcher.looked.is_up())
+    /// A record that the store gives from now on may be believed for as long as this says the same: how often the chain said something so
+    /// far. `None`: not even now.
+    pub(in crate::gateway) fn has_looked(&self, id: &ChannelId) -> Option<u64> {
+        match self.channels.watchers.lock().get(id) {
+            Some(watcher) => watcher.looked.is_up().then_some(watcher.heard),
+            // Nobody watches what is over for good.
+            None => Some(0),
+        }
     }
 
     fn set_looked(&self, id: &ChannelId, looked: bool) {
-        if let Some(watcher) = self.channels.watchers.lock().get(id) {
+        if let Some(watcher) = self.channels.watchers.lock().get_mut(id) {
+            watcher.heard += u64::from(!looked);
             watcher.looked.set(looked);
         }
     }
@@ -135,7 +143,7 @@ impl Gateway {
             watcher.pokes.send_replace(());
             return;
         }
-        let watcher = Watcher { pokes: watch::Sender::new(()), stored: watch::Sender::new(()), looked: Arc::default() };
+        let watcher = Watcher { pokes: watch::Sender::new(()), stored: watch::Sender::new(()), looked: Arc::default(), heard: 0 };
         let pokes = watcher.pokes.subscribe();
         watchers.insert(id, watcher);
         tokio::spawn(async move { gateway.follow_channel(id, pokes, taken_up).await });
@@ -361,7 +369,7 @@ fn is_outbid(record: &ChannelRecord, txid: &TxId) -> bool {
 
 /// A claim beside a top-up, or beside a claim that pays less: mempools may have the other.
 fn has_rivals(record: &ChannelRecord, txid: &TxId) -> bool {
-    plain(record, txid).is_some_and(|claim| record.moves.iter().any(|other| other.spends == claim.spends && other.txid != *txid))
+    plain(record, txid).is_some_and(|claim| record.rivals(claim).next().is_some())
 }
 
 fn plain<'r>(record: &'r ChannelRecord, txid: &TxId) -> Option<&'r Move> {

@@ -3,10 +3,13 @@
 use super::{OTHER, SHOP, call, operation, tenants};
 use crate::{
     binding::escrow_v1::payload::{BatchPayload, ClaimRequest},
-    gateway::tests::{
-        from_channels::buyer::{CEILING, Channel, DEPOSIT, Paying, ask, parts},
-        shop::server_keys,
-        world::{World, payee, sompi},
+    gateway::{
+        facilitate::Act,
+        tests::{
+            from_channels::buyer::{CEILING, Channel, DEPOSIT, Paying, ask, parts},
+            shop::server_keys,
+            world::{FINAL_DEPTH, World, payee, sompi},
+        },
     },
     protocol::{refusal::Code, tenant::Permissions},
     store::channels::ChannelStore as _,
@@ -242,5 +245,62 @@ async fn verifying_a_deposit_finds_what_settling_would() {
             assert!(world.store.channel(&channel.id()).await.unwrap().is_none());
             world.settle(SHOP, &body).await.refused(200, reason);
         }
+    }
+}
+
+/// A channel that opens right after it was looked for belongs to whom it belongs to all the same.
+#[tokio::test(start_paused = true)]
+async fn what_is_acted_on_is_what_was_found_to_be_ones_own() {
+    let world = tenants(|_| {}).await;
+    let channel = owing(&world).await;
+    let mut claiming = claim(&channel, channel.charged);
+    claiming["accepted"] = terms(22, 2);
+    let paying = unnamed(channel.paying(&ask(), terms(22, 2)));
+    let submits = world.chain.submits().len();
+    for hidden in 0..4 {
+        for message in [&claiming, &paying] {
+            for act in [Act::Verify, Act::Settle] {
+                world.store.hide_channels(hidden);
+                world.call(OTHER, act, &call(message, Some(&operation(1)))).await.refused(200, "channel_unknown");
+                world.store.hide_channels(0);
+            }
+        }
+    }
+    assert_eq!(world.chain.submits().len(), submits, "nothing was claimed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_told_again_only_to_who_names_its_sum() {
+    let world = tenants(|_| {}).await;
+    let channel = owing(&world).await;
+    let body = call(&claim(&channel, channel.charged), None);
+    let txid = world.settle(SHOP, &body).await.settled().to_owned();
+    for rounds in 0..2 {
+        for sum in [channel.charged - 1, channel.charged + 1] {
+            let other = call(&claim(&channel, sum), None);
+            world.verify(SHOP, &other).await.refused(200, "claim_refused");
+            world.settle(SHOP, &other).await.refused(200, "claim_refused");
+        }
+        assert_eq!(world.settle(SHOP, &body).await.settled(), txid);
+        // Accepted, and then final.
+        world.chain.advance(if rounds == 0 { 1 } else { FINAL_DEPTH + 1 });
+        world.until("claimed", async || parts(channel.record(&world).await.parts.claimed) == channel.charged).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_top_up_is_no_claim_that_was_asked_for() {
+    let world = tenants(|_| {}).await;
+    let channel = owing(&world).await;
+    let (transaction, continuation, funding) = channel.top_up(5_000_000_000);
+    let payload = channel.deposit_payload(Some(&transaction), continuation, funding, CEILING);
+    let message = unnamed(channel.with(&ask(), shop_terms(), &payload));
+    world.settle(SHOP, &call(&message, Some(&operation(2)))).await.settled();
+    let before = claim(&channel, channel.charged);
+    for _ in 0..2 {
+        world.settle(SHOP, &call(&before, None)).await.refused(200, "voucher_stale_outpoint");
+        // Its move is final then, and stands among the settled ones alone.
+        world.chain.advance(FINAL_DEPTH + 1);
+        world.until("final", async || channel.record(&world).await.moves.is_empty()).await;
     }
 }

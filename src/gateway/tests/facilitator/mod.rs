@@ -39,6 +39,7 @@ fn tenant(name: &str, token: &str, seed: u8, key: usize) -> Tenant {
         observe: Observe::Proven,
         settle_wait: SETTLE_WAIT,
         rate: Rate { per_second: 1, burst: 1 },
+        running: 1,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
             world::{Ask, PRICE, World, payee},
         },
     },
-    protocol::ids::TxId,
+    protocol::{ids::TxId, refusal::Code},
     store::PaymentState,
 };
 use kaspa_addresses::Address;
@@ -129,4 +129,26 @@ async fn calls_for_one_operation_get_one_settlement_and_calls_for_others_none() 
         }
     }
     assert_eq!(world.totals().await.charged_sompi, u128::try_from(RACES).unwrap() * u128::from(AMOUNT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_it_counted_elsewhere_is_told_to_nobody_else() {
+    let world = tenants(|_| {}).await;
+    let before = |told: &Value| told["extensions"]["kaspa"].get("alreadySettled").cloned();
+    let payment = pays_everybody(&world).await;
+    let (shop, other) = (call(&to_tenant(&payment, 21), Some(&operation(1))), call(&to_tenant(&payment, 22), None));
+    world.settle(SHOP, &shop).await.settled();
+    for told in [world.settle(OTHER, &other).await, world.verify(OTHER, &other).await] {
+        told.refused(200, "invalid_kaspa_exact_replay");
+        assert_eq!(before(&told.body), None, "{}", told.body);
+    }
+    let route = world.send(&payment.ask()).await;
+    route.refused(Code::Replay);
+    assert_eq!(before(&route.receipt().unwrap()), None);
+    let again = world.settle(SHOP, &call(&to_tenant(&payment, 21), Some(&operation(2)))).await;
+    assert_eq!(before(&again.body), Some(true.into()));
+    // And what a route sold is no tenant's business.
+    let payment = pays_everybody(&world).await;
+    world.send(&payment.ask()).await.served(payment.txid);
+    assert_eq!(before(&world.settle(SHOP, &call(&to_tenant(&payment, 21), None)).await.body), None);
 }

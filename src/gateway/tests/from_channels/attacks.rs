@@ -173,9 +173,54 @@ async fn a_claim_over_a_shallow_top_up_does_not_make_it_deep() {
         });
     };
     rules(1_000);
-    world.send(&world.voucher(&channel, &ask()).await.ask()).await.refused(Code::ExposureLimit);
+    let paying = world.voucher(&channel, &ask()).await.ask();
+    world.send(&paying).await.refused(Code::DepositNotConfirmed);
     rules(0);
-    assert_eq!(world.send(&world.voucher(&channel, &ask()).await.ask()).await.status(), 200);
+    assert_eq!(world.send(&paying).await.status(), 200, "the same header");
+}
+
+/// A claim was accepted beside a top-up of the same output: a reorganisation may prefer that one, and what was charged over the claim's continuation
+/// would have no voucher but the top-up's own.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_competes_with_a_top_up_counts_as_unconfirmed_until_it_is_deep() {
+    let world = World::channels(CEILING, ChargeRule::Fixed).await;
+    let mut channel = world.open(&ask(), 1).await;
+    for _ in 0..29 {
+        world.buy(&mut channel, &ask()).await;
+    }
+    world.chain.advance(2_000);
+    world.chain.accept_at_once(false);
+    let (transaction, continuation, funding) = channel.top_up(5_000_000_000);
+    let payload = channel.deposit_payload(Some(&transaction), continuation, funding, CEILING);
+    let header = channel.with(&ask(), world.batch_offer(&ask()).await, &payload).ask();
+    world.send(&header).await.refused(Code::DepositNotConfirmed);
+    let record = channel.record(&world).await;
+    assert_eq!(record.moves[0].aside.voucher, Some(channel.sign(continuation, CEILING)), "what was signed for the top-up is kept");
+    let claim = world.gateway.claim_channel(&channel.id(), Wanted::AnyFee).await.unwrap();
+    world.chain.accept(claim.txid);
+    world.until("claimed", async || channel.record(&world).await.outpoint == claim.continuation_outpoint).await;
+    channel = Channel {
+        outpoint: claim.continuation_outpoint,
+        claimed: channel.charged,
+        signed: 0,
+        funding: channel.funding - parts(claim.takes),
+        ..channel
+    };
+    let accepted_at = channel.record(&world).await.moves.iter().find_map(|step| match step.state {
+        crate::store::channels::MoveState::Accepted(at) => Some(at.daa_score),
+        _ => None,
+    });
+    world.reload_channels(|rules| {
+        rules.confirmations = 50;
+        rules.exposure = Exposure { unconfirmed: sompi(2 * CEILING), ..Exposure::default() };
+    });
+    for _ in 0..2 {
+        world.buy(&mut channel, &ask()).await;
+    }
+    world.send(&world.voucher(&channel, &ask()).await.ask()).await.refused(Code::ExposureLimit);
+    let daa_score = world.chain.tip().borrow().daa_score;
+    world.chain.advance(accepted_at.unwrap() + 50 - daa_score);
+    world.buy(&mut channel, &ask()).await;
 }
 
 #[tokio::test(start_paused = true)]

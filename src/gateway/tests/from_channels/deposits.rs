@@ -176,6 +176,38 @@ async fn what_an_earlier_process_noted_of_a_deposit_is_not_believed_before_the_c
     assert_eq!(world.upstream.count(), 1);
 }
 
+/// Looked at before its lease was asked for, and the lease takes its time: what the chain says meanwhile counts, whether or not the store knows it
+/// by then.
+#[tokio::test(start_paused = true)]
+async fn a_deposit_that_a_reorg_takes_while_its_request_waits_for_the_lease_is_not_served_on() {
+    for (stored, code) in [(true, Code::DepositReorganised), (false, Code::NodeUnavailable)] {
+        let world = world().await;
+        let mut channel = world.open(&ask(), 1).await;
+        let paying = world.voucher(&channel, &ask()).await.ask();
+        world.chain.accept_at_once(false);
+        world.store.fail(Verb::Lease, Fault::Slow);
+        let waiting = world.spawn(&paying);
+        world.until("the lease is given", async || world.store.slow() == 1).await;
+        if !stored {
+            world.store.fail(Verb::Sighted, Fault::Hang);
+        }
+        world.chain.take_back(channel.outpoint.txid);
+        if stored {
+            world.until("recorded", async || channel.record(&world).await.deposit.funded_daa.is_none()).await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        world.store.answer();
+        waiting.await.unwrap().refused(code);
+        assert_eq!(world.upstream.count(), 1, "{code:?}");
+        world.chain.accept(channel.outpoint.txid);
+        world.chain.advance(100);
+        world.pass(HOLD * 2).await;
+        channel.served(&world.send(&paying).await);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_funding_transaction_that_is_proven_invalid_moved_nothing() {
     let world = world().await;

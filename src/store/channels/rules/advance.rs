@@ -204,7 +204,8 @@ fn move_built(record: &ChannelRecord, step: &Move) -> Option<ChannelRecord> {
     let due = spends == (record.outpoint, record.parts.funding, record.voucher, record.reserve)
         && (step.takes, step.funding) == (takes, funding)
         && step.fee <= step.takes
-        && (step.state, step.aside) == (MoveState::Built, Aside::default());
+        && (step.state, step.aside.unclaimed_since) == (MoveState::Built, None)
+        && step.aside.voucher.is_none_or(|voucher| !step.added.is_zero() && step.holds(&voucher));
     let known = record.moves.iter().flat_map(|step| [step.spends, step.continuation]).chain([record.outpoint, record.deposit.outpoint]);
     if !due || step.continuation.txid != step.txid || known.into_iter().any(|known| known == step.continuation) {
         return None;

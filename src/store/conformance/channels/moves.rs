@@ -83,7 +83,7 @@ pub(in crate::store) async fn a_move_takes_what_is_active_and_nothing_else<S: Su
     books.charge(1, 1, 500, 400).await;
     let (lease, record) = books.lease(1, Purpose::Upkeep, NOW).await;
     type Change<'a> = &'a dyn Fn(&mut Move);
-    let cases: [(&str, Change<'_>); 17] = [
+    let cases: [(&str, Change<'_>); 18] = [
         ("another outpoint", &|step| step.spends = outpoint(9)),
         ("more than is active", &|step| step.takes = sompi(401)),
         ("less than is active", &|step| step.takes = sompi(399)),
@@ -98,6 +98,7 @@ pub(in crate::store) async fn a_move_takes_what_is_active_and_nothing_else<S: Su
         ("accepted from the start", &|step| step.state = MoveState::Accepted(acceptance(1))),
         ("taken back from the start", &|step| step.state = MoveState::TakenBack),
         ("an end of its own", &|step| step.aside.unclaimed_since = Some(NOW)),
+        ("a voucher for the continuation of a claim", &|step| step.aside.voucher = Some(voucher(sompi(100), 7))),
         ("a continuation of another transaction", &|step| step.continuation.txid = tx(51)),
         ("a continuation that is its input", &|step| (step.txid, step.continuation) = (outpoint(1).txid, outpoint(1))),
         ("a continuation of another channel", &|step| (step.txid, step.continuation) = (outpoint(2).txid, outpoint(2))),
@@ -107,6 +108,9 @@ pub(in crate::store) async fn a_move_takes_what_is_active_and_nothing_else<S: Su
         change(&mut wrong);
         books.refused(&lease, built(&wrong), why).await;
     }
+    let mut wrong = step(&record, 50, 7_000);
+    wrong.aside.voucher = Some(voucher(wrong.funding, 7));
+    books.refused(&lease, built(&wrong), "a voucher that leaves no claim of the continuation").await;
     books.done(&lease, built(&step(&record, 50, 0)), NOW).await;
 }
 

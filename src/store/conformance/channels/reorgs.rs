@@ -94,6 +94,33 @@ pub(in crate::store) async fn a_reorg_may_prefer_the_other_move<S: Subject>() {
     }
 }
 
+/// Its client signed for its continuation when it was built: that pays for what was charged over the claim's, as far as it goes.
+pub(in crate::store) async fn a_top_up_that_takes_the_place_of_a_claim_brings_its_own_voucher<S: Subject>() {
+    let mut books = Books::<S>::create().await;
+    for (n, signed, covered) in [(1, 200, 90), (2, 40, 40)] {
+        books.open(n).await;
+        books.charge(n, 1, 500, 400).await;
+        let (lease, record) = books.lease(n, Purpose::Upkeep, NOW).await;
+        let mut top_up = step(&record, 50 + n, 7_000);
+        top_up.aside.voucher = Some(voucher(sompi(signed), 99));
+        books.done(&lease, built(&top_up), NOW).await;
+        books.build(n, 60 + n, 0).await;
+        books.sees(n, accepted(60 + n)).await;
+        let over_the_claim = books.charge(n, 2, 300, 90).await;
+        books = books.restart().await;
+        let other = books.sees(n, accepted(50 + n)).await;
+        assert_eq!((other.voucher, other.parts.signed), (top_up.aside.voucher, sompi(signed)));
+        assert_eq!((other.active(), other.claimable()), (sompi(90), sompi(covered)));
+        // The voucher of either side comes and goes with it.
+        let back = books.sees(n, accepted(60 + n)).await;
+        assert_eq!((back.voucher, back.parts), (over_the_claim.voucher, over_the_claim.parts));
+        books.sees(n, accepted(50 + n)).await;
+        books.build(n, 70 + n, 0).await;
+        let claimed = books.sees(n, accepted(70 + n)).await;
+        assert_eq!((claimed.parts.claimed, claimed.active()), (sompi(400 + covered), sompi(90 - covered)));
+    }
+}
+
 /// What a stream reserves is no better covered than what was charged.
 pub(in crate::store) async fn a_stream_over_the_move_that_lost_is_posted_uncovered<S: Subject>() {
     let books = Books::<S>::create().await;

@@ -1,10 +1,13 @@
 //! A gateway whose payments somebody else settles: what each answer of the facilitator leads to, and that a lost one costs nobody money.
 
+mod hub;
+
 use super::{
     pay::Payment,
     world::{Ask, World},
 };
 use crate::{
+    gateway::facilitate::Act,
     gateway::remote::{RemoteAnswer, RemoteError, RemoteFacilitator},
     protocol::refusal::Code,
     store::{PaymentState, Submission},
@@ -36,8 +39,10 @@ impl Script {
 
 #[async_trait]
 impl RemoteFacilitator for Script {
-    async fn settle(&self, call: &Value, _: Duration) -> Result<RemoteAnswer, RemoteError> {
-        self.calls.lock().unwrap().push(call.clone());
+    async fn call(&self, act: Act, call: &Value, _: Duration) -> Result<RemoteAnswer, RemoteError> {
+        if act == Act::Settle {
+            self.calls.lock().unwrap().push(call.clone());
+        }
         let next = self.answers.lock().unwrap().pop_front();
         let (status, body) = next.unwrap_or_else(|| Err(RemoteError::NotSent("connection refused".into())))?;
         Ok(RemoteAnswer { status, retry_after: None, body })

@@ -1,0 +1,65 @@
+//! What an answer of the facilitator means. What is not understood proves nothing.
+
+use super::{AGAIN, RemoteAnswer, call::Asking};
+use crate::{chain::Sighting, protocol::refusal::Code};
+use std::time::Duration;
+
+/// What one answer means.
+pub(super) enum Heard {
+    Settled {
+        payer: Option<String>,
+    },
+    /// Nothing can be said yet: the same call again.
+    Again(Duration),
+    Refused(Code, String),
+    /// The facilitator does not work for this gateway.
+    NotOurs(String),
+}
+
+/// The precise code of a refusal, or nothing.
+pub(super) fn reason(answer: &RemoteAnswer) -> &str {
+    answer.body["extensions"]["kaspa"]["reason"].as_str().unwrap_or_default()
+}
+
+fn code(answer: &RemoteAnswer) -> Option<Code> {
+    let reason = reason(answer);
+    Code::ALL.iter().copied().find(|code| code.as_str() == reason)
+}
+
+pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard {
+    let body = &answer.body;
+    match (answer.status, body["success"].as_bool()) {
+        (200, Some(true)) => {
+            let about = (body["transaction"].as_str(), body["network"].as_str(), body["amount"].as_str());
+            let (txid, amount) = (asking.key.txid.to_string(), asking.amount.to_string());
+            if about != (Some(&*txid), Some(asking.key.network.as_str()), Some(&*amount)) {
+                return Heard::NotOurs("it answered about another payment".to_owned());
+            }
+            Heard::Settled { payer: body["payer"].as_str().map(str::to_owned) }
+        }
+        (400 | 401 | 403, _) => Heard::NotOurs(format!("{} {}", answer.status, reason(answer))),
+        (200, Some(false)) => match code(answer) {
+            Some(Code::InFlight) | None => Heard::Again(AGAIN),
+            Some(code) => Heard::Refused(code, body["errorMessage"].as_str().unwrap_or_default().to_owned()),
+        },
+        _ => Heard::Again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50))),
+    }
+}
+
+/// Whether the network knows the transaction; else why that is not known.
+pub(super) fn sighting(answer: &RemoteAnswer) -> Result<Sighting, (Code, String)> {
+    let body = &answer.body;
+    let silent = || (Code::FacilitatorUnavailable, format!("{} {}", answer.status, reason(answer)));
+    match (answer.status, body["isValid"].as_bool()) {
+        (200, Some(true)) => match body["extensions"]["kaspa"]["sighting"].as_str() {
+            Some("seen") => Ok(Sighting::Mempool),
+            Some("unseen") => Ok(Sighting::NotSeen),
+            _ => Err(silent()),
+        },
+        (200, Some(false)) => match code(answer) {
+            Some(code) if code.status() != 503 => Err((code, body["invalidMessage"].as_str().unwrap_or_default().to_owned())),
+            _ => Err(silent()),
+        },
+        _ => Err(silent()),
+    }
+}
