@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use support::{
     gateway::{Gateway, yaml},
-    pay::{Ask, encode},
+    pay::{self, Ask, encode},
 };
 use till::Till;
 use tokio::time::{Instant, sleep_until};
@@ -144,7 +144,14 @@ async fn another_store(till: &Till) {
     assert_eq!((answer.status, answer.code().as_str()), (402, "offer_not_ours"), "{answer:?}");
     assert!(answer.required().is_some());
     assert_eq!(world.upstream.seen().len(), before);
+    // Under an offer of the other store, taken before the payment, the same transaction is somebody else's there: whoever saw it gets nothing.
+    // (Its payer with a proof of the key is not told apart from one who sent it alone: docs/threats.md.)
+    let theirs = ask.send(&other.url(), None).await.offer();
     till.sell("its own store", &ask, &draft.message, &draft.transaction).await;
+    let again = pay::message(&ask, &theirs, &draft.transaction);
+    let answer = ask.send(&other.url(), Some(&encode(&again))).await;
+    assert_eq!((answer.status, answer.code().as_str()), (409, "payer_proof_required"), "{answer:?}");
+    assert_eq!(world.upstream.seen().len(), before + 1);
 }
 
 async fn keys_rotate(till: &mut Till) {

@@ -15,6 +15,7 @@ use support::{
 
 const ROUTES: &str = r#"  - {path: "/once/{*rest}", price: 0.25 KAS}
   - {path: "/paid/{*rest}", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}
+  - {path: "/gate/{*rest}", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS}
   - {path: "/{*rest}", free: true}"#;
 const CEILING: u64 = KAS / 100;
 
@@ -133,6 +134,44 @@ async fn a_partition_from_redis_closes_priced_routes_and_they_open_again() {
     channel.served(&answer);
     channel.buy(&ask, &fleet.other.url()).await;
     assert_eq!(number(&totals(&fleet.other).await["chargedSompi"]), channel.charged);
+}
+
+/// Redis is not reached while the upstream works: who serves loses its lease and lets nothing out, another gateway takes the channel over, and the
+/// answer that came too late is charged to nobody.
+#[tokio::test]
+async fn a_partition_in_the_middle_of_a_request_withholds_its_answer_and_a_lease_that_ended_charges_nothing() {
+    let fleet = Fleet::start().await;
+    let mut channel = Channel::open(&fleet.devnet, &Ask::get("/paid/first"), &fleet.one, &Wallet::new(4), 5 * KAS).await;
+    let (ask, [one, other]) = (Ask::get("/gate/report"), fleet.urls());
+    let header = channel.paying(&batch_of(&ask.send(&one, None).await));
+    let waiting = {
+        let (ask, header) = (ask.clone(), header.clone());
+        tokio::spawn(async move { ask.send(&one, Some(&header)).await })
+    };
+    fleet.upstream.arrived(2).await;
+    fleet.redis.signal("STOP");
+    let withheld = waiting.await.unwrap();
+    assert_eq!((withheld.status, withheld.code().as_str()), (503, "channel_lease_lost"), "{withheld:?}");
+    let closed = ask.send(&other, Some(&header)).await;
+    assert_eq!((closed.status, closed.code().as_str()), (503, "store_unavailable"), "{closed:?}");
+    assert_eq!(Ask::get("/free").send(&other, None).await.status, 200);
+    fleet.upstream.open_gate();
+    fleet.redis.signal("CONT");
+    let served = loop {
+        let answer = until_answered(&ask, &fleet.other, &header).await;
+        // The server's clock may give the lost lease a moment more.
+        if answer.code() != "payment_in_flight" {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await; // why: Retry-After is all that the gateway tells
+    };
+    channel.served(&served);
+    assert_eq!(served.text(), "through the gate: /gate/report");
+    assert_eq!(fleet.upstream.count("/gate/report"), 2, "once for the gateway that lost its lease");
+    for gateway in [&fleet.one, &fleet.other] {
+        let books = totals(gateway).await;
+        assert_eq!((books["charges"].as_u64(), number(&books["chargedSompi"])), (Some(2), channel.charged), "{books}");
+    }
 }
 
 #[tokio::test]

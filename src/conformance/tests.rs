@@ -277,6 +277,7 @@ fn called(payment: &Value) -> Value {
     json!({
         "x402Version": 2, "paymentPayload": payment, "paymentRequirements": payment["accepted"],
         "resource": {"url": "https://shop.example/report"}, "requestHash": "ab".repeat(32),
+        "confirmations": 10, "sighting": true,
     })
 }
 

@@ -193,7 +193,12 @@ impl Gateway {
                     return answer.await.unwrap_or(Err(lost));
                 }
                 Claimed::Replay(stored) => {
-                    self.may_present(&purchase, &stored.record).await?;
+                    let may = self.may_present(&purchase, &stored.record).await;
+                    may.map_err(|refusal| match purchase.goal {
+                        Goal::Forward => refusal,
+                        // A server that asks on behalf of others has to know that it counted for this very operation.
+                        Goal::Report { .. } => already(refusal, true),
+                    })?;
                     return self.replay(&purchase, *stored);
                 }
                 Claimed::First(record) => {

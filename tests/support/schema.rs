@@ -74,10 +74,11 @@ pub fn delivered(content_type: &str, body: &[u8]) {
         if let Some((_, data)) = text.rsplit_once("event: payment-response\ndata: ") {
             receipt(&serde_json::from_str(data.trim_end()).unwrap_or_else(|error| panic!("no receipt: {error}: {data}")));
         }
-    } else if let Ok(message) = serde_json::from_slice::<Value>(body) {
-        if message.get("success").is_some() && message.get("transaction").is_some() {
-            receipt(&message);
-        }
+    } else if let Ok(message) = serde_json::from_slice::<Value>(body)
+        && message.get("success").is_some()
+        && message.get("transaction").is_some()
+    {
+        receipt(&message);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Runner, SOLD, Said,
-    support::{pay::HTTP, tenants::Place},
+    support::{pay::HTTP, schema, tenants::Place},
     table::{IDENTIFIER, Scheme},
 };
 use kas402::{protocol::refusal::Code, wire::identifier};
@@ -31,7 +31,9 @@ impl AtMcp<'_> {
         let url = format!("{}{}", self.place.gateway.url(), self.path);
         let request = HTTP.post(url).header("content-type", "application/json").body(message.to_string());
         let answer = request.send().await.unwrap().bytes().await.unwrap();
-        serde_json::from_slice::<Value>(&answer).unwrap()["result"].clone()
+        let message: Value = serde_json::from_slice(&answer).unwrap();
+        schema::answered(&message);
+        message["result"].clone()
     }
 }
 

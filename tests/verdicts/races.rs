@@ -9,7 +9,7 @@ use crate::{
     support::{
         channel::{Channel, new_identifier, number},
         devnet::{Coin, KAS, Wallet},
-        edge, patience,
+        edge,
         pay::{self, Ask},
         tenants::Place,
     },

@@ -12,6 +12,8 @@ pub(super) enum Heard {
     /// Nothing can be said yet: the same call again.
     Again(Duration),
     Refused(Code, String),
+    /// It counted for this request, and is told to who proves the payer's key.
+    Unproven(Code, String),
     /// The facilitator does not work for this gateway.
     NotOurs(String),
 }
@@ -28,6 +30,8 @@ fn code(answer: &RemoteAnswer) -> Option<Code> {
 
 pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard {
     let body = &answer.body;
+    let settled = body["extensions"]["kaspa"]["alreadySettled"] == true;
+    let message = body["errorMessage"].as_str().unwrap_or_default().to_owned();
     match (answer.status, body["success"].as_bool()) {
         (200, Some(true)) => {
             let about = (body["transaction"].as_str(), body["network"].as_str(), body["amount"].as_str());
@@ -40,7 +44,10 @@ pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard {
         (400 | 401 | 403, _) => Heard::NotOurs(format!("{} {}", answer.status, reason(answer))),
         (200, Some(false)) => match code(answer) {
             Some(Code::InFlight) | None => Heard::Again(AGAIN),
-            Some(code) => Heard::Refused(code, body["errorMessage"].as_str().unwrap_or_default().to_owned()),
+            Some(code @ (Code::PayerProofRequired | Code::PayerProofInvalid | Code::ForeignTransaction)) if settled => {
+                Heard::Unproven(code, message)
+            }
+            Some(code) => Heard::Refused(code, message),
         },
         _ => Heard::Again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50))),
     }

@@ -166,13 +166,14 @@ impl Gateway {
                         Err(_) => Err(purchase.refusal(Code::StoreUnavailable, "")),
                     };
                 }
+                // Under another offer its proof is for another hash.
+                Heard::Unproven(..) if hash != purchase.request_hash => {
+                    return Err(purchase.refusal(Code::SettlementPending, "it counts for the header that it was first presented with"));
+                }
+                Heard::Unproven(code, detail) => return Err(asks(purchase, code, detail, hash)),
                 Heard::Refused(code, detail) => {
                     self.step(admitted, Fact::Submitted(Submission::Foreign)).await?;
-                    let refusal = purchase.refusal(code, detail);
-                    return Ok(Asked::Declined(match code {
-                        Code::PayerProofRequired => refusal.with("requestHash", hash.to_string()),
-                        _ => refusal,
-                    }));
+                    return Ok(Asked::Declined(asks(purchase, code, detail, hash)));
                 }
             }
         }
@@ -224,7 +225,7 @@ impl Gateway {
             }
             Heard::Refused(code, _) if code.offers() == Offers::Attach => vec![Fact::Rejected],
             Heard::Refused(..) => vec![Fact::Submitted(Submission::Foreign)],
-            Heard::Again(_) | Heard::NotOurs(_) => vec![],
+            Heard::Again(_) | Heard::Unproven(..) | Heard::NotOurs(_) => vec![],
         };
         for fact in facts {
             if self.advance(held, fact).await? != Advanced::Done {
@@ -243,4 +244,10 @@ impl Gateway {
         let answer = answer.map_err(|error| purchase.refusal(Code::FacilitatorUnavailable, error.to_string()))?;
         heard::sighting(&answer).map_err(|(code, detail)| purchase.refusal(code, detail))
     }
+}
+
+/// A refusal of the facilitator's as this gateway's, with the hash that a proof has to be for.
+fn asks(purchase: &Purchase, code: Code, detail: String, hash: RequestHash) -> Refusal {
+    let refusal = purchase.refusal(code, detail);
+    if code == Code::PayerProofRequired { refusal.with("requestHash", hash.to_string()) } else { refusal }
 }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     chain::sim::SimChain,
+    gateway::channel::claim::{Unclaimed, Wanted},
     protocol::{
         charge::{ChargeRule, Meter, MeterSource, OnUnknown, UnitPrice},
         network::Network,
@@ -62,6 +63,35 @@ async fn a_payment_that_perhaps_was_never_sent_is_not_sent_by_another() {
     other.chain.down("disconnected");
     other.chain.up();
     assert_eq!((other.chain.submits(), other.chain.followed()), (vec![], 1));
+}
+
+/// One claimer at a time: who has the channel's lease; then the claim itself keeps the other out.
+#[tokio::test(start_paused = true)]
+async fn of_two_gateways_that_claim_a_channel_at_once_one_builds_the_claim() {
+    let one = World::channels(CEILING, ChargeRule::Fixed).await;
+    let other = one.sibling(one.chain.clone()).await;
+    let mut channel = one.open(&ask(), 1).await;
+    for _ in 0..29 {
+        one.buy(&mut channel, &ask()).await;
+    }
+    one.chain.accept_at_once(false);
+    let id = channel.id();
+    let claim = |world: &World| {
+        let gateway = world.gateway.clone();
+        tokio::spawn(async move { gateway.claim_channel(&id, Wanted::AnyFee).await })
+    };
+    let claims = [claim(&one), claim(&other)];
+    let mut built = Vec::new();
+    for claim in claims {
+        match claim.await.unwrap() {
+            Ok(claim) => built.push(claim.txid),
+            Err(refused) => assert!(matches!(refused, Unclaimed::Busy | Unclaimed::Sent(_)), "{refused}"),
+        }
+    }
+    let moves: Vec<_> = channel.record(&one).await.moves.iter().map(|step| step.txid).collect();
+    assert_eq!((built.len(), &moves), (1, &built));
+    one.chain.accept(built[0]);
+    other.until("claimed", async || parts(channel.record(&other).await.parts.claimed) == channel.charged).await;
 }
 
 #[tokio::test(start_paused = true)]

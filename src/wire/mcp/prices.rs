@@ -130,11 +130,11 @@ impl Edits<'_> {
         let mut told = Vec::with_capacity(self.text.len() + self.made.iter().map(|(_, more)| more.len()).sum::<usize>());
         let mut at = 0;
         for (place, more) in &self.made {
-            told.extend_from_slice(self.text[at..place.start].as_bytes());
+            told.extend_from_slice(&self.text.as_bytes()[at..place.start]);
             told.extend_from_slice(more.as_bytes());
             at = place.end;
         }
-        told.extend_from_slice(self.text[at..].as_bytes());
+        told.extend_from_slice(&self.text.as_bytes()[at..]);
         Some(told)
     }
 }

@@ -81,7 +81,9 @@ fn a_top_up_needs_a_claim_and_coins_that_are_worth_it() {
     assert_eq!(refused.code, Code::TopUpNothingToClaim);
     let checked = check_top_up(transaction, escrow(&script, FUNDING), amount(ACTIVE), None, &rules()).unwrap();
     let low = voucher(&script, escrow(&script, FUNDING).outpoint, ACTIVE - 1);
-    assert!(matches!(checked.sign(escrow(&script, FUNDING), &low, sign(SERVER)), Err(SpendError::VoucherTooLow { .. })));
+    assert!(matches!(checked.clone().sign(escrow(&script, FUNDING), &low, sign(SERVER)), Err(SpendError::VoucherTooLow { .. })));
+    let enough = voucher(&script, escrow(&script, FUNDING).outpoint, ACTIVE);
+    assert!(checked.sign(escrow(&script, FUNDING), &enough, sign(SERVER)).is_ok());
 }
 
 type Change<'a> = (&'a str, &'a dyn Fn(&mut Transaction));

@@ -232,6 +232,26 @@ async fn a_payer_who_sent_it_first_proves_the_key_through_the_edge() {
     both.charged_once().await;
 }
 
+/// The payer sent it and proved the key; the hub says so to nobody without that proof, and the edge gives nothing away meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_was_proven_to_the_hub_is_not_given_away_by_a_strangers_question() {
+    let both = Both::new().await;
+    let payment = both.pays(Ask::get("/paid")).await;
+    both.hub().chain.submit(&payment.signed.transaction).await;
+    both.line.loses.store(usize::MAX, Ordering::SeqCst);
+    both.edge.send(&payment.ask()).await.pending(Code::SettlementPending, payment.txid);
+    both.line.loses.store(0, Ordering::SeqCst);
+    both.edge.skip(OFFER_SECONDS + 10);
+    for _ in 0..2 {
+        let theft = both.copied(&payment, Ask::get("/other"), &stranger()).await;
+        both.edge.send(&theft.ask()).await.pending(Code::SettlementPending, payment.txid);
+    }
+    let bare = payment.clone().without_proof();
+    both.edge.send(&bare.ask()).await.refused(Code::PayerProofRequired);
+    both.edge.send(&payment.ask()).await.served(payment.txid);
+    both.charged_once().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_hub_settles_as_deep_as_the_route_asks() {
     let depth = 50;

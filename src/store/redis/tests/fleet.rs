@@ -64,6 +64,7 @@ async fn a_lease_that_another_gateway_took_over_commits_nothing() {
         ChannelFact::Renewed { hold_millis: 1_000 },
         committed(&record, 1, 10, 10),
         reserved(&stream(&record, 1, 10)),
+        built(&step(&record, 50, 0)),
         ChannelFact::Released,
     ] {
         now = now.plus_millis(HOLD_MILLIS);
