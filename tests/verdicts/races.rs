@@ -95,7 +95,8 @@ async fn one_payment_through_two_ways_in_at_once_is_sold_once() {
     // The edge's own tenant, for a request of its own.
     race(&at_edge, &itself, &payer, &mut coins, &mut sold).await;
     for (gateway, sompi) in [(&place.gateway, sold.sompi), (&gateway, sold.at_edge)] {
-        let booked = async || gateway.payments().await["chargedSompi"] == sompi.to_string();
+        let sompi = sompi.to_string();
+        let booked = async || gateway.payments().await["chargedSompi"] == *sompi;
         gateway.until("all is booked, and nothing twice", booked).await;
     }
 }
