@@ -82,6 +82,7 @@ fn every_metric_is_explained_and_nothing_else_is() {
     // A labelled counter shows only once it has counted.
     metrics.requests.free.inc();
     metrics.refusals.with_label_values(&["no_route"]).inc();
+    metrics.facilitated(Some("shop"), "verify", None);
     let rendered = metrics.render();
     let exist: BTreeSet<&str> = rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let operating = text("docs/operating.md");
