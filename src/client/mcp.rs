@@ -209,11 +209,14 @@ fn in_terms_of_http(message: &Value, reply: Reply) -> Reply {
     let mut note = |name: HeaderName, value: &Value| drop(fields.insert(name, header::encode(value)));
     let Some(result) = message.get("result") else {
         let error = message.get("error").cloned().unwrap_or_default();
-        if let Some(receipt) = error.pointer("/data").and_then(|data| data.get(mcp::PAYMENT_RESPONSE)) {
+        let receipt = error.pointer("/data").and_then(|data| data.get(mcp::PAYMENT_RESPONSE));
+        if let Some(receipt) = receipt {
             note(headers::PAYMENT_RESPONSE, receipt);
         }
-        // Its receipt says that what was paid for is still owed.
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let settled = receipt.filter(|receipt| receipt["success"] == true);
+        let owed = settled.is_some_and(|receipt| receipt.pointer("/extensions/kaspa/status") == Some(&"undelivered".into()));
+        // Paid for and not served. Where the receipt does not say so itself, the payment must not count as used up.
+        let status = if settled.is_some() && !owed { StatusCode::BAD_GATEWAY } else { StatusCode::UNPROCESSABLE_ENTITY };
         return Reply { status, headers: fields, body: text(&error), trailers: HeaderMap::new() };
     };
     let meta = |name: &str| result.get("_meta").and_then(|meta| meta.get(name));
@@ -293,7 +296,13 @@ mod tests {
         let got = read(json!({"result": {"content": [], "structuredContent": {"x402Version": 2, "accepts": []}}}));
         assert_eq!((got.status, got.headers.is_empty()), (StatusCode::OK, true), "a result is no offer");
         let got = read(json!({"error": {"code": -1, "data": {"x402/payment-response": {"success": true}}}}));
-        assert_eq!((got.status.as_u16(), got.headers.contains_key(headers::PAYMENT_RESPONSE)), (422, true));
+        assert_eq!((got.status.as_u16(), got.headers.contains_key(headers::PAYMENT_RESPONSE)), (502, true), "paid for, and still good");
+        let receipt = json!({"success": true, "extensions": {"kaspa": {"status": "undelivered"}}});
+        assert_eq!(
+            read(json!({"error": {"code": -1, "data": {"x402/payment-response": receipt}}})).status.as_u16(),
+            422,
+            "it says so itself"
+        );
         assert_eq!(read(json!({"error": {"code": -1}})).status.as_u16(), 422);
     }
 }

@@ -79,13 +79,15 @@ pub(super) fn router(facilitator: Arc<dyn Facilitator>, request_ids: Arc<dyn Fn(
 /// Token first, then rate; only then is anything else of the request looked at.
 async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let act = if request.uri().path() == "/verify" { Act::Verify } else { Act::Settle };
+    // The rest waits for nothing, and says whether the facilitator is well.
+    let runs = matches!(request.uri().path(), "/verify" | "/settle");
     let Some(caller) = shared.facilitator.caller(bearer::presented(request.headers())) else {
         let mut refused = answer(shared.facilitator.refuse(None, act, Code::TenantUnknown, None));
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return refused;
     };
-    match shared.take(&caller) {
-        Ok(running) => request.extensions_mut().insert(Arc::new(running)),
+    match shared.take(&caller, runs) {
+        Ok(running) => drop(running.map(|running| request.extensions_mut().insert(Arc::new(running)))),
         Err(seconds) => return answer(shared.facilitator.refuse(Some(&caller), act, Code::TenantRate, Some(seconds))),
     };
     request.extensions_mut().insert(caller);
@@ -93,7 +95,7 @@ async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -
 }
 
 impl Shared {
-    fn take(&self, caller: &Caller) -> Result<Running, u32> {
+    fn take(&self, caller: &Caller, runs: bool) -> Result<Option<Running>, u32> {
         let (rate, now) = (caller.rate(), self.facilitator.now());
         let mut tenants = self.calls.lock().expect("no panic while the calls are locked");
         if !tenants.contains_key(caller.tenant()) {
@@ -101,7 +103,8 @@ impl Shared {
         }
         let calls = tenants.get_mut(caller.tenant()).expect("it was put there above");
         calls.bucket.take(rate, now)?;
-        Running::among(&calls.running, caller.running()).ok_or(RUNNING_AGAIN)
+        let running = runs.then(|| Running::among(&calls.running, caller.running()).ok_or(RUNNING_AGAIN));
+        running.transpose()
     }
 
     async fn call(self, act: Act, request: Request) -> Response {

@@ -223,6 +223,8 @@ pub(in crate::store) fn advance(entry: &mut Entry, fence: u64, fact: &Fact, now:
         (Fact::Submitted(submission), _) => match (record.submission, *submission) {
             (_, Submission::None) => REFUSED,
             (recorded, repeated) if recorded == repeated => ALREADY,
+            // Decided already, and asked once more: a process may end between the decision and its booking.
+            (Submission::Own, Submission::HandedOver) => ALREADY,
             // Who decides elsewhere says whose it is, and may be asked again for another presenter.
             (Submission::None | Submission::HandedOver, said) | (Submission::Foreign, said @ Submission::HandedOver) => {
                 record.submission = said;

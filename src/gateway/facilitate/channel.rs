@@ -80,7 +80,7 @@ impl Gateway {
             // How old an offer may be is the resource server's to say.
             accepted_until: self.now().plus_seconds(ENTITLED_SECONDS),
             nonce: asked.token().map_or(nonce, |token| token.nonce),
-            daa: asked.offered_daa(daa_score),
+            daa: asked.offered_daa(daa_score, self.now()),
         };
         Ok(ChannelSale {
             payload,

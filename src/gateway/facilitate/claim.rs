@@ -56,14 +56,16 @@ impl Gateway {
             return Err(Refusal::new(Code::EscrowScript, "activeScriptPublicKey is not the script of the channel"));
         }
         let state = || json!(channel::state(&record, &script));
+        // Told as this claim's only when it took what was named; a charge in between changes the sum.
+        let told = |known: Claimed| match known.takes == claim.claim_amount {
+            true => Ok(self.claim_told(&record, known, act)),
+            false => {
+                let detail = format!("{} took {} sompi of this outpoint", known.txid, known.takes);
+                Err(Refusal::new(Code::ClaimRefused, detail).with("channelState", state()))
+            }
+        };
         if let Some(known) = self.claimed(&record, claim.funding_outpoint).await? {
-            return match known.takes == claim.claim_amount {
-                true => Ok(self.claim_told(&record, known, act)),
-                false => {
-                    let detail = format!("{} took {} sompi of this outpoint", known.txid, known.takes);
-                    Err(Refusal::new(Code::ClaimRefused, detail).with("channelState", state()))
-                }
-            };
+            return told(known);
         }
         if claim.funding_outpoint != record.outpoint {
             return Err(Refusal::new(Code::VoucherStaleOutpoint, "nothing of this outpoint was claimed").with("channelState", state()));
@@ -80,13 +82,13 @@ impl Gateway {
                 let (txid, takes) = (report.txid, report.takes);
                 let known =
                     Claimed { txid, spends: report.claim_outpoint, continuation: report.continuation_outpoint, takes, accepted: false };
-                Ok(self.claim_told(&record, known, act))
+                told(known)
             }
             // Built between the look above and now, by the policy or by another call.
             Err(Unclaimed::Sent(_)) => {
                 let record = self.ask(self.store.channel(&record.id)).await.map_err(unusable)?.ok_or_else(channel_unknown)?;
                 match self.claimed(&record, claim.funding_outpoint).await? {
-                    Some(known) => Ok(self.claim_told(&record, known, act)),
+                    Some(known) => told(known),
                     None => Err(Refusal::new(Code::ChannelBusy, "")),
                 }
             }

@@ -75,7 +75,7 @@ impl Gateway {
             finality: terms.finality,
             // How old an offer may be is the resource server's to say.
             accepted_until: now.plus_seconds(ENTITLED_SECONDS),
-            offer_daa: asked.offered_daa(tip.daa_score),
+            offer_daa: asked.offered_daa(tip.daa_score, now),
             entitlement_seconds: ENTITLED_SECONDS,
             holder: self.holder,
             hold_millis: self.limits.hold_millis(),

@@ -12,6 +12,7 @@ use crate::{
         request::{Request, RequestHead},
         requirements::Requirements,
         tenant::Tenant,
+        time::UnixMillis,
     },
     wire::{canonical, facilitator::Called},
 };
@@ -80,11 +81,15 @@ impl Asked {
     }
 
     /// When it was offered, at the earliest: no payment is good for an offer that it is older than.
-    pub fn offered_daa(&self, daa_score: u64) -> u64 {
-        let lifetime = self.accepted().max_timeout_seconds.saturating_mul(DAA_PER_SECOND);
-        // A gateway without a node knows no score.
-        let offered = self.token().filter(|token| token.daa > 0);
-        offered.map_or(daa_score.saturating_sub(lifetime), |token| token.daa)
+    pub fn offered_daa(&self, daa_score: u64, now: UnixMillis) -> u64 {
+        let lifetime = self.accepted().max_timeout_seconds;
+        let age = match self.token() {
+            Some(token) if token.daa > 0 => return token.daa,
+            // A gateway without a node knows no score, but the time; the call may come long after the payment.
+            Some(token) => now.seconds().saturating_sub(token.issued).max(lifetime),
+            None => lifetime,
+        };
+        daa_score.saturating_sub(age.saturating_mul(DAA_PER_SECOND))
     }
 
     pub fn reply(&self) -> Reply {

@@ -115,8 +115,10 @@ impl Gateway {
             acceptance: None,
             payer,
         };
-        // It was brought to the network for this request: from now on it is no other's.
-        self.step(admitted, Fact::Submitted(Submission::Own)).await?;
+        // It was brought to the network for whom the record names, and is no other's from now on; or for whom the facilitator knows, and whoever
+        // presented it first has to prove what this payer proved there.
+        let named = as_first || record.is_none_or(|record| record.request_hash == purchase.request_hash);
+        self.step(admitted, Fact::Submitted(if named { Submission::Own } else { Submission::Foreign })).await?;
         self.book(admitted, &receipt, started).await?;
         if let Some(record) = first.filter(|_| as_first) {
             // Settled for who came first; whoever presents it now says that they are the same.
@@ -207,8 +209,15 @@ impl Gateway {
             hold_millis: self.limits.hold_millis(),
             late: false,
         };
-        let ClaimOutcome::Resumed(held, record) = self.ask(self.store.claim(&claim, self.now())).await? else { return Ok(()) };
-        let asking = Asking::again(&record, purchase.accepted.max_timeout_seconds);
+        let (held, record) = match self.ask(self.store.claim(&claim, self.now())).await? {
+            ClaimOutcome::Resumed(held, record) => (held, record),
+            // It was freed meanwhile, and is nobody's.
+            ClaimOutcome::Fresh(held) => return self.advance(&held, Fact::Rejected).await.map(drop),
+            _ => return Ok(()),
+        };
+        // As old as it may have been when it was first presented, whose offer is not at hand.
+        let since = self.now().millis_since(record.claimed_at).div_ceil(1_000);
+        let asking = Asking::again(&record, purchase.accepted.max_timeout_seconds.saturating_add(since));
         // No longer than the hold lasts.
         let within = deadline.saturating_duration_since(Instant::now()).max(AGAIN).min(self.limits.hold);
         let heard = match remote.call(Act::Settle, &asking.call(Act::Settle), within).await {

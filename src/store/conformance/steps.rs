@@ -55,7 +55,7 @@ pub(in crate::store) async fn every_step_has_its_answer<S: Subject>() {
         (SubmittedForeign, own(), Refused),
         (SubmittedForeign, Fact::Submitted(Submission::None), Refused),
         (Pending, handed(), Done),
-        (SubmittedOwn, handed(), Refused),
+        (SubmittedOwn, handed(), Done),
         (SubmittedForeign, handed(), Done),
         (HandedOver, handed(), Done),
         (HandedOver, own(), Done),

@@ -14,6 +14,7 @@ use crate::{
         remote::{RemoteAnswer, RemoteError, RemoteFacilitator},
     },
     protocol::{
+        limits::DAA_PER_SECOND,
         network::Network,
         policy::Terms,
         refusal::Code,
@@ -229,6 +230,43 @@ async fn a_payer_who_sent_it_first_proves_the_key_through_the_edge() {
     got.refused(Code::PayerProofRequired);
     assert_eq!(got.receipt().unwrap()["extensions"]["kaspa"]["requestHash"], later.request_hash.to_string());
     both.edge.send(&later.ask()).await.served(payment.txid);
+    both.charged_once().await;
+}
+
+/// Served to who proved the key, and to nobody who came before: neither when he was declined nor when his answer was lost.
+#[tokio::test(start_paused = true)]
+async fn a_thief_who_came_first_is_not_served_what_the_payer_proved() {
+    for lost in [0, usize::MAX] {
+        let both = Both::new().await;
+        let payment = both.pays(Ask::get("/paid")).await;
+        both.hub().chain.submit(&payment.signed.transaction).await;
+        let theft = both.copied(&payment, Ask::get("/paid"), &stranger()).await.without_proof();
+        both.line.loses.store(lost, Ordering::SeqCst);
+        assert_ne!(both.edge.send(&theft.ask()).await.status(), 200);
+        both.line.loses.store(0, Ordering::SeqCst);
+        both.edge.send(&payment.ask()).await.served(payment.txid);
+        assert_eq!(both.edge.record(payment.txid).await.unwrap().submission, Submission::Foreign);
+        both.edge.send(&theft.ask()).await.refused(Code::PayerProofRequired);
+        both.edge.send(&payment.ask()).await.served(payment.txid);
+        both.charged_once().await;
+    }
+}
+
+/// The hub could not be reached until the offer was long over; the header that was there in time is asked with again.
+#[tokio::test(start_paused = true)]
+async fn a_proven_payment_is_no_older_for_what_the_hub_kept_it_waiting() {
+    let both = Both::new().await;
+    let payment = both.pays(Ask::get("/paid")).await;
+    both.hub().chain.submit(&payment.signed.transaction).await;
+    both.hub().chain.advance(1);
+    both.line.swallows.store(usize::MAX, Ordering::SeqCst);
+    both.edge.send(&payment.ask()).await.pending(Code::SettlementPending, payment.txid);
+    both.line.swallows.store(0, Ordering::SeqCst);
+    for world in [&both.edge, both.hub()] {
+        world.skip(3 * OFFER_SECONDS);
+    }
+    both.hub().chain.advance(3 * OFFER_SECONDS * DAA_PER_SECOND);
+    both.edge.send(&payment.ask()).await.served(payment.txid);
     both.charged_once().await;
 }
 

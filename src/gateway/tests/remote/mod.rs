@@ -3,6 +3,7 @@
 mod hub;
 
 use super::{
+    fakes::{Fault, Verb},
     pay::Payment,
     world::{Ask, World},
 };
@@ -121,6 +122,20 @@ async fn a_lost_answer_is_asked_for_with_the_same_call() {
     world.send(&payment.ask()).await.served(payment.txid);
     assert_eq!(script.calls(), [before]);
     assert_eq!(world.upstream.count(), 2);
+}
+
+/// The process may end, or the store be gone for a moment, between the two.
+#[tokio::test(start_paused = true)]
+async fn what_was_settled_and_not_yet_booked_is_booked_by_the_next_request() {
+    let (world, script) = edge().await;
+    let payment = bought(&world).await;
+    script.will(std::iter::repeat_with(|| Ok((200, settled(&payment)))).take(2));
+    world.store.fail(Verb::Settled, Fault::Before);
+    assert_eq!(world.send(&payment.ask()).await.status(), 503);
+    let record = world.record(payment.txid).await.unwrap();
+    assert_eq!((record.state, record.submission), (PaymentState::Pending, Submission::Own));
+    world.send(&payment.ask()).await.served(payment.txid);
+    assert_eq!((world.upstream.count(), script.calls().len()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
