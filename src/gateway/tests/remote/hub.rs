@@ -6,7 +6,7 @@ use super::super::{
     world::{Ask, FINAL_DEPTH, Got, OFFER_SECONDS, PRICE, World, payee, sompi},
 };
 use crate::{
-    chain::{AcceptedInput, Chain, Output},
+    chain::{AcceptedInput, Chain, Output, Tip},
     client::wallet::Wallet,
     gateway::{
         Gateway,
@@ -256,16 +256,20 @@ async fn a_thief_who_came_first_is_not_served_what_the_payer_proved() {
 #[tokio::test(start_paused = true)]
 async fn a_proven_payment_is_no_older_for_what_the_hub_kept_it_waiting() {
     let both = Both::new().await;
+    // There is no node at an edge: its offers name no score.
+    both.edge.chain.set_tip(Tip::default());
     let payment = both.pays(Ask::get("/paid")).await;
-    both.hub().chain.submit(&payment.signed.transaction).await;
-    both.hub().chain.advance(1);
+    let chain = &both.hub().chain;
+    chain.accept_at_once(false);
+    chain.submit(&payment.signed.transaction).await;
+    chain.accept(payment.txid);
     both.line.swallows.store(usize::MAX, Ordering::SeqCst);
     both.edge.send(&payment.ask()).await.pending(Code::SettlementPending, payment.txid);
     both.line.swallows.store(0, Ordering::SeqCst);
     for world in [&both.edge, both.hub()] {
         world.skip(3 * OFFER_SECONDS);
     }
-    both.hub().chain.advance(3 * OFFER_SECONDS * DAA_PER_SECOND);
+    chain.advance(3 * OFFER_SECONDS * DAA_PER_SECOND);
     both.edge.send(&payment.ask()).await.served(payment.txid);
     both.charged_once().await;
 }
