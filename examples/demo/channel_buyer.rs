@@ -119,6 +119,7 @@ impl ChannelBuyer {
         };
         let amount = match &charge.cost {
             Cost::Charged { amount, .. } => *amount,
+            Cost::Nothing => return Err(Failure::new(PART, "the gateway charged nothing for its answer")),
             Cost::Unknown => return Err(Failure::new(PART, "the gateway sent no receipt")),
             Cost::Disputed(lie) => return Err(Failure::new(PART, format!("the gateway's receipt is wrong: {lie}"))),
         };
