@@ -120,27 +120,30 @@ async fn begun(place: &Place, tenant: usize) -> TcpStream {
 #[tokio::test]
 async fn only_so_many_calls_of_a_tenant_run_at_once() {
     let place = Place::start(shop("running_calls: 3, burst: 100000, calls_per_second: 100000"), ROUTES, "").await;
-    let get = async |tenant: usize| {
-        let request = place.request(Method::GET, "/supported").bearer_auth(place.tenants[tenant].token());
+    let asked = async |method: Method, path: &str, tenant: usize| {
+        let request = place.request(method, path).bearer_auth(place.tenants[tenant].token()).body("{}");
         Told::read(request.send().await.unwrap()).await
     };
-    assert_eq!(get(0).await.status, 200);
+    // No call, which is found out while it runs.
+    let runs = async |tenant| asked(Method::POST, "/verify", tenant).await;
+    assert_eq!(runs(0).await.status, 400);
     let mut running = Vec::new();
     for _ in 0..3 {
         running.push(begun(&place, 0).await);
     }
-    place.gateway.until("all of them run", async || get(0).await.status == 429).await;
-    let refused = get(0).await;
+    place.gateway.until("all of them run", async || runs(0).await.status == 429).await;
+    let refused = runs(0).await;
     assert_eq!((refused.code(), &refused.headers["retry-after"]), ("tenant_rate", &"1".parse().unwrap()));
-    assert_eq!(get(1).await.status, 200, "another tenant's are its own");
+    assert_eq!(asked(Method::GET, "/supported", 0).await.status, 200, "an edge that asks how its facilitator is waits for none of them");
+    assert_eq!(runs(1).await.status, 400, "another tenant's are its own");
     running[0].write_all(b"{}").await.unwrap();
-    place.gateway.until("one has ended", async || get(0).await.status == 200).await;
+    place.gateway.until("one has ended", async || runs(0).await.status == 400).await;
     drop(running);
     place
         .gateway
         .until("the others broke off", async || {
             let calls = [begun(&place, 0).await, begun(&place, 0).await];
-            let free = get(0).await.status == 200;
+            let free = runs(0).await.status == 400;
             drop(calls);
             free
         })
