@@ -284,6 +284,7 @@ impl Gateway {
             key: PaymentKey { network: policy.network, txid: exact.txid() },
             transaction: exact_v1::decode::encode(exact.transaction()),
             output_index: exact.output_index(),
+            from_channel: None,
             amount: accepted.amount,
             pay_to: accepted.pay_to.clone(),
             route: route.id.clone(),

@@ -38,7 +38,14 @@ struct State {
 #[derive(Debug)]
 struct Kept {
     entry: Entry,
-    response: Option<StoredResponse>,
+    /// And when it was kept.
+    response: Option<(UnixMillis, StoredResponse)>,
+}
+
+impl Kept {
+    fn response(&self) -> Option<StoredResponse> {
+        self.response.as_ref().map(|(_, response)| response.clone())
+    }
 }
 
 impl MemoryStore {
@@ -63,9 +70,9 @@ impl State {
         self.payments.get(self.keys.get(key)?)
     }
 
-    fn save(&mut self, entry: Entry, response: Option<StoredResponse>) {
+    fn save(&mut self, entry: Entry, response: Option<(UnixMillis, StoredResponse)>) {
         let Some(kept) = self.payments.get_mut(&entry.record.sequence) else { return };
-        self.ledger.extend(rules::booking(&kept.entry.record, &entry.record).map(|booking| (booking, entry.record.amount)));
+        self.ledger.extend(rules::booking(&kept.entry.record, &entry.record).map(|booking| (booking, entry.record.cost())));
         kept.entry = entry;
         kept.response = response.or(kept.response.take());
     }
@@ -110,7 +117,7 @@ impl State {
                 outcome
             }
             ClaimStep::Replay(record) => {
-                let response = self.find(&record.key).and_then(|kept| kept.response.clone());
+                let response = self.find(&record.key).and_then(Kept::response);
                 ClaimOutcome::Delivered(Box::new(StoredPayment { record: *record, response }))
             }
             ClaimStep::Answer(outcome) => outcome,
@@ -123,11 +130,10 @@ impl State {
         };
         let mut entry = kept.entry.clone();
         let (outcome, effect) = rules::advance(&mut entry, hold.fence, &fact, now);
-        match (effect, fact) {
-            (Effect::Nothing, _) => {}
-            (Effect::Save, Fact::Delivered { response, .. }) => self.save(entry, response),
-            (Effect::Save, _) => self.save(entry, None),
-            (Effect::Free, _) => self.free(&entry.record),
+        match effect {
+            Effect::Nothing => {}
+            Effect::Save => self.save(entry, fact.response().map(|response| (now, response.clone()))),
+            Effect::Free => self.free(&entry.record),
         }
         outcome
     }
@@ -145,7 +151,7 @@ impl State {
                 PaymentState::Pending => totals.pending += 1,
                 PaymentState::Settled => {
                     totals.settled += 1;
-                    totals.owed_sompi += u128::from(record.amount.sompi());
+                    totals.owed_sompi += u128::from(record.cost().sompi());
                 }
                 PaymentState::Delivered => totals.delivered += 1,
                 PaymentState::Reversed => totals.reversed += 1,
@@ -180,7 +186,7 @@ impl Store for MemoryStore {
 
     async fn payment(&self, key: &PaymentKey) -> Result<Option<StoredPayment>, StoreError> {
         let state = self.state();
-        Ok(state.find(key).map(|kept| StoredPayment { record: kept.entry.record.clone(), response: kept.response.clone() }))
+        Ok(state.find(key).map(|kept| StoredPayment { record: kept.entry.record.clone(), response: kept.response() }))
     }
 
     async fn payments(&self, query: &Query) -> Result<Vec<PaymentRecord>, StoreError> {
@@ -207,7 +213,7 @@ impl Store for MemoryStore {
         let mut state = self.state();
         let mut dropped = state.channels.prune(before);
         for kept in state.payments.values_mut() {
-            if kept.response.is_some() && kept.entry.record.delivered_at.is_some_and(|at| at < before) {
+            if kept.response.as_ref().is_some_and(|(at, _)| *at < before) {
                 kept.response = None;
                 kept.entry.response_kept = false;
                 dropped += 1;

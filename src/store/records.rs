@@ -4,7 +4,7 @@ pub use crate::protocol::acceptance::{Acceptance, Checkpoint};
 
 use crate::protocol::{
     amount::Amount,
-    ids::{PaymentIdentifier, RequestHash, RequestIdentity, TxId},
+    ids::{ChannelId, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
     network::Network,
     policy::RouteId,
     requirements::FinalityRule,
@@ -14,6 +14,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A transaction is consumed once per network.
+///
+/// A gateway without a node keeps its sales from channels as payments too, for the channel itself is another gateway's: `txid` is then a
+/// hash over the channel and the identifier that the client chose, which no transaction has ([`FromChannel`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PaymentKey {
     pub network: Network,
@@ -24,13 +27,24 @@ pub struct PaymentKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HolderId(pub [u8; 16]);
 
+/// Whose charge a payment's record is, at a gateway whose channels another gateway keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromChannel {
+    pub channel: ChannelId,
+    /// The client's. [`PaymentRecord::identifier`] of such a record is another one, which keeps its offer from being used twice.
+    pub identifier: PaymentIdentifier,
+}
+
 /// Everything durable about a payment at the moment it is claimed.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub key: PaymentKey,
-    /// Borsh of the rebuilt consensus transaction: what is submitted and resubmitted, byte for byte.
+    /// Borsh of the rebuilt consensus transaction: what is submitted and resubmitted, byte for byte. Of a sale from a channel the call to the
+    /// facilitator, which is what is sent again.
     pub transaction: Vec<u8>,
     pub output_index: u32,
+    /// Of a sale from a channel that another gateway keeps; `None` for a transaction.
+    pub from_channel: Option<FromChannel>,
     pub amount: Amount,
     pub pay_to: String,
     pub route: RouteId,
@@ -136,9 +150,16 @@ pub struct PaymentRecord {
     pub sequence: u64,
     pub key: PaymentKey,
     pub state: PaymentState,
+    /// As [`Claim::transaction`].
     pub transaction: Vec<u8>,
     pub output_index: u32,
+    pub from_channel: Option<FromChannel>,
+    /// The price; of a sale from a channel its ceiling.
     pub amount: Amount,
+    /// What a sale from a channel costs, once its answer is known; at most `amount`. `None`: the whole of it.
+    pub charge: Option<Amount>,
+    /// What the facilitator said when it charged a sale from a channel, as the gateway wrote it down.
+    pub receipt: Option<Vec<u8>>,
     pub pay_to: String,
     pub route: RouteId,
     pub summary: String,
@@ -172,6 +193,13 @@ pub struct PaymentRecord {
     pub forwards: u32,
 }
 
+impl PaymentRecord {
+    /// What it costs, as the books have it.
+    pub fn cost(&self) -> Amount {
+        self.charge.unwrap_or(self.amount)
+    }
+}
+
 /// A response as a replay repeats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResponse {
@@ -183,7 +211,7 @@ pub struct StoredResponse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPayment {
     pub record: PaymentRecord,
-    /// `None` before delivery, when the body was over the replay limit, or after pruning.
+    /// `None` before delivery (of a sale from a channel: before its answer), when the body was over the replay limit, or after pruning.
     pub response: Option<StoredResponse>,
 }
 
@@ -203,12 +231,29 @@ pub enum Fact {
     Settled { acceptance: Option<Acceptance>, payer: Option<String> },
     /// The request is about to be forwarded.
     Forwarding,
+    /// Of a sale from a channel: the upstream answered, and the answer is held until the facilitator has charged `charge` (`None`: the whole
+    /// amount) for it. From here on only the facilitator says whether that happened ([`Submission::HandedOver`]).
+    Answered { status: u16, charge: Option<Amount>, response: StoredResponse },
+    /// Of a sale from a channel: the facilitator charged it. The charge is booked (once) and the entitlement begins; a held answer counts as
+    /// delivered, which ends the hold.
+    Charged { receipt: Vec<u8> },
     /// The response is complete and counts as delivered; ends the hold. `response` is `None` when it is too large to keep.
     Delivered { status: u16, response: Option<StoredResponse> },
     /// The upstream failed or its answer does not count; ends the hold, the payment stays good.
     Undelivered { status: Option<u16> },
     /// The request stops waiting; ends the hold, nothing else changes.
     Released,
+}
+
+impl Fact {
+    /// What is kept with the step.
+    pub(in crate::store) fn response(&self) -> Option<&StoredResponse> {
+        match self {
+            Self::Answered { response, .. } => Some(response),
+            Self::Delivered { response, .. } => response.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -153,7 +153,10 @@ fn fresh(claim: &Claim, next: Next, now: UnixMillis) -> Entry {
         state: PaymentState::Pending,
         transaction: claim.transaction.clone(),
         output_index: claim.output_index,
+        from_channel: claim.from_channel.clone(),
         amount: claim.amount,
+        charge: None,
+        receipt: None,
         pay_to: claim.pay_to.clone(),
         route: claim.route.clone(),
         summary: claim.summary.clone(),
@@ -184,9 +187,9 @@ fn fresh(claim: &Claim, next: Next, now: UnixMillis) -> Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Effect {
     Nothing,
-    /// Save the payment, its booking, and the response of a delivery.
+    /// Save the payment, its booking, and the response of the fact.
     Save,
-    /// Delete the payment and its identifier's pointer.
+    /// Delete the payment, its identifier's pointer and its response.
     Free,
 }
 
@@ -215,7 +218,7 @@ pub(in crate::store) fn advance(entry: &mut Entry, fence: u64, fact: &Fact, now:
             DONE
         }
         (_, Reversed) => REFUSED,
-        (Fact::Renewed { .. } | Fact::Forwarding | Fact::Rejected, _) if ended => REFUSED,
+        (Fact::Renewed { .. } | Fact::Forwarding | Fact::Rejected | Fact::Answered { .. }, _) if ended => REFUSED,
         (Fact::Renewed { hold_millis }, _) => {
             entry.hold.until = Some(now.plus_millis(*hold_millis));
             DONE
@@ -249,6 +252,37 @@ pub(in crate::store) fn advance(entry: &mut Entry, fence: u64, fact: &Fact, now:
             DONE
         }
         (Fact::Settled { .. }, _) => ALREADY,
+        (Fact::Answered { .. } | Fact::Charged { .. }, _) if record.from_channel.is_none() => REFUSED,
+        // What a charge was asked for with is never asked for with another one.
+        (Fact::Answered { .. }, state) if state != Pending || record.submission != Submission::None => REFUSED,
+        (Fact::Answered { charge, .. }, _) if charge.is_some_and(|charge| charge > record.amount) => REFUSED,
+        (Fact::Answered { status, charge, .. }, _) => {
+            record.submission = Submission::HandedOver;
+            record.charge = *charge;
+            record.last_status = Some(*status);
+            record.forwards = record.forwards.saturating_add(1);
+            entry.response_kept = true;
+            DONE
+        }
+        (Fact::Charged { .. }, Pending) if record.submission != Submission::HandedOver => REFUSED,
+        (Fact::Charged { receipt }, Pending) => {
+            record.submission = Submission::Own;
+            record.charged = true;
+            record.receipt = Some(receipt.clone());
+            // The facilitator follows its money.
+            record.is_final = true;
+            record.settled_at = Some(now);
+            record.entitled_until = Some(now.plus_seconds(record.entitlement_seconds));
+            if entry.response_kept {
+                record.state = Delivered;
+                record.delivered_at = Some(now);
+                entry.hold.until = None;
+            } else {
+                record.state = Settled;
+            }
+            DONE
+        }
+        (Fact::Charged { .. }, _) => ALREADY,
         (Fact::Forwarding | Fact::Delivered { .. }, Pending) => REFUSED,
         (Fact::Forwarding, _) => {
             record.forwards = record.forwards.saturating_add(1);
@@ -343,7 +377,7 @@ pub(in crate::store) fn shifted(totals: Totals, before: Option<&PaymentRecord>, 
 
 /// What one payment adds to the sums.
 pub(in crate::store) fn contribution(record: &PaymentRecord) -> Totals {
-    let amount = u128::from(record.amount.sompi());
+    let amount = u128::from(record.cost().sompi());
     let charged_sompi = if record.charged { amount } else { 0 };
     let base = Totals { charged_sompi, ..Totals::default() };
     match record.state {

@@ -194,6 +194,7 @@ impl Gateway {
             key: record.key,
             transaction: record.transaction.clone(),
             output_index: record.output_index,
+            from_channel: None,
             amount: record.amount,
             pay_to: record.pay_to.clone(),
             route: record.route.clone(),

@@ -9,14 +9,14 @@ pub(in crate::store) mod channels;
 use crate::{
     protocol::{
         amount::Amount,
-        ids::{BlockHash, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
+        ids::{BlockHash, ChannelId, PaymentIdentifier, RequestHash, RequestIdentity, TxId},
         network::Network,
         policy::RouteId,
         requirements::{Finality, FinalityRule},
         time::UnixMillis,
     },
     store::{
-        Acceptance, Checkpoint, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission, Totals,
+        Acceptance, Checkpoint, FromChannel, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission, Totals,
         channels::ChannelTotals,
         compress,
         rules::{Entry, Hold},
@@ -28,6 +28,8 @@ use sha2::{Digest, Sha256};
 const VERSION: u8 = 1;
 /// Of an answer whose body is compressed ([`Packed`]); one that is not has [`VERSION`].
 const PACKED: u8 = 2;
+/// Of a payment that is a sale from another gateway's channel ([`OfChannel`], [`Charged`]); others have [`VERSION`].
+const OF_CHANNEL: u8 = 3;
 const CHECKSUM: usize = 8;
 
 /// What a record is; part of its checksum.
@@ -96,6 +98,14 @@ struct Terms {
     claimed_at: u64,
 }
 
+/// The same of a sale from a channel.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct OfChannel {
+    terms: Terms,
+    channel: [u8; 32],
+    identifier: String,
+}
+
 /// Rewritten with every step.
 #[derive(BorshSerialize, BorshDeserialize)]
 struct Progress {
@@ -115,6 +125,14 @@ struct Progress {
     fence: u64,
     holder: [u8; 16],
     held_until: Option<u64>,
+}
+
+/// The same of a sale from a channel, from its answer on.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Charged {
+    progress: Progress,
+    charge: Option<u64>,
+    receipt: Option<Vec<u8>>,
 }
 
 #[derive(BorshSerialize, BorshDeserialize)]
@@ -204,7 +222,14 @@ pub(in crate::store) fn encode_terms(record: &PaymentRecord) -> Vec<u8> {
         entitlement_seconds: record.entitlement_seconds,
         claimed_at: record.claimed_at.0,
     };
-    encode(Kind::Terms, &key_bytes(&record.key), &terms)
+    let key = key_bytes(&record.key);
+    match &record.from_channel {
+        None => encode(Kind::Terms, &key, &terms),
+        Some(FromChannel { channel, identifier }) => {
+            let of_channel = OfChannel { terms, channel: channel.0, identifier: identifier.as_str().to_owned() };
+            encode_as(OF_CHANNEL, Kind::Terms, &key, &of_channel)
+        }
+    }
 }
 
 pub(in crate::store) fn encode_progress(Entry { record, hold, .. }: &Entry) -> Vec<u8> {
@@ -226,7 +251,12 @@ pub(in crate::store) fn encode_progress(Entry { record, hold, .. }: &Entry) -> V
         holder: hold.holder.0,
         held_until: hold.until.map(|at| at.0),
     };
-    encode(Kind::Progress, &key_bytes(&record.key), &progress)
+    let key = key_bytes(&record.key);
+    if record.charge.is_none() && record.receipt.is_none() {
+        return encode(Kind::Progress, &key, &progress);
+    }
+    let charged = Charged { progress, charge: record.charge.map(Amount::sompi), receipt: record.receipt.clone() };
+    encode_as(OF_CHANNEL, Kind::Progress, &key, &charged)
 }
 
 /// Puts a payment together from its row.
@@ -240,15 +270,31 @@ pub(in crate::store) fn decode_entry(
     let name = || format!("payment {sequence}");
     let damaged = || StoreError::Corrupt(format!("{}: a field is out of range", name()));
     let parsed_key = key_from(key).ok_or_else(damaged)?;
-    let terms: Terms = decode(Kind::Terms, key, terms, name)?;
-    let progress: Progress = decode(Kind::Progress, key, progress, name)?;
+    let (terms, of_channel) = match opened(Kind::Terms, key, terms, &[VERSION, OF_CHANNEL], &name)? {
+        (OF_CHANNEL, record) => {
+            let OfChannel { terms, channel, identifier } = read(record, name)?;
+            let identifier = PaymentIdentifier::parse(&identifier).map_err(|_| damaged())?;
+            (terms, Some(FromChannel { channel: ChannelId(channel), identifier }))
+        }
+        (_, record) => (read::<Terms>(record, name)?, None),
+    };
+    let (progress, charge, receipt) = match opened(Kind::Progress, key, progress, &[VERSION, OF_CHANNEL], &name)? {
+        (OF_CHANNEL, record) => {
+            let Charged { progress, charge, receipt } = read(record, name)?;
+            (progress, charge.map(Amount::from_sompi).transpose().map_err(|_| damaged())?, receipt)
+        }
+        (_, record) => (read::<Progress>(record, name)?, None, None),
+    };
     let record = PaymentRecord {
         sequence,
         key: parsed_key,
         state: state_from(progress.state).ok_or_else(damaged)?,
         transaction: terms.transaction,
         output_index: terms.output_index,
+        from_channel: of_channel,
         amount: Amount::from_sompi(terms.amount).map_err(|_| damaged())?,
+        charge,
+        receipt,
         pay_to: terms.pay_to,
         route: RouteId(terms.route),
         summary: terms.summary,
@@ -355,6 +401,10 @@ pub(in crate::store) fn decode<T: BorshDeserialize>(
     name: impl Fn() -> String,
 ) -> Result<T, StoreError> {
     let (_, record) = opened(kind, owner, bytes, &[VERSION], &name)?;
+    read(record, name)
+}
+
+fn read<T: BorshDeserialize>(record: &[u8], name: impl Fn() -> String) -> Result<T, StoreError> {
     borsh::from_slice(record).map_err(|error| StoreError::Corrupt(format!("{}: {error}", name())))
 }
 

@@ -186,6 +186,7 @@ pub(super) fn claim(n: u64) -> Claim {
         key: key(n),
         transaction: format!("transaction {n}").into_bytes(),
         output_index: 1,
+        from_channel: None,
         amount: Amount::from_sompi(25_000_000 + n).unwrap(),
         pay_to: "kaspasim:payee".to_owned(),
         route: RouteId("chat".to_owned()),
@@ -354,7 +355,7 @@ impl<S: Subject> Checked<S> {
     pub async fn conserved(&self) {
         let mut sums = Totals::default();
         for record in self.store().payments(&query(Selection::All)).await.unwrap() {
-            let amount = u128::from(record.amount.sompi());
+            let amount = u128::from(record.cost().sompi());
             sums.charged_sompi += if record.charged { amount } else { 0 };
             match record.state {
                 PaymentState::Pending => sums.pending += 1,

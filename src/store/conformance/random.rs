@@ -94,7 +94,7 @@ impl Ledger {
         if let (Some(StoredPayment { record, .. }), Fact::Settled { .. }, Advanced::Done) = (before, fact, outcome)
             && record.state == PaymentState::Pending
         {
-            self.charged += u128::from(record.amount.sompi());
+            self.charged += u128::from(record.cost().sompi());
         }
     }
 
@@ -102,7 +102,7 @@ impl Ledger {
         if let (Some(StoredPayment { record, .. }), ChainFact::Reversed { .. }, Observed::Done) = (before, fact, outcome)
             && matches!(record.state, PaymentState::Settled | PaymentState::Delivered)
         {
-            self.reversed += u128::from(record.amount.sompi());
+            self.reversed += u128::from(record.cost().sompi());
         }
     }
 }

@@ -94,7 +94,7 @@ fn payment(conn: &Connection, record: &PaymentRecord, whole: &mut Whole) -> Resu
         let sql = "SELECT amount_sompi FROM ledger WHERE sequence = ?1 AND kind = ?2";
         conn.query_row(sql, (sequence, kind), |row| row.get(0)).optional().map_err(explain)
     };
-    let amount = Some(record.amount.sompi());
+    let amount = Some(record.cost().sompi());
     let reversed = record.charged && record.state == PaymentState::Reversed;
     if booked("charge")? != amount.filter(|_| record.charged) || booked("reversed")? != amount.filter(|_| reversed) {
         return Err(name("its rows in the ledger are not what its state says"));

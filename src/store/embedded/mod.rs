@@ -88,10 +88,7 @@ impl Store for EmbeddedStore {
 
     async fn advance(&self, hold: &Held, fact: Fact, now: UnixMillis) -> Result<Advanced, StoreError> {
         let (key, fence) = (hold.key, hold.fence);
-        let response = match &fact {
-            Fact::Delivered { response, .. } => response.as_ref().map(|response| codec::encode_response(&key, response)),
-            _ => None,
-        };
+        let response = fact.response().map(|response| codec::encode_response(&key, response));
         self.writer.run(move |step| step.advance(&key, fence, &fact, response.as_deref(), now)).await
     }
 

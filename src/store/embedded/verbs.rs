@@ -205,7 +205,7 @@ impl<'c> Step<'c> {
     pub(super) fn book_row(&self, record: &PaymentRecord, kind: &str, at: UnixMillis, by: Option<[u8; 32]>) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO ledger (sequence, kind, amount_sompi, at_millis, reversed_by) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (record.sequence, kind, record.amount.sompi(), column(at.0), by),
+            (record.sequence, kind, record.cost().sompi(), column(at.0), by),
         )
         .map(drop)
     }
@@ -213,6 +213,9 @@ impl<'c> Step<'c> {
     fn free(&mut self, record: &PaymentRecord) -> Result<(), StoreError> {
         self.execute("DELETE FROM claims WHERE sequence = ?1", [record.sequence])?;
         self.execute("DELETE FROM progress WHERE sequence = ?1", [record.sequence])?;
+        if record.from_channel.is_some() {
+            self.execute("DELETE FROM responses WHERE sequence = ?1", [record.sequence])?;
+        }
         if let Some(identifier) = &record.identifier {
             self.execute(
                 "DELETE FROM identifiers WHERE network = ?1 AND identifier = ?2 AND sequence = ?3",

@@ -201,7 +201,7 @@ impl RedisStore {
                 Due::Nothing => return Ok(outcome),
                 Due::Save => {
                     let mut commit = self.saving(&place, &known, &entry, &self.next_revision());
-                    if let Fact::Delivered { response: Some(response), .. } = &fact {
+                    if let Some(response) = fact.response() {
                         let encoded = codec::encode_response(&hold.key, response);
                         self.keep_response(&mut commit, place.shard, place.response.clone(), encoded, now);
                     }
@@ -237,6 +237,10 @@ impl RedisStore {
         }
         let before = known.entry.as_ref().map(|entry| rules::contribution(&entry.record)).unwrap_or_default();
         sums::move_payments(&mut commit, of(names::TOTALS), before, Totals::default());
+        if known.entry.as_ref().is_some_and(|entry| entry.response_kept) {
+            commit.write("HDEL", of(names::RESPONSES), [place.response.clone()]);
+            commit.write("ZREM", of(names::RESPONSE_TIMES), [place.response.clone()]);
+        }
         commit.send(self, place.shard, by).await
     }
 
