@@ -140,7 +140,7 @@ codes! {
         BatchPublicNodes = "batch_public_nodes",
         /// A recipient, a server key or a token of a tenant that is another tenant's or the gateway's own.
         TenantOverlap = "tenant_overlap",
-        /// A setting of a gateway with a node (`node`, `keys.server`, `channels`, `facilitator`, `batch-settlement`) beside `remote_facilitator`.
+        /// A setting of a gateway with a node (`node`, `keys.server`, `channels`, `facilitator`) beside `remote_facilitator`.
         RemoteConflict = "remote_conflict",
         /// `observe: any` with a recipient that claims of channels pay to: every claim could be presented as a payment.
         ObserveClaims = "observe_claims",

@@ -1,18 +1,25 @@
 //! The client of another gateway's facilitator.
 //!
 //! Promises: tells whether a call that failed may have arrived; asks all the time whether the facilitator is there and settles for this
-//! tenant. Never logs the token. Used by a gateway without a node.
+//! tenant, and what channels are opened under there. Never logs the token. Used by a gateway without a node.
 
 use crate::{
     chain::absent::AbsentChain,
     gateway::facilitate::Act,
-    gateway::remote::{RemoteAnswer, RemoteError, RemoteFacilitator},
-    protocol::requirements::Scheme,
+    gateway::remote::{RemoteAnswer, RemoteChannels, RemoteError, RemoteFacilitator},
+    protocol::{
+        limits::LOCK_TIME_THRESHOLD,
+        requirements::{Binding, Scheme, TemplateId},
+    },
 };
 use async_trait::async_trait;
 use reqwest::{Certificate, Client, Response, header::RETRY_AFTER, redirect::Policy};
 use serde_json::Value;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -38,6 +45,8 @@ pub struct Settings {
 pub struct Remote {
     client: Client,
     settings: Settings,
+    /// As it said last; gone as soon as it says something else, or nothing.
+    channels: Mutex<Option<RemoteChannels>>,
 }
 
 /// Why it cannot be called at all.
@@ -57,7 +66,7 @@ impl Remote {
             builder = authorities.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
         }
         let client = builder.build().map_err(|error| failed(&error))?;
-        Ok(Self { client, settings })
+        Ok(Self { client, settings, channels: Mutex::default() })
     }
 
     fn url(&self, path: &str) -> Url {
@@ -70,13 +79,19 @@ impl Remote {
     pub async fn watch(self: Arc<Self>, chain: Arc<AbsentChain>) {
         loop {
             let found = self.supported(chain.clone()).await;
+            let (found, channels) = match found {
+                Ok(channels) => (Ok(()), channels),
+                Err(why) => (Err(why), None),
+            };
+            *self.channels.lock().unwrap_or_else(PoisonError::into_inner) = channels;
             let pause = if found.is_ok() { ASK_EVERY } else { ASK_SOON };
             chain.set_ready(found);
             tokio::time::sleep(pause).await; // why: whether a server is there shows only by asking it
         }
     }
 
-    async fn supported(&self, chain: Arc<AbsentChain>) -> Result<(), String> {
+    /// Whether it settles for this tenant, and what it opens channels under, if it does.
+    async fn supported(&self, chain: Arc<AbsentChain>) -> Result<Option<RemoteChannels>, String> {
         let unreachable = |error: reqwest::Error| format!("facilitator_unavailable: {}", error.without_url());
         let request = self.client.get(self.url("/supported")).bearer_auth(&*self.settings.token).timeout(CONNECT);
         let answer = read(request.send().await.map_err(unreachable)?).await.map_err(unreachable)?;
@@ -84,13 +99,23 @@ impl Remote {
             return Err(format!("facilitator_unavailable: it answers {}", answer.status));
         }
         let network = crate::chain::Chain::network(&*chain).as_str();
-        let settles = answer.body["kinds"].as_array().into_iter().flatten().any(|kind| {
-            kind["scheme"] == Scheme::Exact.as_str()
-                && kind["network"] == network
-                && kind["extra"]["modes"].as_array().is_some_and(|modes| modes.contains(&"settle".into()))
-        });
-        if settles { Ok(()) } else { Err(format!("facilitator_unavailable: it does not settle on {network} for this gateway")) }
+        let kinds = answer.body["kinds"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let may = |kind: &Value, mode: &str| kind["extra"]["modes"].as_array().is_some_and(|modes| modes.contains(&mode.into()));
+        let of = |scheme: Scheme| kinds.iter().filter(move |kind| kind["scheme"] == scheme.as_str() && kind["network"] == network);
+        if !of(Scheme::Exact).any(|kind| may(kind, "settle")) {
+            return Err(format!("facilitator_unavailable: it does not settle on {network} for this gateway"));
+        }
+        // What is paid from a channel is looked at before it is served.
+        Ok(of(Scheme::BatchSettlement).filter(|kind| may(kind, "verify") && may(kind, "settle")).find_map(channels))
     }
+}
+
+/// What channels are opened under.
+fn channels(kind: &Value) -> Option<RemoteChannels> {
+    let extra = &kind["extra"];
+    let known = extra["binding"] == Binding::EscrowV1.as_str() && extra["templateId"] == TemplateId::EscrowV1.as_str();
+    let timeout = extra["refundTimeoutDaa"].as_str()?.parse().ok().filter(|timeout| *timeout < LOCK_TIME_THRESHOLD)?;
+    known.then_some(RemoteChannels { server_key: extra["serverPublicKey"].as_str()?.parse().ok()?, refund_timeout_daa: timeout })
 }
 
 async fn read(mut response: Response) -> Result<RemoteAnswer, reqwest::Error> {
@@ -109,6 +134,10 @@ async fn read(mut response: Response) -> Result<RemoteAnswer, reqwest::Error> {
 
 #[async_trait]
 impl RemoteFacilitator for Remote {
+    fn channels(&self) -> Option<RemoteChannels> {
+        *self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn call(&self, act: Act, call: &Value, within: Duration) -> Result<RemoteAnswer, RemoteError> {
         let path = match act {
             Act::Verify => "/verify",

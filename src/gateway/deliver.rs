@@ -3,7 +3,7 @@
 use super::{
     answer::{Answer, Served, StreamChunk},
     crash,
-    forward::{self, Collected, Kept, STREAM_DEPTH, collect},
+    forward::{self, Collected, Kept, Passed, STREAM_DEPTH, collect},
     mcp::{ToolAnswer, ToolCall},
     purchase::{Admitted, ReplySlot, say},
     respond::{self, Refusal},
@@ -40,7 +40,7 @@ impl Delivery<'_> {
         if let Err(refusal) = self.gateway.step(self.admitted, Fact::Forwarding).await {
             let status = refusal.code.status();
             say(reply, Err(self.admitted.receipted(refusal)));
-            self.gateway.release(self.admitted).await;
+            self.gateway.release(&self.admitted.hold).await;
             return Outcome { status, delivered: false };
         }
         if let Some(released_at) = self.settled.released_at {
@@ -124,7 +124,7 @@ impl Delivery<'_> {
     /// same payment, so the payer still gets what was paid for.
     async fn record(&self, fact: Fact) {
         let txid = self.admitted.purchase.key().txid;
-        match self.gateway.end(self.admitted, fact).await {
+        match self.gateway.end(&self.admitted.hold, fact).await {
             Ok(Advanced::Done) => {}
             Ok(refused) => tracing::error!(?refused, %txid, "delivery not recorded"),
             Err(error) => tracing::error!(%error, %txid, "delivery not recorded"),
@@ -143,35 +143,23 @@ impl Delivery<'_> {
         let status = head.status;
         let (sender, receiver) = mpsc::channel(STREAM_DEPTH);
         say(reply, Ok(Served::Stream { head, body: receiver }));
-        let mut next = if first.is_empty() { body.chunk().await } else { Ok(Some(first)) };
-        loop {
-            match next {
-                Ok(Some(chunk)) => {
-                    kept.add(&chunk);
-                    if sender.send(StreamChunk::Data(chunk)).await.is_err() {
-                        // The client left a paid stream: it was served; the entitlement allows a few more tries.
-                        let left = Fact::Delivered { status, response: None };
-                        self.record(if delivered { left } else { Fact::Undelivered { status: Some(status) } }).await;
-                        return Outcome { status, delivered };
-                    }
-                }
-                Ok(None) => {
-                    let fact = if delivered {
-                        Fact::Delivered { status, response: kept.response(status) }
-                    } else {
-                        Fact::Undelivered { status: Some(status) }
-                    };
-                    self.record(fact).await;
-                    let _ = sender.send(StreamChunk::End { trailers: None }).await;
-                    return Outcome { status, delivered };
-                }
-                Err(failure) => {
-                    tracing::warn!(%failure, txid = %self.admitted.purchase.key().txid, "upstream broke off a paid stream");
-                    self.record(Fact::Undelivered { status: Some(status) }).await;
-                    return Outcome { status, delivered: false };
-                }
+        let undelivered = Fact::Undelivered { status: Some(status) };
+        match forward::pass(first, body, &mut kept, &sender).await {
+            Passed::Whole => {
+                self.record(if delivered { Fact::Delivered { status, response: kept.response(status) } } else { undelivered }).await;
+                let _ = sender.send(StreamChunk::End { trailers: None }).await;
+                Outcome { status, delivered }
             }
-            next = body.chunk().await;
+            // It was served; the entitlement allows a few more tries.
+            Passed::ClientLeft => {
+                self.record(if delivered { Fact::Delivered { status, response: None } } else { undelivered }).await;
+                Outcome { status, delivered }
+            }
+            Passed::Broke(failure) => {
+                tracing::warn!(%failure, txid = %self.admitted.purchase.key().txid, "upstream broke off a paid stream");
+                self.record(undelivered).await;
+                Outcome { status, delivered: false }
+            }
         }
     }
 

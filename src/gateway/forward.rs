@@ -1,6 +1,7 @@
 //! What every forward of a paid request shares, whatever paid for it.
 
 use super::{
+    answer::StreamChunk,
     channel::sse,
     pieces::Pieces,
     upstream::{ReplyBody, UpstreamFailure, UpstreamRequest},
@@ -15,6 +16,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST},
 };
+use tokio::sync::mpsc;
 
 /// Chunks of a streamed body that may wait for a slow client; beyond it the upstream is slowed down.
 pub(super) const STREAM_DEPTH: usize = 4;
@@ -98,6 +100,31 @@ pub(super) async fn collect(headers: &HeaderMap, body: &mut dyn ReplyBody, limit
         }
     }
     Ok(Collected::Whole(collected.whole()))
+}
+
+/// How a stream that is paid for ended.
+pub(super) enum Passed {
+    Whole,
+    ClientLeft,
+    Broke(UpstreamFailure),
+}
+
+/// Passes a stream on to its client and keeps a copy on the way. Its end is the caller's to send, once it is recorded.
+pub(super) async fn pass(first: Bytes, body: &mut dyn ReplyBody, kept: &mut Kept, sender: &mpsc::Sender<StreamChunk>) -> Passed {
+    let mut next = if first.is_empty() { body.chunk().await } else { Ok(Some(first)) };
+    loop {
+        match next {
+            Ok(Some(chunk)) => {
+                kept.add(&chunk);
+                if sender.send(StreamChunk::Data(chunk)).await.is_err() {
+                    return Passed::ClientLeft;
+                }
+            }
+            Ok(None) => return Passed::Whole,
+            Err(failure) => return Passed::Broke(failure),
+        }
+        next = body.chunk().await;
+    }
 }
 
 /// The copy of a streamed response for replays.

@@ -16,6 +16,7 @@ mod fleet;
 mod flight;
 mod follow;
 mod forward;
+mod hold;
 pub mod ledger;
 mod mcp;
 pub mod pieces;
@@ -167,10 +168,13 @@ impl Gateway {
         if !self.store_usable.load(Ordering::Relaxed) {
             return Err("store_unavailable".into());
         }
-        match &*self.chain.health().borrow() {
-            Health { ready: true, .. } => Ok(()),
-            Health { reason, .. } => Err(reason.clone().unwrap_or_else(|| "node_unavailable".into())),
+        if let Health { ready: false, reason, .. } = &*self.chain.health().borrow() {
+            return Err(reason.clone().unwrap_or_else(|| "node_unavailable".into()));
         }
+        if self.policy.load().remote_channels && self.remote_channels().is_none() {
+            return Err("facilitator_unavailable: it opens no channels for this gateway".into());
+        }
+        Ok(())
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {

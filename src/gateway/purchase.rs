@@ -6,6 +6,7 @@ use super::{
     crash, deliver,
     facilitate::{Goal, already},
     flight,
+    hold::{Hold, Lost},
     mcp::ToolCall,
     respond::{ReceiptFacts, Refusal, Reply},
     sell::VerifiedSale,
@@ -22,24 +23,21 @@ use crate::{
         requirements::Requirements,
         time::UnixMillis,
     },
-    store::{Advanced, Claim, ClaimOutcome, Fact, Held, PaymentKey, PaymentRecord, StoreError, StoredPayment, Submission},
+    store::{Claim, ClaimOutcome, Fact, Held, PaymentKey, PaymentRecord, StoreError, StoredPayment, Submission},
     wire::envelope::PayerProof,
 };
 use kaspa_consensus_core::tx::Transaction;
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 /// How often a hold of another process is asked about; our own flights wake us at once.
-const FOREIGN_HOLD_POLL: Duration = Duration::from_millis(250);
+pub(super) const FOREIGN_HOLD_POLL: Duration = Duration::from_millis(250);
 
 /// Everything a purchase needs until its end.
 pub(super) struct Purchase {
@@ -121,14 +119,12 @@ impl Purchase {
 /// priced route besides [`super::answer::Free`]. Made here, consumed by the task that serves.
 #[must_use]
 pub(super) struct Admitted {
-    pub held: Held,
+    pub hold: Hold,
     /// `None` for a fresh claim.
     pub record: Option<Box<PaymentRecord>>,
     pub purchase: Purchase,
     /// Set as soon as the charge is durable: from then on every answer carries the receipt.
     pub receipt: OnceLock<ReceiptFacts>,
-    /// The hold is being ended by its holder, so that its loss means nothing any more.
-    over: AtomicBool,
     _flight: flight::Flight<(PaymentKey, RequestIdentity)>,
     _place: OwnedSemaphorePermit,
 }
@@ -187,8 +183,8 @@ impl Gateway {
                     purchase.claim.offer_daa = purchase.claim.offer_daa.min(first);
                     let (reply, answer) = oneshot::channel();
                     let lost = purchase.refusal(Code::SettlementPending, "the gateway stopped");
-                    let (receipt, over) = (OnceLock::new(), AtomicBool::new(false));
-                    let admitted = Admitted { held, record, purchase, receipt, over, _flight: flight, _place: place };
+                    let (hold, receipt) = (Hold::new(held), OnceLock::new());
+                    let admitted = Admitted { hold, record, purchase, receipt, _flight: flight, _place: place };
                     tokio::spawn(self.clone().serve_admitted(admitted, reply));
                     return answer.await.unwrap_or(Err(lost));
                 }
@@ -330,7 +326,7 @@ impl Gateway {
             Settlement::Refused(refusal) => {
                 say(reply, Err(refusal));
                 // A rejected claim is gone and a released one is free; both are harmless to release.
-                self.release(admitted).await;
+                self.release(&admitted.hold).await;
                 return;
             }
         };
@@ -338,7 +334,7 @@ impl Gateway {
         let settled_after = started.elapsed();
         if reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
             // Nobody listens any more: the payment stays good, the upstream is spared.
-            self.release(admitted).await;
+            self.release(&admitted.hold).await;
             return;
         }
         let outcome = match purchase.goal {
@@ -360,46 +356,13 @@ impl Gateway {
         );
     }
 
-    /// Renews the hold at a third of its length; ends only when the hold is lost, and says how.
+    /// Ends only when the hold is lost, and says how.
     async fn keep_hold(&self, admitted: &Admitted) -> Refusal {
-        let hold_millis = self.limits.hold_millis();
-        let mut renewed = Instant::now();
-        let mut third = tokio::time::interval(self.limits.hold / 3);
-        third.tick().await;
-        loop {
-            third.tick().await;
-            let asked = Instant::now();
-            let renewal = self.advance(&admitted.held, Fact::Renewed { hold_millis });
-            let answer = timeout_at(renewed + self.limits.hold, renewal).await;
-            if admitted.over.load(Ordering::Relaxed) {
-                // The last step ended it, and the answer to it may still be on its way out.
-                return std::future::pending().await;
-            }
-            match answer {
-                Ok(Ok(Advanced::Done)) => renewed = asked,
-                Ok(Ok(Advanced::Stale)) => return admitted.refusal(Code::InFlight, ""),
-                // Only a reversed payment cannot be held on to.
-                Ok(Ok(Advanced::Refused)) => return admitted.purchase.refusal(Code::TransactionConflicted, ""),
-                Ok(Err(_)) if renewed.elapsed() < self.limits.hold => {}
-                Ok(Err(_)) | Err(_) => return admitted.refusal(Code::StoreUnavailable, "").with("status", "pending"),
-            }
-        }
-    }
-
-    pub(super) async fn advance(&self, held: &Held, fact: Fact) -> Result<Advanced, StoreError> {
-        self.ask(self.store.advance(held, fact, self.now())).await
-    }
-
-    /// The last step of a hold.
-    pub(super) async fn end(&self, admitted: &Admitted, fact: Fact) -> Result<Advanced, StoreError> {
-        admitted.over.store(true, Ordering::Relaxed);
-        self.advance(&admitted.held, fact).await
-    }
-
-    /// Ends the hold; when the store cannot, its expiry does.
-    pub(super) async fn release(&self, admitted: &Admitted) {
-        if let Err(error) = self.end(admitted, Fact::Released).await {
-            tracing::warn!(%error, txid = %admitted.held.key().txid, "hold left to expire");
+        match self.keep(&admitted.hold).await {
+            Lost::Taken => admitted.refusal(Code::InFlight, ""),
+            // Only a reversed payment cannot be held on to.
+            Lost::Closed => admitted.purchase.refusal(Code::TransactionConflicted, ""),
+            Lost::Store => admitted.refusal(Code::StoreUnavailable, "").with("status", "pending"),
         }
     }
 }

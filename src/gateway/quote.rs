@@ -1,5 +1,6 @@
 //! Making offers and recognising them again (PROTOCOL section 3).
 
+use super::{Gateway, remote::RemoteChannels};
 use crate::{
     protocol::{
         ids::XOnlyKey,
@@ -37,6 +38,14 @@ pub(super) struct Signing<'a> {
     pub keys: &'a OfferKeys,
     pub now: UnixMillis,
     pub daa_score: u64,
+    /// Of a gateway whose channels another one has.
+    pub remote: Option<RemoteChannels>,
+}
+
+impl Gateway {
+    pub(super) fn signing<'a>(&self, keys: &'a OfferKeys) -> Signing<'a> {
+        Signing { keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score, remote: self.remote_channels() }
+    }
 }
 
 /// The signed requirements of one quote; `None` when there is no signing key, or no refund timeout within the network's lock times.
@@ -78,15 +87,18 @@ fn terms(
             Extra::Exact(ExactExtra { finality: exact.finality.level, offer: String::new(), payment_flow: PaymentFlow::Upfront })
         }
         Terms::Channel(channel) => {
-            let correction =
-                correction.filter(|correction| correction.server_key == channel.server_key && correction.pay_to == accept.pay_to);
+            let (server_key, refund_timeout_daa) = match (channel.server_key, signing.remote) {
+                (Some(key), _) => (key, policy.channels.as_ref()?.refund_timeout(signing.daa_score)?),
+                (None, remote) => (remote?.server_key, remote?.refund_timeout_daa),
+            };
+            let correction = correction.filter(|correction| correction.server_key == server_key && correction.pay_to == accept.pay_to);
             Extra::Escrow(Box::new(EscrowExtra {
                 channel_state: correction.map(|correction| correction.channel.clone()),
                 claim_policy: channel.claim_policy.clone(),
                 min_deposit_sompi: channel.min_deposit,
                 offer: String::new(),
-                refund_timeout_daa: policy.channels.as_ref()?.refund_timeout(signing.daa_score)?,
-                server_public_key: channel.server_key,
+                refund_timeout_daa,
+                server_public_key: server_key,
                 template_id: TemplateId::EscrowV1,
                 voucher_state: correction.map(|correction| correction.voucher.clone()),
             }))

@@ -62,8 +62,8 @@ impl Gateway {
     }
 
     pub(super) fn take_up(&self, record: &PaymentRecord) {
-        if self.remote.get().is_some() {
-            // Without a node there is nothing to follow: who settled it does.
+        if self.remote.get().is_some() || record.from_channel.is_some() {
+            // Without a node, or a transaction, there is nothing to follow: who settled it does.
             return;
         }
         match decode::read_stored(&record.transaction) {

@@ -12,7 +12,8 @@ use super::{
     facilitate::Goal,
     mcp::ToolCall,
     purchase::Purchase,
-    quote::{self, Authentic, Quote, Signing},
+    quote::{self, Authentic, Quote},
+    remote,
     respond::{Refusal, Reply},
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
         requirements::{Extra, Requirements},
         route::Match,
     },
-    store::{Claim, PaymentKey},
+    store::{Claim, PaymentKey, StoreError},
     wire::{
         envelope::{self, Envelope},
         fingerprint, header, headers, identifier, mcp,
@@ -58,7 +59,7 @@ impl Paywall for Arc<Gateway> {
             Ok(path) => path,
             Err(error) => return refuse(Reply::new(&policy.cors, &headers, request_id), Code::PathMalformed, error.to_string()),
         };
-        if policy.channels.is_some()
+        if (policy.channels.is_some() || policy.remote_channels)
             && let Some(of) = channel::asked(path.as_str())
         {
             return match method {
@@ -206,6 +207,7 @@ impl Gateway {
                     identity,
                     request_hash,
                     goal: Goal::Forward,
+                    charge: None,
                     tenant: None,
                     route: route.clone(),
                     policy: policy.clone(),
@@ -310,9 +312,14 @@ impl Gateway {
             return refusal;
         }
         if let Some((channel, identifier)) = presented_charge(request) {
-            return match self.ask(self.store.charge(&channel, &identifier)).await {
-                Ok(None) => refusal,
-                Ok(Some(_)) => Refusal::new(Code::Replay, refusal.detail),
+            let known = async {
+                let charge = self.ask(self.store.charge(&channel, &identifier)).await?;
+                let elsewhere = self.ask(self.store.payment(&remote::key_of(network, &channel, &identifier))).await?;
+                Ok::<_, StoreError>(charge.is_some() || elsewhere.is_some())
+            };
+            return match known.await {
+                Ok(false) => refusal,
+                Ok(true) => Refusal::new(Code::Replay, refusal.detail),
                 Err(_) => Refusal::new(Code::StoreUnavailable, ""),
             };
         }
@@ -352,7 +359,7 @@ impl Gateway {
             return reply.refuse(&Refusal { payment: refusal.payment, network: refusal.network, ..Refusal::new(code, reason) });
         }
         let keys = self.keys.load();
-        let signing = Signing { keys: &keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score };
+        let signing = self.signing(&keys);
         let correction = refusal.correction.as_deref();
         let accepts: Option<Vec<_>> = quotes
             .iter()

@@ -137,7 +137,7 @@ impl Gateway {
             }
             SubmitOutcome::Unavailable(reason) => return Err(purchase.refusal(Code::NodeUnavailable, reason)),
             SubmitOutcome::Rejected(reason) => {
-                return Err(match self.advance(&admitted.held, Fact::Rejected).await {
+                return Err(match self.advance(&admitted.hold.held, Fact::Rejected).await {
                     Ok(Advanced::Done) => {
                         self.unwatch(&key);
                         purchase.refusal(Code::TransactionRejected, reason)
@@ -278,7 +278,7 @@ impl Gateway {
 
     /// A step that must be durable before the next. The transaction is sent by then.
     pub(super) async fn step(&self, admitted: &Admitted, fact: Fact) -> Step<()> {
-        match self.advance(&admitted.held, fact).await {
+        match self.advance(&admitted.hold.held, fact).await {
             Ok(Advanced::Done) => Ok(()),
             Ok(Advanced::Stale) => Err(admitted.purchase.refusal(Code::InFlight, "")),
             Ok(Advanced::Refused) => {

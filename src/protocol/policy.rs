@@ -26,6 +26,8 @@ pub struct Policy {
     pub encoded_slashes: bool,
     /// `None` when no route sells under `batch-settlement` and no server key is left to claim with.
     pub channels: Option<Channels>,
+    /// A route sells under `batch-settlement` from channels that another gateway keeps.
+    pub remote_channels: bool,
     /// Whom the facilitator serves; empty when there is none.
     pub tenants: Vec<Arc<Tenant>>,
 }
@@ -179,8 +181,8 @@ pub struct ExactTerms {
 /// How a route is sold from channels.
 #[derive(Clone, Debug)]
 pub struct ChannelTerms {
-    /// The key that claims, x-only; its secret is given to the gateway beside the policy.
-    pub server_key: XOnlyKey,
+    /// The key that claims, x-only; its secret is given to the gateway beside the policy. `None`: the facilitator's, as it says at the time.
+    pub server_key: Option<XOnlyKey>,
     pub min_deposit: Amount,
     pub charge: ChargeRule,
     /// The claim policy in words, for the offer.

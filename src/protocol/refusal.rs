@@ -253,6 +253,8 @@ codes! {
     // the facilitator
     /// The body of a call to the facilitator is not what it has to be: strict JSON with a payment and its requirements.
     CallMalformed = "facilitator_call_malformed", 400, Client, Never, "invalid_payload";
+    /// `charge` is more than the amount that the payment's terms allow; nothing was charged.
+    ChargeAboveAmount = "charge_above_amount", 400, Client, Never, "invalid_payment_requirements";
     /// A call to the facilitator without a tenant's token, or with a wrong one.
     TenantUnknown = "tenant_unknown", 401, Client, Never, "unexpected_settle_error";
     /// The tenant may not ask for this.

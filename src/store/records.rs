@@ -231,9 +231,10 @@ pub enum Fact {
     Settled { acceptance: Option<Acceptance>, payer: Option<String> },
     /// The request is about to be forwarded.
     Forwarding,
-    /// Of a sale from a channel: the upstream answered, and the answer is held until the facilitator has charged `charge` (`None`: the whole
-    /// amount) for it. From here on only the facilitator says whether that happened ([`Submission::HandedOver`]).
-    Answered { status: u16, charge: Option<Amount>, response: StoredResponse },
+    /// Of a sale from a channel: the upstream answered, and the answer is held until the facilitator has charged `charge` (`None`: the
+    /// whole amount) for it. From here on only the facilitator says whether that happened ([`Submission::HandedOver`]).
+    /// Without a response it cannot be held, and is forwarded again when it is charged.
+    Answered { status: u16, charge: Option<Amount>, response: Option<StoredResponse> },
     /// Of a sale from a channel: the facilitator charged it. The charge is booked (once) and the entitlement begins; a held answer counts as
     /// delivered, which ends the hold.
     Charged { receipt: Vec<u8> },
@@ -249,8 +250,7 @@ impl Fact {
     /// What is kept with the step.
     pub(in crate::store) fn response(&self) -> Option<&StoredResponse> {
         match self {
-            Self::Answered { response, .. } => Some(response),
-            Self::Delivered { response, .. } => response.as_ref(),
+            Self::Answered { response, .. } | Self::Delivered { response, .. } => response.as_ref(),
             _ => None,
         }
     }

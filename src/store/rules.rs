@@ -256,12 +256,12 @@ pub(in crate::store) fn advance(entry: &mut Entry, fence: u64, fact: &Fact, now:
         // What a charge was asked for with is never asked for with another one.
         (Fact::Answered { .. }, state) if state != Pending || record.submission != Submission::None => REFUSED,
         (Fact::Answered { charge, .. }, _) if charge.is_some_and(|charge| charge > record.amount) => REFUSED,
-        (Fact::Answered { status, charge, .. }, _) => {
+        (Fact::Answered { status, charge, response }, _) => {
             record.submission = Submission::HandedOver;
             record.charge = *charge;
             record.last_status = Some(*status);
             record.forwards = record.forwards.saturating_add(1);
-            entry.response_kept = true;
+            entry.response_kept |= response.is_some();
             DONE
         }
         (Fact::Charged { .. }, Pending) if record.submission != Submission::HandedOver => REFUSED,

@@ -9,6 +9,7 @@ use super::{
     messages::X402_VERSION,
 };
 use crate::protocol::{
+    amount::Amount,
     ids::RequestHash,
     json, limits,
     network::Network,
@@ -28,6 +29,10 @@ pub struct Call {
     pub confirmations: Option<u64>,
     /// The answer has to say whether the network knows the transaction.
     pub sighting: bool,
+    /// What a payment from a channel costs, when that is less than its terms allow.
+    pub charge: Option<Amount>,
+    /// Its deposit is brought in, and nothing is charged.
+    pub deposit: bool,
 }
 
 /// A payment of a call whose envelope is well-formed.
@@ -74,18 +79,24 @@ impl Call {
             Some(Some(depth)) => Some(depth),
             Some(None) => return Err(wrong("confirmations is not a number of blocks".to_owned())),
         };
-        let sighting = match call.remove("sighting") {
-            None => false,
-            Some(Value::Bool(sighting)) => sighting,
-            Some(_) => return Err(wrong("sighting is neither true nor false".to_owned())),
+        let charge = match call.remove("charge") {
+            None => None,
+            Some(Value::String(sompi)) => Some(Amount::parse_wire(&sompi).map_err(|error| wrong(format!("charge: {error}")))?),
+            Some(_) => return Err(wrong("charge is not a string of sompi".to_owned())),
         };
+        let mut flag = |name: &str| match call.remove(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(wrong(format!("{name} is neither true nor false"))),
+        };
+        let (sighting, deposit) = (flag("sighting")?, flag("deposit")?);
         // What is sold, for people: nothing here depends on it.
         if call.remove("resource").is_some_and(|resource| !resource.is_object()) {
             return Err(wrong("resource is not an object".to_owned()));
         }
         match call.keys().next() {
             Some(unknown) => Err(wrong(format!("unknown field {unknown:?}"))),
-            None => Ok(Self { payment, requirements, request_hash, confirmations, sighting }),
+            None => Ok(Self { payment, requirements, request_hash, confirmations, sighting, charge, deposit }),
         }
     }
 
@@ -219,6 +230,12 @@ mod tests {
             (add("confirmations", json!(-1)), Some(Code::CallMalformed)),
             (add("confirmations", json!(1.5)), Some(Code::CallMalformed)),
             (add("sighting", json!("yes")), Some(Code::CallMalformed)),
+            (add("charge", json!("0")), None),
+            (add("charge", json!("01")), Some(Code::CallMalformed)),
+            (add("charge", json!(1)), Some(Code::CallMalformed)),
+            (add("charge", json!(null)), Some(Code::CallMalformed)),
+            (add("deposit", json!(true)), None),
+            (add("deposit", json!("true")), Some(Code::CallMalformed)),
             (add("requestHash", json!("ab")), Some(Code::CallMalformed)),
             (add("requestHash", json!(null)), Some(Code::CallMalformed)),
             (add("resource", json!("https://x")), Some(Code::CallMalformed)),

@@ -8,7 +8,7 @@ use crate::protocol::{
     refusal::Code,
     requirements::{ChannelState, Requirements},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -91,7 +91,7 @@ pub enum KaspaReceipt {
 }
 
 /// What a charge of a channel says (PROTOCOL section 5).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChargeReceipt {
     pub channel_state: ChannelState,

@@ -105,6 +105,7 @@ impl Desk {
             claims,
         };
         let policy = Policy {
+            remote_channels: false,
             tenants: vec![],
             network: Network::Simnet,
             router: Router::build(vec![]).unwrap(),

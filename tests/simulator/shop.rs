@@ -71,7 +71,7 @@ fn exact(level: Finality, depth: u64) -> Pricing {
 
 fn channel(charge: ChargeRule) -> Pricing {
     let server_key = server_keys().opening().unwrap().public();
-    let terms = ChannelTerms { server_key, min_deposit: sompi(MIN_DEPOSIT), charge, claim_policy: None };
+    let terms = ChannelTerms { server_key: Some(server_key), min_deposit: sompi(MIN_DEPOSIT), charge, claim_policy: None };
     pricing(CEILING, Terms::Channel(Box::new(terms)))
 }
 
@@ -117,6 +117,7 @@ pub fn policy() -> Policy {
         upstreams: [("api".to_owned(), Arc::new(upstream))].into(),
         cors: Cors::Any,
         encoded_slashes: false,
+        remote_channels: false,
         tenants: vec![],
         channels: Some(Channels {
             refund_horizon_daa: REFUND_HORIZON,

@@ -5,7 +5,7 @@
 use super::{digest::sha256, script::EscrowScript};
 use crate::protocol::{
     amount::Amount,
-    ids::{Outpoint, SchnorrSignature, XOnlyKey},
+    ids::{Outpoint, P2shScript, SchnorrSignature, XOnlyKey},
     network::Network,
 };
 use secp256k1::{Message, SECP256K1, XOnlyPublicKey, schnorr::Signature};
@@ -75,5 +75,11 @@ impl SignedVoucher {
     /// Whether the channel's client signed this amount of this outpoint.
     pub fn verify(&self, script: &EscrowScript, outpoint: Outpoint) -> bool {
         script.client_key().verify(&digest(script, outpoint, self.amount), &self.signature)
+    }
+
+    /// The same of a channel that is known by its client's key and its serialized script alone. Whether the two are a channel's, who asks knows.
+    pub fn verify_under(&self, network: Network, client: XOnlyKey, script: &P2shScript, outpoint: Outpoint) -> bool {
+        let digest = sha256(preimage(network, &sha256(script.0), outpoint, self.amount.sompi()));
+        VoucherKey::parse(client).is_some_and(|key| key.verify(&digest, &self.signature))
     }
 }

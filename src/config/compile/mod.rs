@@ -57,19 +57,23 @@ pub fn compile(
     let upstreams = upstreams::upstreams(root, cx);
     let asked = Asked::of(root);
     let server_keys = settings::server_keys(root, cx);
-    let parts = channels::parts(root, &asked, cx);
+    // Whose node another gateway is has its channels there too.
+    let remote = root.remote_facilitator.is_some();
+    let parts = if remote { None } else { channels::parts(root, &asked, cx) };
     let claims = parts.as_ref().and_then(|parts| parts.claims.as_ref());
     let ways = Ways {
         root,
         network_known: network.is_some(),
-        server_key: server_keys.as_ref().and_then(ServerKeys::opening).map_or_else(escrow::stand_in, ServerKey::public),
+        server_key: (!remote).then(|| server_keys.as_ref().and_then(ServerKeys::opening).map_or_else(escrow::stand_in, ServerKey::public)),
         claim_policy: claims.filter(|_| channels::announced(root)).map(words::claims),
         sample: &Sample::of(cx.network, claims.map_or(0, |claims| claims.priority_sompi_per_gram)),
     };
     let routes = routes::routes(root, &upstreams, &ways, cx);
     checks::gaps(&routes, cx.problems);
     channels::allowed(root, &asked, cx);
-    fit::server_key(root, &asked, server_keys.as_ref(), cx);
+    if !remote {
+        fit::server_key(root, &asked, server_keys.as_ref(), cx);
+    }
     fit::own_payouts(&routes, cx);
     let facilitated = facilitator::facilitator(root, &routes, server_keys.as_ref(), network.is_some(), cx);
     if let Some(parts) = &parts {
@@ -100,6 +104,7 @@ pub fn compile(
         cors,
         encoded_slashes,
         channels: parts.filter(|_| asked.at().is_some()).and_then(Parts::whole),
+        remote_channels: remote && asked.sold.is_some(),
         tenants: facilitated.tenants,
     };
     let settings = Settings { facilitator: facilitated.settings, ..settings? };

@@ -16,10 +16,9 @@ pub fn remote(root: &Root, cx: &mut Context<'_>) -> Option<RemoteSettings> {
         return None;
     };
     let asked = Asked::of(root);
-    let foreign: [(&str, Option<Pos>); 5] = [
+    let foreign: [(&str, Option<Pos>); 4] = [
         ("node", root.node.as_ref().map(|node| node.at)),
         ("keys.server", asked.keys),
-        ("batch-settlement", asked.sold),
         ("channels", root.channels.as_ref().map(|channels| channels.at)),
         ("facilitator", root.facilitator.as_ref().map(|facilitator| facilitator.at)),
     ];

@@ -28,8 +28,8 @@ const FEW_REQUESTS: u64 = 5;
 pub struct Ways<'w> {
     pub root: &'w Root,
     pub network_known: bool,
-    /// Claims the channels of every way.
-    pub server_key: XOnlyKey,
+    /// Claims the channels of every way; `None` where a facilitator does.
+    pub server_key: Option<XOnlyKey>,
     /// When channels are claimed, if offers say so.
     pub claim_policy: Option<String>,
     pub sample: &'w Sample,

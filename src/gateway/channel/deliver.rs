@@ -7,7 +7,7 @@ use super::{
     correct,
     meter::{Charged, Ending, MeterReader},
     receipts::{self, ChargeFacts},
-    serve::{Admission, ReplySlot, unusable},
+    serve::{Admission, ChannelSale, ReplySlot, unusable},
     sse,
 };
 use crate::{
@@ -24,11 +24,12 @@ use crate::{
         mcp::{Said, ToolAnswer, ToolCall},
         respond::{self, Refusal},
         sell,
-        upstream::{ReplyBody, UpstreamFailure, UpstreamReply},
+        upstream::{ReplyBody, UpstreamFailure, UpstreamReply, UpstreamRequest},
     },
     protocol::{
         amount::Amount,
         charge::ChargeRule,
+        ids::ChannelId,
         policy::{ChannelTerms, Pricing, Upstream},
         refusal::Code,
         requirements::EscrowExtra,
@@ -207,9 +208,11 @@ impl Delivery<'_> {
         }
     }
 
-    /// For a tenant: the whole amount is charged, and the receipt is the answer.
+    /// For a tenant: what it names is charged, or the whole amount, and the receipt is the answer.
     async fn report(&self, reply: &mut Option<ReplySlot>) -> Result<Done, Refusal> {
-        let (record, facts) = self.charge(self.admission.sale.accepted.amount, 200, None, &self.admission.record).await?;
+        let sale = &self.admission.sale;
+        let charge = sale.charge.unwrap_or(sale.accepted.amount);
+        let (record, facts) = self.charge(charge, 200, None, &self.admission.record).await?;
         crash::point("channel_charged");
         let charge = facts.charge;
         let receipt = facts.message(self.admission.sale.policy.network, None);
@@ -217,21 +220,8 @@ impl Delivery<'_> {
         Ok(Done { record, charge, status: 200 })
     }
 
-    fn request(&self) -> crate::gateway::upstream::UpstreamRequest {
-        let sale = &self.admission.sale;
-        let channel = self.admission.record.id;
-        let key = format!("kas402-{channel}-{}", sale.identifier.as_str());
-        let mut request = forward::request(&sale.request, &sale.route, &sale.reply.request_id, sale.accepted.amount, &key);
-        if sale.call.is_some() {
-            // A tool may think for as long as its route allows, with its head out already.
-            request.silence = Some(request.timeout);
-        }
-        forward::set(&mut request.headers, headers::CHANNEL, &channel.to_string());
-        if matches!(self.terms.charge, ChargeRule::Metered(_)) {
-            // A compressed answer cannot be metered.
-            request.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        request
+    fn request(&self) -> UpstreamRequest {
+        forwarded(&self.admission.sale, &self.admission.record.id, self.terms)
     }
 
     /// A call of a tool: its result is held until it is charged, however it arrives and whoever still listens.
@@ -509,9 +499,25 @@ impl Delivery<'_> {
     fn not_charged(&self, refusal: Refusal) -> Refusal {
         let admission = self.admission;
         let state = correct::state(&admission.record, &admission.script);
-        let receipt = receipts::not_charged(admission.sale.policy.network, refusal.code, &state);
+        let receipt = receipts::not_charged(admission.sale.policy.network, refusal.code, Some(&state));
         refusal.receipted(receipt)
     }
+}
+
+/// What the upstream gets of a request that a channel pays for.
+pub(in crate::gateway) fn forwarded(sale: &ChannelSale, channel: &ChannelId, terms: &ChannelTerms) -> UpstreamRequest {
+    let key = format!("kas402-{channel}-{}", sale.identifier.as_str());
+    let mut request = forward::request(&sale.request, &sale.route, &sale.reply.request_id, sale.accepted.amount, &key);
+    if sale.call.is_some() {
+        // A tool may think for as long as its route allows, with its head out already.
+        request.silence = Some(request.timeout);
+    }
+    forward::set(&mut request.headers, headers::CHANNEL, &channel.to_string());
+    if matches!(terms.charge, ChargeRule::Metered(_)) {
+        // A compressed answer cannot be metered.
+        request.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    request
 }
 
 fn remember(tail: &mut Vec<u8>, chunk: &[u8]) {

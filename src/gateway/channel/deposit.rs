@@ -33,7 +33,7 @@ const SPEND_SEARCH: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// The channel of a deposit, its money accepted by the chain and, unless exposure allows less, confirmed.
-    pub(super) async fn deposited(
+    pub(in crate::gateway) async fn deposited(
         self: &Arc<Self>,
         sale: &ChannelSale,
         payload: &DepositVoucher,

@@ -141,6 +141,14 @@ impl MeterReader {
         self.unknown().amount_or(floor)
     }
 
+    /// The charge as far as the head decides it; else the ceiling, for what has to be charged before its body came.
+    pub fn before_the_body(self) -> Charged {
+        match &self.count {
+            Count::Head(units) => self.charge(*units).map_or_else(|| self.unknown(), Charged::Amount),
+            Count::Bytes(_) | Count::Events { .. } | Count::Document { .. } => Charged::Amount(self.ceiling),
+        }
+    }
+
     /// The charge. Refuses only a complete response.
     pub fn finish(mut self, ending: Ending) -> Charged {
         match ending {

@@ -13,11 +13,11 @@
 
 pub mod claim;
 mod correct;
-mod deliver;
+pub(super) mod deliver;
 mod deposit;
 mod escrows;
 pub(super) mod exposure;
-mod meter;
+pub(super) mod meter;
 mod receipts;
 pub mod report;
 mod scripts;
@@ -26,7 +26,7 @@ pub(super) mod sse;
 pub(super) mod watch;
 
 pub(in crate::gateway) use correct::state;
-pub(in crate::gateway) use receipts::{ReceiptOf, asked};
+pub(in crate::gateway) use receipts::{ReceiptOf, asked, not_charged};
 
 use super::{Gateway, flight::Flights, respond::Refusal};
 use crate::{
@@ -54,6 +54,8 @@ pub(super) struct Channels {
     claimer: claim::Claimer,
     pub exposure: exposure::Tally,
     flights: Flights<(ChannelId, PaymentIdentifier)>,
+    /// Of channels that another gateway keeps.
+    pub elsewhere: Flights<ChannelId>,
     rules: SpendRules,
 }
 
@@ -66,6 +68,7 @@ impl Channels {
             claimer: claim::Claimer::default(),
             exposure: exposure::Tally::default(),
             flights: Flights::default(),
+            elsewhere: Flights::default(),
             rules: SpendRules::of(network),
         }
     }

@@ -7,7 +7,7 @@ use crate::{
         Gateway,
         answer::{Answer, Served},
         facilitate::{Goal, already},
-        quote::{self, Quote, Signing},
+        quote::{self, Quote},
         respond::{Refusal, Reply},
     },
     protocol::{
@@ -18,7 +18,7 @@ use crate::{
         refusal::Code,
         requirements::{ChannelState, Requirements},
     },
-    store::channels::StoredCharge,
+    store::channels::{ChannelRecord, StoredCharge},
     wire::messages::{ChargeReceipt, SettlementResponse},
 };
 use serde_json::{Value, json};
@@ -63,8 +63,11 @@ pub(super) fn provisional(network: Network, ceiling: Amount, state: &ChannelStat
 }
 
 /// The upstream failed: the voucher is still good for the next request.
-pub(super) fn not_charged(network: Network, code: Code, state: &ChannelState) -> SettlementResponse {
-    let kaspa: Value = json!({ "reason": code.as_str(), "status": "not_charged", "chargedAmount": Amount::ZERO, "channelState": state });
+pub(in crate::gateway) fn not_charged(network: Network, code: Code, state: Option<&ChannelState>) -> SettlementResponse {
+    let mut kaspa: Value = json!({ "reason": code.as_str(), "status": "not_charged", "chargedAmount": Amount::ZERO });
+    if let Some(state) = state {
+        kaspa["channelState"] = json!(state);
+    }
     SettlementResponse::failed("unexpected_settle_error", None, Some(network), kaspa)
 }
 
@@ -87,10 +90,10 @@ pub(in crate::gateway) fn asked(path: &str) -> Option<Option<ReceiptOf>> {
 
 impl Gateway {
     /// An offer for another request of the same price, so that a busy channel needs no 402.
-    pub(super) fn renewed(&self, sale: &ChannelSale) -> Option<Requirements> {
+    pub(in crate::gateway) fn renewed(&self, sale: &ChannelSale) -> Option<Requirements> {
         let (pricing, accept, ..) = sale.parts()?;
         let keys = self.keys.load();
-        let signing = Signing { keys: &keys, now: self.now(), daa_score: self.chain.tip().borrow().daa_score };
+        let signing = self.signing(&keys);
         let quote = Quote { accept, price: sale.price.clone() };
         quote::offer(&sale.policy, &sale.route, pricing, &quote, &signing, None, (self.environment.random)())
     }
@@ -112,6 +115,12 @@ impl Gateway {
         Ok(Served::Answer(Box::new(sale.reply.replay(response, &receipt))))
     }
 
+    /// What a tenant is told of a charge that was made for its operation before.
+    pub(in crate::gateway) fn told_again(&self, stored: &StoredCharge, record: &ChannelRecord) -> Result<SettlementResponse, Refusal> {
+        let script = self.script_or_refuse(record)?;
+        Ok(ChargeFacts::of(stored, &script).message(record.config.network, None))
+    }
+
     /// The receipt of a charge: for whoever knows the channel and the identifier that the client chose.
     pub(in crate::gateway) async fn receipt(&self, asked: Option<ReceiptOf>, network: Network, reply: &Reply) -> Answer {
         let Some(ReceiptOf { channel, identifier }) = asked else { return reply.refuse(&Refusal::new(Code::NoRoute, "")) };
@@ -122,7 +131,11 @@ impl Gateway {
         };
         match found.await {
             Err(_) => reply.refuse(&Refusal::new(Code::StoreUnavailable, "")),
-            Ok(None) => reply.refuse(&Refusal::new(Code::NoRoute, "no charge of this channel has this identifier yet")),
+            Ok(None) => match self.receipt_of_another(network, &channel, &identifier).await {
+                Ok(Some(receipt)) => reply.receipt(&receipt),
+                Ok(None) => reply.refuse(&Refusal::new(Code::NoRoute, "no charge of this channel has this identifier yet")),
+                Err(_) => reply.refuse(&Refusal::new(Code::StoreUnavailable, "")),
+            },
             Ok(Some((charge, record))) => match self.script_or_refuse(&record) {
                 Ok(script) => reply.receipt(&ChargeFacts::of(&charge, &script).message(network, None)),
                 Err(refusal) => reply.refuse(&refusal),

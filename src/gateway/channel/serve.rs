@@ -24,6 +24,7 @@ use crate::{
         respond::{Refusal, Reply},
     },
     protocol::{
+        amount::Amount,
         ids::{ChannelId, PaymentIdentifier, RequestHash, RequestIdentity},
         offer::OfferToken,
         policy::{Accept, ChannelTerms, Policy, Pricing, Route, Terms},
@@ -69,6 +70,8 @@ pub(in crate::gateway) struct ChannelSale {
     /// Of a tool.
     pub call: Option<Arc<ToolCall>>,
     pub goal: Goal,
+    /// What a tenant charges; `None` for the whole amount.
+    pub charge: Option<Amount>,
     /// Whose call it is; `None` for a route of the gateway's own.
     pub tenant: Option<Arc<Tenant>>,
 }
@@ -109,7 +112,7 @@ impl ChannelSale {
         }
     }
 
-    fn settle_wait(&self) -> Duration {
+    pub(in crate::gateway) fn settle_wait(&self) -> Duration {
         self.parts().map_or(Duration::ZERO, |(pricing, ..)| pricing.settle_wait)
     }
 }
@@ -141,11 +144,14 @@ pub(super) struct Admission {
     _place: OwnedSemaphorePermit,
 }
 
-pub(super) type ReplySlot = oneshot::Sender<Result<Served, Refusal>>;
+pub(in crate::gateway) type ReplySlot = oneshot::Sender<Result<Served, Refusal>>;
 
 impl Gateway {
     /// Sells one request. Returns when there is something to say; the task goes on by itself.
     pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: Box<ChannelSale>) -> Result<Served, Refusal> {
+        if let Some(remote) = self.remote.get() {
+            return self.sell_from_channel_at(remote.clone(), sale).await;
+        }
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
             RoutePayload::Voucher(voucher) => self.known_channel(&sale, voucher).await?,

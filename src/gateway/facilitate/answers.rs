@@ -34,7 +34,7 @@ pub(super) fn told(told: Told) -> Verdict {
 /// A verdict about a payment is 200, as the interface has it; a call that got none is not.
 const fn status(code: Code) -> u16 {
     match code {
-        Code::CallMalformed => 400,
+        Code::CallMalformed | Code::ChargeAboveAmount => 400,
         // Another call settles it: a server that took this for a failed payment would ask its payer again.
         Code::InFlight => 503,
         _ => match code.status() {

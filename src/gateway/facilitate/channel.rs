@@ -1,4 +1,5 @@
-//! `batch-settlement` for a tenant: the judgement, the lease and the charge of the proxy's path. A settlement charges the whole amount.
+//! `batch-settlement` for a tenant: the judgement, the lease and the charge of the proxy's path. A settlement charges the whole amount, or
+//! what the call says.
 
 use super::{
     Act, Goal, already,
@@ -18,42 +19,102 @@ use crate::{
         respond::Refusal,
     },
     protocol::{
-        ids::{Outpoint, PaymentIdentifier},
-        policy::{Accept, ChannelTerms, Terms},
+        amount::Amount,
+        ids::{ChannelId, Outpoint, PaymentIdentifier, RequestIdentity},
+        policy::{Accept, ChannelTerms, RouteId, Terms},
         price::PriceRule,
         refusal::Code,
         requirements::{ChannelState, Extra},
     },
     store::channels::ChannelRecord,
-    wire::{canonical, identifier},
+    wire::{canonical, identifier, messages::SettlementResponse},
 };
 use serde_json::json;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// What is charged once, as its tenant names it.
+struct Operation {
+    channel: ChannelId,
+    identifier: PaymentIdentifier,
+    identity: RequestIdentity,
+    route: RouteId,
+}
+
+impl Operation {
+    /// `None` for what is told once.
+    fn of(sale: &ChannelSale) -> Option<Self> {
+        let channel = match &sale.payload {
+            RoutePayload::Deposit(deposit) => deposit.channel_id,
+            RoutePayload::Voucher(voucher) => voucher.channel_id,
+        };
+        let (identifier, identity, route) = (sale.identifier.clone(), sale.identity, sale.route.id.clone());
+        (sale.goal == Goal::Report { repeatable: true }).then_some(Self { channel, identifier, identity, route })
+    }
+}
 
 impl Gateway {
     pub(super) async fn from_channel(self: &Arc<Self>, mut asked: Asked, act: Act) -> Result<Told, Refusal> {
         let payload = payload::parse(std::mem::take(&mut asked.called.envelope.payload))?;
         let allowed = asked.caller.tenant.permissions;
         let paying = match payload {
+            BatchPayload::Claim(_) if asked.charge.is_some() || asked.deposit => {
+                return Err(Refusal::new(Code::CallMalformed, "charge and deposit are asked of payments"));
+            }
             BatchPayload::Claim(_) if !allowed.claim => return Err(Refusal::new(Code::TenantPermission, "claim")),
             BatchPayload::Claim(claim) => return self.claim_for(&asked, &claim, act).await,
             _ if act == Act::Settle && !allowed.settle => return Err(Refusal::new(Code::TenantPermission, "settle")),
             other => other.on_route()?,
         };
+        let deposit = asked.deposit;
         let sale = self.channel_sale(asked, paying)?;
         match act {
+            Act::Settle if deposit => self.bring_in(&sale).await,
             Act::Verify => {
                 let state = self.verify_from_channel(&sale).await?;
                 let kaspa = state.map_or_else(|| json!({}), |state| json!({ "channelState": state }));
                 Ok(Told::Valid { payer: None, kaspa })
             }
-            Act::Settle => match self.sell_from_channel(Box::new(sale)).await? {
-                Served::Answer(answer) => Ok(Told::Receipt(answer)),
-                // Only forwarded requests stream.
-                Served::Stream { .. } => Err(Refusal::new(Code::StoreUnavailable, "")),
-            },
+            Act::Settle => {
+                let operation = Operation::of(&sale);
+                match self.sell_from_channel(Box::new(sale)).await {
+                    Ok(Served::Answer(answer)) => Ok(Told::Receipt(answer)),
+                    // Only forwarded requests stream.
+                    Ok(Served::Stream { .. }) => Err(Refusal::new(Code::StoreUnavailable, "")),
+                    Err(refusal) => self.charged_before(operation, refusal).await,
+                }
+            }
         }
+    }
+
+    /// A voucher proves its channel's key only as long as its outpoint is known. What was charged for this very operation is told all the
+    /// same, to the tenant whose operation it is: a refusal says that nothing was.
+    async fn charged_before(&self, operation: Option<Operation>, refusal: Refusal) -> Result<Told, Refusal> {
+        let Some(Operation { channel, identifier, identity, route }) = operation else { return Err(refusal) };
+        let unusable = |_| Refusal::new(Code::StoreUnavailable, "");
+        let Some(stored) = self.ask(self.store.charge(&channel, &identifier)).await.map_err(unusable)? else { return Err(refusal) };
+        let terms = &stored.record.terms;
+        if (terms.identity, &terms.route) != (identity, &route) {
+            return Err(refusal);
+        }
+        let Some(record) = self.ask(self.store.channel(&channel)).await.map_err(unusable)? else { return Err(refusal) };
+        self.told_again(&stored, &record).map(|receipt| Told::Settled(Box::new(receipt)))
+    }
+
+    /// The money of a deposit, and nothing else: afterwards the payment is worth what is told.
+    async fn bring_in(self: &Arc<Self>, sale: &ChannelSale) -> Result<Told, Refusal> {
+        let RoutePayload::Deposit(deposit) = &sale.payload else {
+            return Err(Refusal::new(Code::CallMalformed, "only a deposit-voucher has a deposit"));
+        };
+        let Ok(_place) = self.places.clone().try_acquire_owned() else {
+            return Err(Refusal::new(Code::Overloaded, ""));
+        };
+        let wait = sale.parts().map(|(pricing, ..)| pricing.settle_wait).unwrap_or_default();
+        let presented = self.deposited(sale, deposit, Instant::now() + wait + sale.route.timeout).await?;
+        let state = self.would_sell(sale, &presented).await?;
+        let kaspa = json!({ "channelState": state, "status": "deposited" });
+        let network = sale.policy.network;
+        Ok(Told::Settled(Box::new(SettlementResponse::settled(state.active_outpoint.txid, network, None, Amount::ZERO, kaspa))))
     }
 
     fn channel_sale(&self, asked: Asked, payload: RoutePayload) -> Result<ChannelSale, Refusal> {
@@ -66,7 +127,7 @@ impl Gateway {
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&derived[..16]);
         let terms = ChannelTerms {
-            server_key: extra.server_public_key,
+            server_key: Some(extra.server_public_key),
             min_deposit: extra.min_deposit_sompi,
             charge: crate::protocol::charge::ChargeRule::Fixed,
             claim_policy: None,
@@ -84,6 +145,7 @@ impl Gateway {
         };
         Ok(ChannelSale {
             payload,
+            charge: asked.charge,
             accepted: accepted.clone(),
             offer,
             accept: 0,

@@ -171,14 +171,21 @@ impl Gateway {
         }
         let call = Call::parse(body)?;
         let (hash, confirmations, sighting) = (call.request_hash, call.confirmations, call.sighting);
+        let (charge, deposit) = (call.charge, call.deposit);
         if sighting && act == Act::Settle {
             return Err(Refusal::new(Code::CallMalformed, "sighting is asked of /verify"));
+        }
+        if (charge.is_some() || deposit) && act == Act::Verify {
+            return Err(Refusal::new(Code::CallMalformed, "charge and deposit are asked of /settle"));
+        }
+        if charge.is_some() && deposit {
+            return Err(Refusal::new(Code::CallMalformed, "a deposit that is brought in charges nothing"));
         }
         let called = call.payment()?;
         let presented = exact::presented(&called);
         let owner = sale::route_id(&caller.tenant);
         let network = caller.policy.network;
-        match self.judged(sale::Asked { caller, called, hash, confirmations, request_id }, act) {
+        match self.judged(sale::Asked { caller, called, hash, confirmations, charge, deposit, request_id }, act) {
             Ok(Judged::Exact(purchase)) => self.exact(*purchase, act, sighting).await,
             Ok(Judged::Channel(asked)) => self.from_channel(*asked, act).await,
             // What does not fit this call may have paid for another of this tenant's.
@@ -207,6 +214,12 @@ impl Gateway {
             return Err(Refusal::new(Code::TenantRecipient, ""));
         }
         match &accepted.extra {
+            Extra::Exact(_) if asked.charge.is_some() || asked.deposit => {
+                Err(Refusal::new(Code::CallMalformed, "charge and deposit are asked of payments from channels"))
+            }
+            Extra::Escrow(_) if asked.charge.is_some_and(|charge| charge > accepted.amount) => {
+                Err(Refusal::new(Code::ChargeAboveAmount, format!("the payment is for {} sompi at most", accepted.amount)))
+            }
             Extra::Exact(_) if act == Act::Settle && !caller.tenant.permissions.settle => {
                 Err(Refusal::new(Code::TenantPermission, "settle"))
             }
@@ -223,12 +236,12 @@ impl Gateway {
         let purchase = &admitted.purchase;
         let told = admitted.record.as_ref().is_some_and(|record| record.state == PaymentState::Delivered);
         let answer = if told && !repeatable {
-            self.release(admitted).await;
+            self.release(&admitted.hold).await;
             Err(already(purchase.refusal(Code::Replay, ""), true))
         } else {
             // What is told again is made of the record; that it was told has to be kept.
             let kept = StoredResponse { status: 200, headers: Vec::new(), body: Bytes::new() };
-            match self.end(admitted, Fact::Delivered { status: 200, response: Some(kept) }).await {
+            match self.end(&admitted.hold, Fact::Delivered { status: 200, response: Some(kept) }).await {
                 Ok(Advanced::Done) => Ok(Served::Answer(Box::new(purchase.reply.receipt(&settled.receipt.message())))),
                 Ok(_) => Err(purchase.refusal(Code::InFlight, "")),
                 Err(_) => Err(purchase.refusal(Code::StoreUnavailable, "").with("status", "pending")),

@@ -4,6 +4,7 @@ use super::Caller;
 use crate::{
     gateway::respond::Reply,
     protocol::{
+        amount::Amount,
         ids::{RequestHash, RequestIdentity},
         limits::DAA_PER_SECOND,
         offer::OfferToken,
@@ -36,6 +37,10 @@ pub(super) struct Asked {
     pub hash: Option<RequestHash>,
     /// How deep the payment has to be, beyond what its terms and the tenant ask.
     pub confirmations: Option<u64>,
+    /// What a payment from a channel costs, when that is less than its amount.
+    pub charge: Option<Amount>,
+    /// Only the deposit is brought in.
+    pub deposit: bool,
     pub request_id: String,
 }
 

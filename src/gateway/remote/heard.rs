@@ -23,7 +23,7 @@ pub(super) fn reason(answer: &RemoteAnswer) -> &str {
     answer.body["extensions"]["kaspa"]["reason"].as_str().unwrap_or_default()
 }
 
-fn code(answer: &RemoteAnswer) -> Option<Code> {
+pub(super) fn code(answer: &RemoteAnswer) -> Option<Code> {
     let reason = reason(answer);
     Code::ALL.iter().copied().find(|code| code.as_str() == reason)
 }

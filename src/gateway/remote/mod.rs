@@ -6,7 +6,10 @@
 //! pay again unless the facilitator proves that nothing moved. Never believes an answer about another transaction or amount.
 
 mod call;
+pub(super) mod channel;
 mod heard;
+
+pub(super) use channel::key_of;
 
 use super::{
     Gateway,
@@ -18,7 +21,7 @@ use super::{
 use crate::{
     chain::Sighting,
     protocol::{
-        ids::RequestHash,
+        ids::{RequestHash, XOnlyKey},
         refusal::{Code, Offers},
     },
     store::{Advanced, Claim, ClaimOutcome, Fact, Held, PaymentRecord, PaymentState, StoreError, Submission},
@@ -33,9 +36,22 @@ use tokio::time::Instant;
 /// Between two tries when the facilitator says nothing of it.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// What channels are opened under, as the facilitator says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteChannels {
+    /// Claims them, there.
+    pub server_key: XOnlyKey,
+    pub refund_timeout_daa: u64,
+}
+
 /// Another gateway's facilitator; `crate::facilitator::remote` implements it.
 #[async_trait]
 pub trait RemoteFacilitator: Send + Sync + 'static {
+    /// What it opens channels under now; `None` when it opens none, or did not say so a moment ago.
+    fn channels(&self) -> Option<RemoteChannels> {
+        None
+    }
+
     /// `POST /verify` or `/settle`, once, within this time.
     async fn call(&self, act: Act, call: &Value, within: Duration) -> Result<RemoteAnswer, RemoteError>;
 }
@@ -76,6 +92,10 @@ impl Gateway {
     pub fn settle_through(&self, remote: Arc<dyn RemoteFacilitator>) {
         // A second call would change nothing, and nobody makes one.
         let _ = self.remote.set(remote);
+    }
+
+    pub(super) fn remote_channels(&self) -> Option<RemoteChannels> {
+        self.remote.get()?.channels()
     }
 
     pub(super) async fn settle_at(&self, remote: &dyn RemoteFacilitator, admitted: &Admitted) -> Step<Settled> {
@@ -162,7 +182,7 @@ impl Gateway {
                     return Err(purchase.refusal(Code::FacilitatorUnavailable, ""));
                 }
                 Heard::Refused(code, detail) if code.offers() == Offers::Attach => {
-                    return match self.advance(&admitted.held, Fact::Rejected).await {
+                    return match self.advance(&admitted.hold.held, Fact::Rejected).await {
                         Ok(Advanced::Done) => Ok(Asked::Freed(purchase.refusal(code, detail))),
                         Ok(_) => Err(purchase.refusal(Code::SettlementPending, detail)),
                         Err(_) => Err(purchase.refusal(Code::StoreUnavailable, "")),

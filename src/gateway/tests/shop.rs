@@ -70,7 +70,7 @@ pub fn channel_rules() -> Channels {
 /// Another way to pay a route, in front of the others.
 pub fn from_channels(pricing: &mut Pricing, ceiling: u64, charge: ChargeRule) {
     let server_key = server_keys().opening().unwrap().public();
-    let terms = ChannelTerms { server_key, min_deposit: sompi(100_000_000), charge, claim_policy: None };
+    let terms = ChannelTerms { server_key: Some(server_key), min_deposit: sompi(100_000_000), charge, claim_policy: None };
     let price = PriceRule::Fixed(sompi(ceiling));
     pricing.accepts.insert(0, Accept { rule_id: "c".into(), price, pay_to: payee(9), terms: Terms::Channel(Box::new(terms)) });
     pricing.require_identifier = true;
@@ -138,6 +138,7 @@ pub fn policy(change: &impl Fn(&mut Pricing)) -> Policy {
         cors: Cors::Any,
         encoded_slashes: false,
         channels: Some(channel_rules()),
+        remote_channels: false,
         tenants: vec![],
     }
 }

@@ -202,6 +202,7 @@ pub fn edge_with(
         cors: Cors::Off,
         encoded_slashes: false,
         channels: None,
+        remote_channels: false,
         tenants: vec![],
     };
     if settings.listeners.is_empty() {

@@ -16,7 +16,8 @@ use crate::{
         time::UnixMillis,
     },
     store::{
-        Acceptance, Checkpoint, FromChannel, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission, Totals,
+        Acceptance, Checkpoint, FromChannel, HolderId, PaymentKey, PaymentRecord, PaymentState, StoreError, StoredResponse, Submission,
+        Totals,
         channels::ChannelTotals,
         compress,
         rules::{Entry, Hold},
