@@ -2,21 +2,14 @@
 
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
-};
 use support::{
     devnet::{KAS, Wallet},
     edge,
     gateway::Gateway,
+    line::Line,
     patience::number,
     pay::{Ask, encode, message, prepare, transaction},
     tenants::{Place, Tenant},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
 };
 
 const PRICE: u64 = 25_000_000;
@@ -50,63 +43,6 @@ impl Both {
             assert_eq!(payments["chargedSompi"], (count * PRICE).to_string(), "{payments}");
         }
     }
-}
-
-/// The connection between the two: it loses the next so many answers of settlements, below zero all of them.
-struct Line {
-    address: String,
-    loses: Arc<AtomicI64>,
-    lost: Arc<AtomicI64>,
-}
-
-impl Line {
-    async fn to(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (loses, lost) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
-        let (target, kept, counted) = (target.to_owned(), loses.clone(), lost.clone());
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(&target).await else { continue };
-                tokio::spawn(relay(client, server, kept.clone(), counted.clone()));
-            }
-        });
-        Self { address, loses, lost }
-    }
-
-    fn lose(&self, answers: i64) {
-        self.loses.store(answers, Ordering::SeqCst);
-    }
-}
-
-async fn relay(client: TcpStream, server: TcpStream, loses: Arc<AtomicI64>, lost: Arc<AtomicI64>) {
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
-    let settles = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let seen = settles.clone();
-    let there = tokio::spawn(async move {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-            if buffer[..read].starts_with(b"POST /settle") {
-                seen.store(true, Ordering::SeqCst);
-            }
-            if to_server.write_all(&buffer[..read]).await.is_err() {
-                break;
-            }
-        }
-    });
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-        if settles.load(Ordering::SeqCst) && loses.load(Ordering::SeqCst) != 0 {
-            // The other side has settled; whoever asked does not learn it.
-            loses.fetch_sub(1, Ordering::SeqCst);
-            lost.fetch_add(1, Ordering::SeqCst);
-            break;
-        }
-        if to_client.write_all(&buffer[..read]).await.is_err() {
-            break;
-        }
-    }
-    there.abort();
 }
 
 #[tokio::test]
@@ -163,7 +99,7 @@ async fn a_lost_answer_is_asked_for_again_and_nobody_pays_twice() {
     both.line.lose(2);
     let bought = ask.send(&url, Some(&header)).await;
     assert_eq!(bought.status, 200, "{bought:?}");
-    assert_eq!(both.line.lost.load(Ordering::SeqCst), 2);
+    assert_eq!(both.line.lost(), 2);
     both.charged(1).await;
 }
 

@@ -254,7 +254,7 @@ fn server_keys_are_asked_for_as_soon_as_channels_are_sold() {
     }
     let compiled = load(&sold, "keys: {server: {file: server.keys}}\n").unwrap_or_else(|problems| panic!("{problems}"));
     let public = |byte: u8| ServerKey::new(&[byte; 32], false).unwrap().public();
-    assert_eq!(terms(pricing(&compiled, "/fixed")).server_key, public(7), "the first key opens channels");
+    assert_eq!(terms(pricing(&compiled, "/fixed")).server_key, Some(public(7)), "the first key opens channels");
     let keys: Vec<_> = compiled.server_keys.iter().map(|key| (key.public(), key.claim_only())).collect();
     assert_eq!(keys, [(public(7), false), (public(8), true)]);
 }

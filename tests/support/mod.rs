@@ -5,6 +5,7 @@ pub mod channel;
 pub mod devnet;
 pub mod edge;
 pub mod gateway;
+pub mod line;
 pub mod packages;
 pub mod patience;
 pub mod pay;

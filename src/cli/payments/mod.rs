@@ -276,7 +276,8 @@ fn shown(Detail { entry, response }: &Detail, paint: Paint) -> String {
         ("identifier", or_none(entry.identifier.as_ref().map(|identifier| identifier.as_str().to_owned()))),
     ];
     if let Some(channel) = entry.channel {
-        rows.push(("channel", plain(format!("{channel}, charge {}", entry.number.unwrap_or_default()))));
+        let number = entry.number.map_or_else(|| "of the facilitator's".to_owned(), |number| format!("charge {number}"));
+        rows.push(("channel", plain(format!("{channel}, {number}"))));
     } else {
         let accepted = entry.acceptance.map(|at| format!("at DAA score {} by block {}", at.daa_score, at.block));
         rows.push(("accepted", or_none(accepted)));

@@ -12,7 +12,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-use super::Gateway;
+use super::{Gateway, remote::channel as remote};
 use crate::{
     protocol::{
         amount::Amount,
@@ -42,7 +42,7 @@ pub struct Entry {
     pub cursor: Cursor,
     pub scheme: Scheme,
     pub network: Network,
-    /// The transaction of a payment; the commitment id of a charge.
+    /// The transaction of a payment; the commitment id of a charge (of one that another gateway has yet to make, the name of its record).
     pub id: TxId,
     pub state: EntryState,
     pub amount: Amount,
@@ -62,7 +62,7 @@ pub struct Entry {
     pub acceptance: Option<Acceptance>,
     /// Of a charge.
     pub channel: Option<ChannelId>,
-    /// Of a charge, within its channel.
+    /// Of a charge, within its channel; of one that another gateway made none is known.
     pub number: Option<u64>,
     /// Until when a payment that is not delivered stays good.
     pub entitled_until: Option<UnixMillis>,
@@ -224,7 +224,7 @@ impl Filter {
     /// The smallest of the store's lists that has every payment this takes; `None` when it takes no payment.
     fn selection(&self) -> Option<Selection> {
         match (self.scheme, self.state) {
-            (Some(Scheme::Batch), _) | (_, Some(EntryState::Charged | EntryState::Claimed | EntryState::Lost)) => None,
+            (_, Some(EntryState::Charged | EntryState::Claimed | EntryState::Lost)) => None,
             (_, Some(EntryState::Pending | EntryState::PaidLate)) => Some(Selection::Unresolved),
             (_, Some(EntryState::Settled)) => Some(Selection::Owed),
             (_, None | Some(EntryState::Delivered | EntryState::Reversed)) => Some(Selection::All),
@@ -278,23 +278,24 @@ impl Entry {
             PaymentState::Delivered => EntryState::Delivered,
             PaymentState::Reversed => EntryState::Reversed,
         };
+        let receipt = remote::receipt_of(record);
         Self {
             cursor: Cursor::Payment(record.sequence),
-            scheme: Scheme::Exact,
+            scheme: if record.from_channel.is_some() { Scheme::Batch } else { Scheme::Exact },
             network: record.key.network,
-            id: record.key.txid,
+            id: receipt.map_or(record.key.txid, |receipt| TxId(receipt.commitment_id.0)),
             state,
-            amount: record.amount,
+            amount: record.cost(),
             route: record.route.0.clone(),
             summary: record.summary.clone(),
-            payer: record.payer.clone(),
+            payer: record.payer.clone().or_else(|| remote::client_of(record).map(|key| key.to_string())),
             pay_to: record.pay_to.clone(),
             at: record.settled_at.unwrap_or(record.claimed_at),
             delivered_at: record.delivered_at,
             status: record.last_status,
-            identifier: record.identifier.clone(),
+            identifier: record.from_channel.as_ref().map(|from| from.identifier.clone()).or_else(|| record.identifier.clone()),
             acceptance: record.acceptance,
-            channel: None,
+            channel: record.from_channel.as_ref().map(|from| from.channel),
             number: None,
             entitled_until: record.entitled_until,
         }
@@ -423,15 +424,20 @@ impl<R: Reading + ?Sized> Walk<'_, R> {
 
 /// What is kept beside an entry.
 pub async fn detail<R: Reading + ?Sized>(store: &R, entry: Entry) -> Result<Detail, StoreError> {
-    let response = match (&entry.channel, &entry.identifier) {
-        (Some(channel), Some(identifier)) => store.read_charge(channel, identifier).await?.and_then(|stored| stored.response),
-        _ => {
-            let key = PaymentKey { network: entry.network, txid: entry.id };
-            store.read_payment(&key).await?.and_then(|stored| stored.response)
-        }
+    let response = match (&entry.channel, &entry.identifier, entry.number) {
+        (Some(channel), Some(identifier), Some(_)) => store.read_charge(channel, identifier).await?.and_then(|stored| stored.response),
+        _ => store.read_payment(&key(&entry)).await?.and_then(|stored| stored.response),
     };
     let kept = |kept: crate::store::StoredResponse| Kept { status: kept.status, headers: kept.headers.len(), bytes: kept.body.len() };
     Ok(Detail { entry, response: response.map(kept) })
+}
+
+/// Under which the payment of an entry is kept.
+fn key(entry: &Entry) -> PaymentKey {
+    match (&entry.channel, &entry.identifier) {
+        (Some(channel), Some(identifier)) => remote::key_of(entry.network, channel, identifier),
+        _ => PaymentKey { network: entry.network, txid: entry.id },
+    }
 }
 
 /// The entry of this id: at once for a transaction, by reading the charges for a commitment.
@@ -479,7 +485,15 @@ impl Gateway {
     pub async fn grant(&self, txid: TxId, seconds: u64) -> Result<Granted, StoreError> {
         let (key, now) = (PaymentKey { network: self.chain.network(), txid }, self.now());
         let fact = ChainFact::Granted { until: now.plus_seconds(seconds) };
-        let granted = self.ask(self.store.observe(&key, fact, now)).await?;
+        let mut granted = self.ask(self.store.observe(&key, fact.clone(), now)).await?;
+        // Of a charge that another gateway made it is the commitment, under which nothing is kept.
+        if granted == Observed::NotFound
+            && let Some(Detail { entry, .. }) = self.ledger_entry(txid).await?
+            && entry.channel.is_some()
+            && entry.number.is_none()
+        {
+            granted = self.ask(self.store.observe(&self::key(&entry), fact, now)).await?;
+        }
         tracing::info!(%txid, seconds, ?granted, "granted by the operator");
         Ok(match granted {
             Observed::Done => Granted::Done,

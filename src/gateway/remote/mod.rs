@@ -6,7 +6,7 @@
 //! pay again unless the facilitator proves that nothing moved. Never believes an answer about another transaction or amount.
 
 mod call;
-pub(super) mod channel;
+pub(in crate::gateway) mod channel;
 mod heard;
 
 pub(super) use channel::key_of;

@@ -7,11 +7,12 @@ mod chain;
 mod channels;
 mod claims;
 mod durability;
+mod elsewhere;
 mod races;
 mod random;
 mod steps;
 
-pub(in crate::store) use {chain::*, channels::*, claims::*, durability::*, races::*, random::*, steps::*};
+pub(in crate::store) use {chain::*, channels::*, claims::*, durability::*, elsewhere::*, races::*, random::*, steps::*};
 
 use super::*;
 use crate::protocol::{
@@ -101,6 +102,10 @@ macro_rules! conformance {
             an_ended_hold_reports_again_without_effect,
             a_charge_is_booked_once,
             a_response_is_kept_and_pruned,
+            an_answer_is_held_until_it_is_charged,
+            what_cannot_be_held_is_charged_and_then_delivered,
+            a_sale_that_was_not_charged_leaves_nothing,
+            every_step_of_such_a_sale_has_its_answer,
             every_chain_fact_has_its_answer,
             a_reversal_is_booked_once,
             listings_select_and_page,

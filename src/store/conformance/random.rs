@@ -91,7 +91,7 @@ struct Ledger {
 
 impl Ledger {
     fn advanced(&mut self, before: Option<StoredPayment>, fact: &Fact, outcome: Advanced) {
-        if let (Some(StoredPayment { record, .. }), Fact::Settled { .. }, Advanced::Done) = (before, fact, outcome)
+        if let (Some(StoredPayment { record, .. }), Fact::Settled { .. } | Fact::Charged { .. }, Advanced::Done) = (before, fact, outcome)
             && record.state == PaymentState::Pending
         {
             self.charged += u128::from(record.cost().sompi());
@@ -119,12 +119,13 @@ fn any_claim(rng: &mut StdRng, now: UnixMillis) -> Claim {
         entitlement_seconds: rng.gen_range(0..5_000),
         hold_millis: rng.gen_range(0..6_000),
         holder: HolderId([rng.r#gen(); 16]),
-        ..claim(n)
+        // One of them is a sale from a channel.
+        ..if n == 0 { sale(n) } else { claim(n) }
     }
 }
 
 fn any_fact(rng: &mut StdRng, step: usize) -> Fact {
-    match rng.gen_range(0..14) {
+    match rng.gen_range(0..18) {
         0 => Fact::Renewed { hold_millis: rng.gen_range(0..9_000) },
         1 => Fact::Submitted(*[Submission::None, Submission::Own, Submission::Foreign, Submission::HandedOver].choose(rng).unwrap()),
         2 => Fact::Rejected,
@@ -136,6 +137,11 @@ fn any_fact(rng: &mut StdRng, step: usize) -> Fact {
             Fact::Delivered { status: rng.gen_range(200..500), response }
         }
         12 => Fact::Undelivered { status: rng.gen_bool(0.5).then_some(502) },
+        13..15 => {
+            let response = rng.gen_bool(0.7).then(|| response(&format!("held in step {step}")));
+            answered(rng.gen_bool(0.6).then(|| rng.gen_range(0..26_000_000)), response)
+        }
+        15..17 => Fact::Charged { receipt: format!("told in step {step}").into_bytes() },
         _ => Fact::Released,
     }
 }
