@@ -81,7 +81,7 @@ limits: {final_depth: 100}
 defaults: {payment_identifier: required}
 ";
 /// Offers here live a minute, which the network counts as 600.
-const AT_EDGE: &str = "  - {path: \"/paid/{*rest}\", price: 0.25 KAS, offer_seconds: 60, payment_identifier: required}";
+const AT_EDGE: &str = "  - {path: \"/paid/{*rest}\", offer_seconds: 60, payment_identifier: required, accepts: [{price: 0.25 KAS}, {price: 1 KAS, scheme: batch-settlement, min_deposit: 5 KAS}]}";
 const MINUTE: u64 = 600;
 
 async fn place() -> Place {
@@ -90,7 +90,7 @@ async fn place() -> Place {
     let tenants = vec![
         tenant("shop", 201, "permissions: [verify, settle, claim], "),
         tenant("strict", 202, "observe: never, "),
-        tenant("edge", 203, ""),
+        tenant("edge", 203, "permissions: [verify, settle, claim], "),
     ];
     let routes = [AtProxy::ROUTE, AtMcp::ROUTE, AtProxy::STRICT, AtMcp::STRICT, AtProxy::BRIEF, AtMcp::BRIEF].join("\n");
     Place::start(tenants, &routes, SETTINGS).await
@@ -134,7 +134,7 @@ async fn every_way_in_gives_every_negative_case_the_same_code() {
     table(&proxy, &[Scheme::Exact, Scheme::Batch], &payers[0], &coins[0]).await;
     table(&facilitator, &[Scheme::Exact, Scheme::Batch], &payers[1], &coins[1]).await;
     table(&mcp, &[Scheme::Exact, Scheme::Batch], &payers[2], &coins[2]).await;
-    table(&at_edge, &[Scheme::Exact], &payers[3], &coins[3]).await;
+    table(&at_edge, &[Scheme::Exact, Scheme::Batch], &payers[3], &coins[3]).await;
 
     macro_rules! told {
         ($runner:expr, $story:ident($($with:expr),*), $codes:expr) => {{
@@ -170,15 +170,24 @@ async fn every_way_in_gives_every_case_of_a_channel_the_same_code() {
     let proxy = AtProxy::of("proxy", &place.gateway);
     let facilitator = AtFacilitator { place: &place, tenant: 0 };
     let mcp = AtMcp { place: &place, path: "/mcp" };
-    let mut tellers = (Teller::of(&proxy, &place), Teller::of(&facilitator, &place), Teller::of(&mcp, &place));
-    let wallets = [11, 21, 31].map(|seed| [seed, seed + 1, seed + 2].map(Wallet::new));
-    let channels = [tellers.0.channel(&wallets[0]).await, tellers.1.channel(&wallets[1]).await, tellers.2.channel(&wallets[2]).await];
+    let edge = edge::start(&place, 2, place.gateway.facilitator(), AT_EDGE, 60).await;
+    let at_edge = AtProxy::of("edge", &edge);
+    let mut tellers =
+        (Teller::of(&proxy, &place), Teller::of(&facilitator, &place), Teller::of(&mcp, &place), Teller::of(&at_edge, &place));
+    let wallets = [11, 21, 31, 41].map(|seed| [seed, seed + 1, seed + 2].map(Wallet::new));
+    let channels = [
+        tellers.0.channel(&wallets[0]).await,
+        tellers.1.channel(&wallets[1]).await,
+        tellers.2.channel(&wallets[2]).await,
+        tellers.3.channel(&wallets[3]).await,
+    ];
     // Their refunds come nearer for all of them at once.
     let timeout = channels.iter().map(|channel| channel.config.refund_timeout_daa).max().unwrap();
     reach(&place, timeout - MINUTE + 1).await;
     tellers.0.ends(&channels[0]).await;
     tellers.1.ends(&channels[1]).await;
     tellers.2.ends(&channels[2]).await;
+    tellers.3.ends(&channels[3]).await;
     reach(&place, timeout + 1).await;
     for channel in &channels {
         place.devnet.submit(0, &channel.refund()).await.unwrap();
@@ -186,10 +195,12 @@ async fn every_way_in_gives_every_case_of_a_channel_the_same_code() {
     tellers.0.closed(&channels[0]).await;
     tellers.1.closed(&channels[1]).await;
     tellers.2.closed(&channels[2]).await;
+    tellers.3.closed(&channels[3]).await;
     tellers.0.told(stories::CHANNEL);
     tellers.1.told(stories::CHANNEL);
     tellers.2.told(stories::CHANNEL);
-    let _: [Channel; 3] = channels;
+    tellers.3.told(stories::CHANNEL);
+    let _: [Channel; 4] = channels;
 }
 
 /// Lets the network come to this DAA score.

@@ -220,7 +220,8 @@ impl Reply {
         } else if !refusal.code.error_reason().is_empty() {
             let mut kaspa = refusal.kaspa.clone();
             kaspa.insert("reason".into(), refusal.code.as_str().into());
-            if refusal.code == Code::SettlementPending {
+            // Of a charge that another gateway has to make there is nothing yet that could be named.
+            if refusal.code == Code::SettlementPending && refusal.payment.is_some() {
                 kaspa.insert("status".into(), "pending".into());
             }
             let (network, txid) = refusal.payment.unzip();

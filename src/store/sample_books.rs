@@ -8,8 +8,7 @@ use super::{
 };
 use crate::protocol::ids::{BlockHash, CommitmentId, TxId, XOnlyKey};
 
-/// Payments 1..=11 in every state (8 was freed and is not there; 10 and 11 are sales from channels that another gateway keeps, the answer of 10
-/// is held), channels 1..=4 in every phase (5 never was), 12 charges.
+/// Payments 1..=9 in every state (8 was freed and is not there), channels 1..=4 in every phase (5 never was), 12 charges.
 pub(crate) async fn fill(store: &dyn Store) {
     payments(store).await;
     channels(store).await;
@@ -40,8 +39,8 @@ pub(crate) async fn go_on(store: &dyn Store) {
 }
 
 async fn payments(store: &dyn Store) {
-    for n in 1..=11 {
-        let claim = Claim { identifier: identifier(n), late: n == 6, ..if n < 10 { claim(n) } else { sale(n) } };
+    for n in 1..=9 {
+        let claim = Claim { identifier: identifier(n), late: n == 6, ..claim(n) };
         let (_, held) = seen(store.claim(&claim, NOW.plus_seconds(n)).await.unwrap());
         let held = held.unwrap();
         let answer = |kept: bool| delivered(kept.then(|| response(&format!("answer {n} {}", "again and ".repeat(400)))));
@@ -53,8 +52,6 @@ async fn payments(store: &dyn Store) {
             8 => vec![Fact::Rejected],
             9 => vec![Fact::Submitted(Submission::Foreign)],
             1 => vec![Fact::Submitted(Submission::HandedOver)],
-            10 => vec![answered(Some(7), Some(response("held")))],
-            11 => vec![answered(Some(8), Some(response("held and charged"))), charged()],
             _ => vec![],
         };
         for fact in facts {

@@ -147,6 +147,7 @@ pub const fn advice(code: Code) -> &'static str {
         Code::TenantRecipient => "Check `payTo` and `serverPublicKey` against what the facilitator's operator configured for the tenant.",
         Code::TenantRate => "Send the same call after `Retry-After`; nothing happened to its payment.",
         Code::FacilitatorUnavailable => "Send the same request with the same header after `Retry-After`; do not pay again.",
+        Code::ChargeAboveAmount => "Charge at most what the terms of the payment allow: the voucher covers no more.",
         Code::ClaimRefused => "Read the channel's state in the answer: there is nothing to claim now, or not that much.",
 
         Code::UpstreamFailed => "Paid requests stay paid: send the same header again, later. Unpaid ones: try again as with any 502.",

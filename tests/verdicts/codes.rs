@@ -37,6 +37,7 @@ pub const NOT_EVERYWHERE: &[(Code, &str)] = &[
     (Code::TenantPermission, CALL),
     (Code::TenantRecipient, CALL),
     (Code::TenantRate, CALL),
+    (Code::ChargeAboveAmount, CALL),
     (Code::ClaimRefused, CALL),
     (Code::FacilitatorUnavailable, "only an edge has a facilitator; tests/remote_facilitator.rs"),
     (Code::IdentifierRequired, "whether identifiers are required is the resource server's to say; a facilitator makes one up"),

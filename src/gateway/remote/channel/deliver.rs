@@ -74,7 +74,7 @@ impl Gateway {
                 tracing::warn!(channel = %sold.call.presented.channel, ?lost, "hold lost");
                 say(&mut reply, Err(match lost {
                     Lost::Taken => Refusal::new(Code::InFlight, ""),
-                    Lost::Closed | Lost::Store => Refusal::new(Code::StoreUnavailable, "").with("status", "pending"),
+                    Lost::Closed | Lost::Store => Refusal::new(Code::StoreUnavailable, ""),
                 }));
             }
         }
@@ -320,10 +320,10 @@ impl Delivery<'_> {
                 }
                 // Perhaps it arrived, and perhaps it is on its way: the same header resumes.
                 Heard::Again(_) if sent => return Err(Refusal::new(Code::SettlementPending, why)),
-                Heard::Again(_) => return Err(Refusal::new(Code::FacilitatorUnavailable, why).with("status", "pending")),
+                Heard::Again(_) => return Err(Refusal::new(Code::FacilitatorUnavailable, why)),
                 Heard::NotOurs(why) => {
                     tracing::error!(why, "the facilitator does not work for this gateway");
-                    return Err(Refusal::new(Code::FacilitatorUnavailable, "").with("status", "pending"));
+                    return Err(Refusal::new(Code::FacilitatorUnavailable, ""));
                 }
                 // Another request was quicker, or the channel is not what it was: the answer goes with the claim.
                 Heard::Refused(refusal) => {
@@ -408,6 +408,6 @@ fn done(step: Result<Advanced, crate::store::StoreError>) -> Result<(), Refusal>
         Ok(Advanced::Done) => Ok(()),
         Ok(Advanced::Stale) => Err(Refusal::new(Code::InFlight, "")),
         Ok(Advanced::Refused) => Err(Refusal::new(Code::SettlementPending, "the sale's record does not allow this step")),
-        Err(_) => Err(Refusal::new(Code::StoreUnavailable, "").with("status", "pending")),
+        Err(_) => Err(Refusal::new(Code::StoreUnavailable, "")),
     }
 }
