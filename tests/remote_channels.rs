@@ -437,7 +437,9 @@ async fn the_bundled_buyer_follows_what_the_edge_passes_on() {
     }
     let owed = number(&both.hub.gateway.status().await["channels"]["unclaimedSompi"]);
     assert_eq!(owed, 3 * PRICE);
-    let claimed = both.hub.gateway.command().args(["claim", "--all", "--json"]).output().await.unwrap();
+    let listed = both.hub.gateway.command().args(["channels", "list", "--json"]).output().await.unwrap();
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let claimed = both.hub.gateway.command().args(["claim", listed[0]["channel"].as_str().unwrap(), "--json"]).output().await.unwrap();
     assert!(claimed.status.success(), "{claimed:?}");
     both.hub.gateway.until("claimed", async || number(&both.hub.gateway.status().await["channels"]["unclaimedSompi"]) == 0).await;
     assert_eq!(run(&fetch).await, "GET /echo/buyer ");

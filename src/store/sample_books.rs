@@ -119,6 +119,18 @@ async fn channels(store: &dyn Store) {
     assert!(matches!(open, ChannelStep::Done(_)), "{open:?}");
 }
 
+/// Sales from channels that another gateway keeps: 21 with its answer held, 22 charged and delivered, 23 charged and owed.
+pub(crate) async fn sales_elsewhere(store: &dyn Store) {
+    for n in 21..=23 {
+        let held = seen(store.claim(&sale(n), NOW.plus_seconds(n)).await.unwrap()).1.unwrap();
+        let answer = (n < 23).then(|| response(&format!("held {n}")));
+        let facts = [answered(Some(n), answer), charged()];
+        for fact in facts.into_iter().take(if n == 21 { 1 } else { 2 }) {
+            assert_eq!(store.advance(&held, fact, NOW.plus_seconds(n)).await.unwrap(), Advanced::Done);
+        }
+    }
+}
+
 /// So many pending payments.
 pub(crate) async fn many_payments(store: &dyn Store, count: u64) {
     for n in 1..=count {

@@ -149,3 +149,18 @@ async fn a_report_counts_what_was_charged_and_names_nobody() {
     );
     assert_eq!(report(vec![entry(1, EntryState::Pending)])["rows"], Value::Array(vec![]));
 }
+
+#[tokio::test]
+async fn a_sale_from_a_channel_elsewhere_stands_in_the_books_for_what_it_costs() {
+    let store = MemoryStore::new(StoreId([1; 16]));
+    sample_books::sales_elsewhere(&store).await;
+    let of = async |scheme| all(&store, &Filter { scheme, ..Filter::default() }, 2).await;
+    let whole = of(None).await;
+    let seen: Vec<_> = whole.iter().map(|entry| (entry.state.as_str(), entry.amount.sompi(), entry.scheme, entry.number)).collect();
+    let batch = Scheme::Batch;
+    assert_eq!(seen, [("pending", 21, batch, None), ("delivered", 22, batch, None), ("settled", 23, batch, None)]);
+    assert!(whole.iter().all(|entry| entry.channel.is_some() && entry.identifier.is_some()));
+    assert_eq!((of(Some(batch)).await, of(Some(Scheme::Exact)).await), (whole.clone(), vec![]));
+    let found = find(&store, whole[1].id).await.unwrap().unwrap();
+    assert_eq!(found.entry, whole[1]);
+}

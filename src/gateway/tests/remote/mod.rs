@@ -1,5 +1,6 @@
 //! A gateway whose payments somebody else settles: what each answer of the facilitator leads to, and that a lost one costs nobody money.
 
+mod channels;
 mod hub;
 
 use super::{

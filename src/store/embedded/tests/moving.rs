@@ -192,3 +192,21 @@ async fn a_store_of_the_first_schema_is_read_as_it_is_and_upgraded_by_its_writer
     assert_eq!(seen(store.claim(&claim(60), NOW).await.unwrap()).0, Seen::Fresh);
     assert_eq!(store.totals().await.unwrap(), Totals { pending: totals.pending + 1, ..totals });
 }
+
+#[tokio::test]
+async fn sales_from_channels_elsewhere_move_with_what_is_held_for_them() {
+    let pair = Pair { directory: tempfile::tempdir().unwrap() };
+    sample_books::sales_elsewhere(&open(&pair.path("from"))).await;
+    pair.arriving();
+    pair.migrate().await.unwrap();
+    let whole = EmbeddedStore::open_read_only(&pair.path("to")).unwrap().check().await.unwrap();
+    assert_eq!(whole, Whole { payments: 3, responses: 2, channels: 0, charges: 0, moves: 0 });
+    let to = open(&pair.path("to"));
+    let totals = to.totals().await.unwrap();
+    assert_eq!((totals.pending, totals.delivered, totals.settled, totals.charged_sompi, totals.owed_sompi), (1, 1, 1, 45, 23));
+    // What is held there is charged there.
+    let (again, held) = seen(to.claim(&sale(21), NOW.plus_seconds(60)).await.unwrap());
+    assert_eq!(again.name(), "Resumed");
+    assert_eq!(to.advance(&held.unwrap(), charged(), NOW.plus_seconds(60)).await.unwrap(), Advanced::Done);
+    assert_eq!(to.payment(&key(21)).await.unwrap().unwrap().response, Some(response("held 21")));
+}
