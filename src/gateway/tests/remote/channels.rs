@@ -240,3 +240,25 @@ async fn the_hub_tells_a_charge_whose_outpoint_it_has_forgotten_and_charges_what
     body["requestHash"] = operation(8).into();
     both.hub.settle(SHOP, &body).await.refused(200, "channel_unknown");
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_of_one_channel_wait_for_each_other_at_one_edge() {
+    let both = Both::new().await;
+    let mut channel = both.edge.open(&ask(), 1).await;
+    let [one, other] = [both.edge.voucher(&channel, &ask()).await, both.edge.voucher(&channel, &ask()).await];
+    let asked = [both.edge.spawn(&one.ask()), both.edge.spawn(&other.ask())];
+    let mut answers = Vec::new();
+    for asked in asked {
+        answers.push(asked.await.unwrap());
+    }
+    answers.sort_by_key(|got| got.status());
+    channel.served(&answers[0]);
+    // It was looked at again when the first one was through, and told what the hub says of the channel.
+    answers[1].refused(Code::VoucherAmount);
+    let accepts = answers[1].offers().unwrap()["accepts"].clone();
+    let told = accepts.as_array().unwrap().iter().find(|offer| offer["scheme"] == "batch-settlement").unwrap();
+    assert_eq!(told["extra"]["channelState"]["chargedCumulativeAmount"], channel.charged.to_string());
+    assert!(told["extra"]["voucherState"]["signature"].is_string());
+    assert_eq!(both.edge.upstream.count(), 2, "the one that opened the channel, and the one that paid");
+    both.charged(&channel).await;
+}
