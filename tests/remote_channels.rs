@@ -417,6 +417,7 @@ async fn the_bundled_buyer_follows_what_the_edge_passes_on() {
     let both = Both::start(30).await;
     let wallet = Wallet::new(9);
     both.hub.devnet.fund(&wallet, 30 * KAS, 2).await;
+    both.hub.devnet.mine(0, 30).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("w.json");
     kas402::client::wallet::Wallet::from_secret(kas402::protocol::network::Network::Simnet, &wallet.keypair.secret_bytes())
