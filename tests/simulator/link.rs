@@ -200,6 +200,8 @@ fn fact_name(fact: &Fact) -> &'static str {
         Fact::Forwarding => "forwarding",
         Fact::Delivered { response: Some(_), .. } => "delivered",
         Fact::Delivered { response: None, .. } => "delivered unkept",
+        Fact::Answered { .. } => "answered",
+        Fact::Charged { .. } => "charged",
         Fact::Undelivered { .. } => "undelivered",
         Fact::Released => "released",
     }
