@@ -82,6 +82,7 @@ async fn pay(store: Arc<dyn Store>, n: u64, body: usize) {
         key,
         transaction: decode::encode(&transaction),
         output_index: 0,
+        from_channel: None,
         amount: sompi(25_000_000),
         pay_to: "kaspatest:qppyysjzgfpyysjzgfpyysjzgfpyysjzgfpyysjzgfpyysjzgfpyy7rhj7a58".to_owned(),
         route: RouteId("chat-completions".to_owned()),
