@@ -1,6 +1,6 @@
 //! Every vector of `vectors/` is met, and a vector that is wrong in any way fails.
 
-use super::{Checked, Problem, check, faults, kinds::KINDS, schemas};
+use super::{Checked, Problem, check, faults, http::facts, judge::Facts, kinds::KINDS, schemas, shape::Object};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::{
@@ -287,7 +287,7 @@ fn what_is_right_fits_its_schema() {
         assert_eq!(schemas::validate(schema, &value), Ok(()), "{value}");
     }
     for (schema, value) in right().into_iter().filter(|(_, value)| value["accepted"]["extra"]["offer"].is_string()) {
-        assert_eq!(faults::decoded(schema, &value), Ok(()), "{value}");
+        assert_eq!(faults::decoded(schema, &value, &Facts::default()), Ok(()), "{value}");
     }
 }
 
@@ -298,7 +298,9 @@ fn our_negative_payments_state_the_code_that_the_gateway_gives() {
         let vector: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         for case in vector["cases"].as_array().unwrap() {
             if case["schema"] == "payment-payload" {
-                let refused = faults::decoded("payment-payload", &case["value"]).expect_err(&case["name"].to_string());
+                let facts = Object::of("", case.clone())
+                    .and_then(|mut case| if case.has("facts") { facts(&mut case) } else { Ok(Facts::default()) });
+                let refused = faults::decoded("payment-payload", &case["value"], &facts.unwrap()).expect_err(&case["name"].to_string());
                 assert_eq!(case["expectedError"], refused.code.as_str(), "{} in {}: {}", case["name"], path.display(), refused.detail);
                 codes.insert(refused.code.as_str());
             }
@@ -364,7 +366,7 @@ fn replacements() -> Vec<Value> {
 /// Whether the schema refused the value; an error when it did and the decoder did not.
 fn no_wider(schema: &str, value: &Value) -> Result<bool, String> {
     let Err(why) = schemas::validate(schema, value) else { return Ok(false) };
-    match faults::decoded(schema, value) {
+    match faults::decoded(schema, value, &Facts::default()) {
         Err(_) => Ok(true),
         Ok(()) => Err(format!("{schema} refuses and the decoder takes: {why}")),
     }

@@ -1,7 +1,7 @@
 //! What a client posts: one JSON-RPC message, or a batch, read strictly.
 
 use super::{CALL, LIST, Members, OWN_ID, PAYMENT, raw};
-use crate::protocol::{inputs::folded, json, limits::MCP_JSON_DEPTH};
+use crate::protocol::{inputs::folded, json, limits::MCP_JSON_DEPTH, refusal::Code};
 use serde_json::{Map, Value, value::RawValue};
 
 /// Names that mean something in a message, and in the parameters of a call.
@@ -61,10 +61,26 @@ pub struct Call {
 }
 
 impl Call {
+    /// Why this call of a tool that is sold is not sold, paid for or not.
+    pub fn unsold(&self) -> Option<(Code, &'static str)> {
+        if self.id.is_none() {
+            Some((Code::McpMessage, "a call without an id has no answer: this tool is sold"))
+        } else if self.task {
+            Some((Code::McpTask, "leave `task` out"))
+        } else {
+            None
+        }
+    }
+
     /// The message for the server, without the payment, under this id or the client's own.
     pub fn forwarded(&self, id: Option<&str>) -> Vec<u8> {
         self.message.print(id)
     }
+}
+
+/// Whether a batch is let through: it carries no payment, and every tool it calls is free.
+pub fn batch_passes(called: &[String], pays: bool, free: impl Fn(&str) -> bool) -> bool {
+    !pays && called.iter().all(|tool| free(tool))
 }
 
 /// Reads a body. No member twice anywhere, none that differs from a known one only in letter case.
