@@ -32,10 +32,12 @@ pub const KINDS: &[(&str, Check)] = &[
     ("claim-tx", spends::claim_tx),
     ("refund-tx", spends::refund_tx),
     ("escrow-spend", spends::escrow_spend),
+    ("continuation", spends::continuation),
     ("top-up-tx", spends::top_up_tx),
     ("channel-voucher", binding::channel_voucher),
     ("canonical-json", http::canonical_json),
     ("mcp-message", mcp::mcp_message),
+    ("mcp-answer", mcp::mcp_answer),
     ("storage-mass", transactions::storage_mass),
 ];
 

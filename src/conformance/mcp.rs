@@ -1,4 +1,4 @@
-//! Messages of the Model Context Protocol: where a call is found, what of it the server sees, and what is not let through.
+//! Messages of the Model Context Protocol: where a call is found, what of it the server sees, what is not let through, and answers.
 
 use super::{
     http::either,
@@ -10,9 +10,12 @@ use crate::{
         refusal::Code,
         tools::{PricesShown, Tool, ToolName, ToolRule, Tools},
     },
-    wire::mcp::request::{self, Posted},
+    wire::mcp::{
+        answer::{self, Verdict},
+        request::{self, Posted},
+    },
 };
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use std::{sync::Arc, time::Duration};
 
 pub fn mcp_message(vector: &mut Object) -> Result<(), Problem> {
@@ -62,4 +65,38 @@ fn told(body: &str, tools: &Tools) -> Result<Value, Code> {
             },
         },
     }
+}
+
+/// What a client is answered: the server's `result` or `error` with a receipt, or a `refusal` in the shape of a result.
+pub fn mcp_answer(vector: &mut Object) -> Result<(), Problem> {
+    let mut input = vector.object("input")?;
+    let id = raw(&mut input, "id")?;
+    let receipt = input.maybe("receipt");
+    let mut says = Value::Null;
+    let made = if input.has("refusal") {
+        let retry_after = input.maybe_read("retryAfterSeconds")?;
+        Some(answer::refusal(&id, &input.any("refusal")?, receipt.as_ref(), retry_after, input.truth("tagged")?))
+    } else if input.has("error") {
+        answer::error(&id, raw(&mut input, "error")?.get().as_bytes(), receipt.as_ref())
+    } else {
+        let result = raw(&mut input, "result")?;
+        says = Verdict::of(&result).map_or(Value::Null, |verdict| {
+            let word = if verdict.asks_for_input() { "input_required" } else { "complete" };
+            json!({ "isError": verdict.is_error(), "resultType": word })
+        });
+        answer::result(&id, result.get().as_bytes(), receipt.as_ref())
+    };
+    input.done()?;
+    let made = made.map(|message| serde_json::from_slice::<Value>(&message)).transpose();
+    let made = made.map_err(|error| input.malformed("result", error.to_string()))?;
+    let mut expected = vector.object("expected")?;
+    expected.equals_value("message", &made.unwrap_or_default())?;
+    expected.equals_value("verdict", &says)?;
+    expected.done()
+}
+
+/// A text of JSON, as a server wrote it.
+fn raw(input: &mut Object, name: &str) -> Result<Box<RawValue>, Problem> {
+    let text = input.text(name)?;
+    RawValue::from_string(text).map_err(|error| input.malformed(name, error.to_string()))
 }

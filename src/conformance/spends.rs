@@ -1,14 +1,17 @@
 //! Spends of an escrow: the claim, the refund and the top-up, and whether the script lets a transaction spend it.
 
 use super::{
-    http::result,
+    http::{either, result},
     shape::{Object, Problem},
 };
 use crate::{
     binding::{
         escrow_v1::{
             ChannelConfig, EscrowScript, SignedVoucher, VoucherKey,
-            spend::{self, CheckedTopUp, Escrow, SpendError, SpendRules, allows, check_top_up, plan_claim, plan_refund},
+            spend::{
+                CheckedTopUp, Continuation, ContinuationError, Escrow, SpendError, SpendRules, allows, check_continuation, check_top_up,
+                plan_claim, plan_refund,
+            },
         },
         exact_v1::decode,
     },
@@ -18,6 +21,7 @@ use crate::{
     },
 };
 use kaspa_consensus_core::tx::{ScriptPublicKey, ScriptVec, Transaction, UtxoEntry};
+use serde_json::json;
 
 /// The escrow that is spent.
 struct Spend {
@@ -121,6 +125,26 @@ pub fn escrow_spend(vector: &mut Object) -> Result<(), Problem> {
     expected.done()
 }
 
+/// What the buyer says to the transaction that spent its escrow.
+pub fn continuation(vector: &mut Object) -> Result<(), Problem> {
+    let mut input = vector.object("input")?;
+    let spend = Spend::of(&mut input)?;
+    let owed: Amount = input.read("owed")?;
+    let transaction = transaction(&mut input)?;
+    input.done()?;
+    let told = |next: Continuation| {
+        let next = json!({ "outpoint": next.outpoint, "fundingAmount": next.funding, "taken": next.taken });
+        ("continuation", next)
+    };
+    let word = |error| match error {
+        ContinuationError::NotASpend => "not_a_spend",
+        ContinuationError::NotContinued => "not_continued",
+        ContinuationError::TookTooMuch { .. } => "took_too_much",
+    };
+    let judged = check_continuation(&transaction, spend.escrow(), owed);
+    either(vector, judged.map(told).map_err(|error| word(error).to_owned()))
+}
+
 pub fn top_up_tx(vector: &mut Object) -> Result<(), Problem> {
     let mut input = vector.object("input")?;
     let spend = Spend::of(&mut input)?;
@@ -150,7 +174,7 @@ pub fn top_up_tx(vector: &mut Object) -> Result<(), Problem> {
     }
     finish(expected, &sighash, &signed.transaction)?;
     by_the_keys(&spend, &voucher, &sighash, signature)?;
-    let run = spend::allows(&signed.transaction, spend.escrow());
+    let run = allows(&signed.transaction, spend.escrow());
     run.map_err(|why| Problem::Malformed("input".to_owned(), format!("the script refuses the top-up: {why}")))
 }
 

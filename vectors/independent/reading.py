@@ -379,6 +379,78 @@ def mcp_messages():
     yield "mcp-message", {"kind": "mcp-message", "cases": cases}
 
 
+def verdict(result):
+    """What the result of a tool says of itself; None when it is none."""
+    if not isinstance(result, dict):
+        return None
+    error, kind = result.get("isError"), result.get("resultType")
+    if error not in (None, True, False) or kind not in (None, "complete", "input_required"):
+        return None
+    return {"isError": error is True, "resultType": kind or "complete"}
+
+
+def answered(given):
+    """The message for the client, and what a result says."""
+    put = lambda member, value: {"jsonrpc": "2.0", "id": json.loads(given["id"]), member: value}
+    if "refusal" in given:
+        words = given["refusal"]
+        result = {"content": [{"type": "text", "text": canonical(words)}], "isError": True, "structuredContent": words}
+        if given["tagged"]:
+            result["resultType"] = "complete"
+        meta = {"x402/payment-response": given["receipt"]} if "receipt" in given else {}
+        if "retryAfterSeconds" in given:
+            meta["kas402/retry-after-seconds"] = given["retryAfterSeconds"]
+        return put("result", result | ({"_meta": meta} if meta else {})), None
+    member, home = ("error", "data") if "error" in given else ("result", "_meta")
+    value = json.loads(given[member])
+    says = verdict(value) if member == "result" else None
+    if not isinstance(value, dict):
+        return None, says
+    if "receipt" in given:
+        held = value.get(home)
+        if member == "error" and home in value and not isinstance(held, dict):
+            return put(member, value), says
+        value[home] = (held if isinstance(held, dict) else {}) | {"x402/payment-response": given["receipt"]}
+    return put(member, value), says
+
+
+def mcp_answers():
+    receipt = {"success": True, "transaction": "ab" * 32, "network": "kaspa:simnet", "amount": "25000000"}
+    offer = {"x402Version": 2, "accepts": [], "error": "payment_required", "resource": {"url": "https://api.example.com/mcp"}}
+    result = lambda text, **more: {"id": "7", "result": text} | more
+    cases = []
+    for name, reason, given in [
+        ("result", "what the server said, under the client's own id", result('{"content":[{"type":"text","text":"hi"}],"x":1.5}')),
+        ("receipt", "with the receipt in its metadata", result('{"content":[]}', receipt=receipt)),
+        ("receipt-beside", "beside what stands there", result('{"content":[],"_meta":{"a":1}}', receipt=receipt)),
+        ("receipt-over-null", "metadata that is none gives way", result('{"content":[],"_meta":null}', receipt=receipt)),
+        ("receipt-replaces", "a receipt of the server's own is none",
+         result('{"content":[],"_meta":{"x402/payment-response":{"success":true,"amount":"1"}}}', receipt=receipt)),
+        ("text-id", "an id may be a text", result("{}", id='"a"')),
+        ("failed", "a result may be an error of the tool", result('{"content":[],"isError":true}', receipt=receipt)),
+        ("tagged", "from the revision 2026-07-28 on a result says what it is", result('{"resultType":"complete","isError":null}')),
+        ("asks", "and may ask for more: nothing is served yet", result('{"resultType":"input_required"}')),
+        ("refusal", "an offer, as a result that failed, and as text", {"id": "7", "refusal": offer, "tagged": False}),
+        ("refusal-tagged", "which says that it is one", {"id": "7", "refusal": offer, "tagged": True}),
+        ("refusal-receipt", "with the receipt of the failure and when to ask again", {
+            "id": "7", "refusal": offer, "tagged": False, "retryAfterSeconds": 5,
+            "receipt": {"success": False, "errorReason": "invalid_payload", "transaction": "", "network": "kaspa:simnet"}}),
+        ("error", "an error of the server", {"id": "7", "error": '{"code":-32000,"message":"no"}'}),
+        ("error-receipt", "the receipt of a payment that is still good", {"id": "7", "error": '{"code":-32000,"message":"no"}', "receipt": receipt}),
+        ("error-receipt-beside", "beside what stands there", {"id": "7", "error": '{"code":1,"message":"no","data":{"a":1}}', "receipt": receipt}),
+        ("error-data-text", "data of another kind are left alone", {"id": "7", "error": '{"code":1,"message":"no","data":"x"}', "receipt": receipt}),
+        ("not-an-object", "a result is an object", result("[]", receipt=receipt)),
+        ("number", "and no number", result("7")),
+        ("error-list", "an error is an object", {"id": "7", "error": "[]", "receipt": receipt}),
+        ("error-flag-text", "whether it is an error is true or false", result('{"isError":"yes"}')),
+        ("kind-unknown", "a kind of result that nobody knows", result('{"resultType":"task"}')),
+    ]:
+        message, says = answered(given)
+        cases.append({"name": name, "reason": reason, "input": given, "expected": {"message": message, "verdict": says}})
+    yield "mcp-answer", {"kind": "mcp-answer", "cases": cases}
+
+
 def cases():
     yield from canonical_texts()
     yield from mcp_messages()
+    yield from mcp_answers()

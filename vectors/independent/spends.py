@@ -321,6 +321,46 @@ def escrow_spends():
     yield "escrow-spend", {"kind": "escrow-spend", "cases": cases}
 
 
+def continued(given, tx):
+    """The buyer's check: its escrow goes on in output 1, and lost no more than the buyer owes."""
+    outpoint = given["fundingOutpoint"]
+    if bytes.fromhex(outpoint["txid"]) + u(outpoint["index"], 4) not in map(outpoint_bytes, tx["inputs"]):
+        return {"error": "not_a_spend"}
+    outputs = tx["outputs"]
+    if len(outputs) != 2 or outputs[1]["scriptPublicKey"] != {"version": 0, "script": ESCROW_SCRIPT} or "covenant" in outputs[1]:
+        return {"error": "not_continued"}
+    taken = max(0, int(given["fundingAmount"]) - outputs[1]["value"])
+    if taken > int(given["owed"]):
+        return {"error": "took_too_much"}
+    return {"continuation": {"outpoint": {"txid": id_of(tx), "index": 1}, "fundingAmount": str(outputs[1]["value"]), "taken": str(taken)}}
+
+
+def continuations():
+    covenant = {"authorizingInput": 0, "covenantId": "01" * 32}
+    rest = lambda value: ("outputs/1/value", value)
+    cases = []
+    for name, reason, owed, tx, word in [
+        ("owed", "exactly what was charged", VOUCHED, claiming(), "continuation"),
+        ("less-than-owed", "less than was charged", VOUCHED, claiming(rest(FUNDED - VOUCHED + 1)), "continuation"),
+        ("topped-up", "more than before: nothing was taken", 0, claiming(rest(FUNDED + 1)), "continuation"),
+        ("nothing-taken", "as much as before", 0, claiming(rest(FUNDED)), "continuation"),
+        ("above-what-is-owed", "within the voucher, and yet more than was charged", VOUCHED - 1, claiming(), "took_too_much"),
+        ("nothing-owed", "nothing was charged", 0, claiming(rest(FUNDED - 1)), "took_too_much"),
+        ("other-outpoint", "another output is spent", VOUCHED, claiming(after=[("inputs/0/previousOutpoint/index", 1)]), "not_a_spend"),
+        ("refund", "the escrow ends", FUNDED, refunding(), "not_continued"),
+        ("three-outputs", "no claim has three", FUNDED, claiming(("outputs/2", pay(1_000_000, ESCROW_SCRIPT))), "not_continued"),
+        ("other-script", "the rest is locked in another way", FUNDED, claiming(("outputs/1/scriptPublicKey/script", PAYOUT_SCRIPT)), "not_continued"),
+        ("other-version", "the same script of another version", FUNDED, claiming(("outputs/1/scriptPublicKey/version", 1)), "not_continued"),
+        ("covenant", "the rest is bound to a covenant", FUNDED, claiming(("outputs/1/covenant", covenant)), "not_continued"),
+        ("beyond-supply", "more than there is", FUNDED, claiming(rest(2**64 - 1)), "not_continued"),
+    ]:
+        given = ESCROW | {"owed": str(owed), "transaction": sdk_hex(tx)}
+        expected = continued(given, tx) if tx["outputs"][-1]["value"] <= 29 * 10**17 else {"error": "not_continued"}
+        assert word in (expected.get("error"), next(iter(expected))), name
+        cases.append({"name": name, "reason": reason, "input": given, "expected": expected})
+    yield "continuation", {"kind": "continuation", "cases": cases}
+
+
 ACTIVE = 100_000_000
 COINS = [200_000_000, 50_000_000]
 COIN = [{"txid": "02" * 32, "index": index} for index in range(3)]
@@ -518,5 +558,5 @@ def channel_vouchers():
 
 
 def cases():
-    for group in (claims, refunds, escrow_spends, top_ups, channel_vouchers):
+    for group in (claims, refunds, escrow_spends, continuations, top_ups, channel_vouchers):
         yield from group()
