@@ -67,9 +67,9 @@ fn heavy(bytes: usize) -> Vec<(&'static str, String, bool)> {
     ]
 }
 
-/// What is paid for is there twice: as it was read, and as it is hashed or handed on.
-fn twice<T>(name: &str, body: &str, read: impl FnOnce(&[u8]) -> T) -> T {
-    within_of(name, 2 * body.len(), body.len(), || read(body.as_bytes()))
+/// Reads within the bounds for the text.
+fn read_within<T>(name: &str, body: &str, read: impl FnOnce(&[u8]) -> T) -> T {
+    within(name, body.len(), || read(body.as_bytes()))
 }
 
 #[test]
@@ -97,10 +97,15 @@ fn a_call_of_a_facilitator_is_judged_within_bounds() {
                 Some(Code::CallMalformed),
             ),
             ("in a payment", put("\"x402Version\":2", format!("\"more\":{text},\"x402Version\":2")), Some(Code::HeaderSchema)),
+            (
+                "in the terms",
+                put("\"finality\":\"accepted\"", format!("\"finality\":\"accepted\",\"more\":{text}")),
+                Some(Code::OfferNotOurs),
+            ),
             ("in an extension", put("\"extensions\":{", format!("\"extensions\":{{\"more\":{text},")), None),
         ] {
             let expect = if json { taken } else { Some(Code::CallMalformed) };
-            let got = twice(&format!("call, {name} {place}"), &body, judge);
+            let got = read_within(&format!("call, {name} {place}"), &body, judge);
             assert_eq!(got, expect, "{name} {place}");
         }
     }
@@ -132,13 +137,13 @@ fn a_message_of_a_client_is_read_within_bounds() {
             ("as an id", format!(r#"{{"id":[{text}],"method":"ping"}}"#), "refused"),
             ("in a batch", format!("[{},{{\"id\":2,\"result\":{text}}}]", call("\"arguments\":{}")), "batch"),
         ] {
-            let got = twice(&format!("message, {name} {place}"), &body, posted);
+            let got = read_within(&format!("message, {name} {place}"), &body, posted);
             assert_eq!(got, if json { taken } else { "refused" }, "{name} {place}");
         }
     }
     for (name, text, json) in heavy(TEN) {
         let body = call(&format!("\"arguments\":{text}"));
-        let got = twice(&format!("ten megabytes of arguments, {name}"), &body, posted);
+        let got = read_within(&format!("ten megabytes of arguments, {name}"), &body, posted);
         assert_eq!(got, if json { "call" } else { "refused" }, "{name}");
     }
     let deep = |levels: usize| call(&format!("\"arguments\":{}1{}", "[".repeat(levels), "]".repeat(levels)));
@@ -154,7 +159,7 @@ fn a_message_of_a_client_is_read_within_bounds() {
         ("a long method", method, "other"),
         ("names that fold, and one that is a known one", alike, "refused"),
     ] {
-        assert_eq!(twice(&format!("message, {what}"), &body, posted), expect, "{what}");
+        assert_eq!(read_within(&format!("message, {what}"), &body, posted), expect, "{what}");
     }
 }
 
