@@ -236,7 +236,7 @@ async fn finality_is_as_deep_as_configured() {
             assert!(!bought.is_finished() && world.upstream.count(target) == 0, "{target}: released after {mined} blocks");
         }
         world.devnet.mine(0, 1).await;
-        let bought = timeout(Duration::from_secs(10), bought).await.expect("deep enough").unwrap();
+        let bought = timeout(Duration::from_secs(60), bought).await.expect("deep enough").unwrap();
         assert_eq!(bought.status, 200, "{target}: {}", bought.text());
         assert_eq!(score().await - before, blocks, "{target}: no block came by itself");
         assert_eq!(bought.receipt().unwrap()["extensions"]["kaspa"]["finality"], finality);

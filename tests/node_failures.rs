@@ -119,7 +119,7 @@ async fn a_proven_rejection_offers_anew_and_the_corrected_payment_works() {
         assert!(rejected.required().is_some(), "nothing has moved: paying is safe");
         assert_eq!(number(&world.gateway.payments().await, "pending"), 0, "the claim is freed");
     }
-    let served = tokio::time::timeout(Duration::from_secs(10), payment.send(&url)).await.unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(60), payment.send(&url)).await.unwrap();
     assert_eq!(served.status, 200, "{served:?}");
     assert_eq!(world.upstream.seen().len(), 1);
     charged_once(&world.gateway, PRICE).await;

@@ -21,7 +21,7 @@ use kas402::{
         network::Network,
         offer::OfferToken,
         path::NormalPath,
-        requirements::{Extra, Requirements},
+        requirements::Extra,
     },
     wire::{
         canonical,
@@ -366,8 +366,8 @@ fn play(mut choices: Choices<'_>) -> Option<()> {
 
 /// Terms of any kind, as `accepted` holds them.
 pub fn requirements(data: &[u8]) {
-    if let Ok(value) = json::parse_strict(data, limits::JSON_DEPTH)
-        && let Ok(terms) = serde_json::from_value::<Requirements>(value)
+    if let Ok(Value::Object(accepted)) = json::parse_strict(data, limits::JSON_DEPTH)
+        && let Ok(terms) = envelope::terms(accepted)
     {
         reads_back(&terms);
         assert_eq!(canonical::sorted_to_vec(&terms), canonical::to_vec(&terms), "printed without a tree as with one");

@@ -5,7 +5,10 @@
 //! gives answers back in the terms of HTTP: offers as a 402, refusals with their status, a result as the body of a 200. Speaks
 //! Streamable HTTP of the revision 2025-11-25. Never pays, never decides.
 
-use super::exchange::{PaidRequest, Reply, SendError, ToolCall, Transport};
+use super::{
+    exchange::{PaidRequest, Reply, SendError, ToolCall, Transport},
+    receipt::Receipt,
+};
 use crate::{
     protocol::refusal::Code,
     wire::{
@@ -218,14 +221,15 @@ fn in_terms_of_http(message: &Value, reply: Reply) -> Reply {
     let mut note = |name: HeaderName, value: &Value| drop(fields.insert(name, header::encode(value)));
     let Some(result) = message.get("result") else {
         let error = message.get("error").cloned().unwrap_or_default();
-        let receipt = error.pointer("/data").and_then(|data| data.get(mcp::PAYMENT_RESPONSE));
-        if let Some(receipt) = receipt {
+        if let Some(receipt) = error.pointer("/data").and_then(|data| data.get(mcp::PAYMENT_RESPONSE)) {
             note(headers::PAYMENT_RESPONSE, receipt);
         }
-        let settled = receipt.filter(|receipt| receipt["success"] == true);
-        let owed = settled.is_some_and(|receipt| receipt.pointer("/extensions/kaspa/status") == Some(&"undelivered".into()));
+        let receipt = fields.get(headers::PAYMENT_RESPONSE).and_then(|value| Receipt::read(value.as_bytes()).ok());
         // Paid for and not served. Where the receipt does not say so itself, the payment must not count as used up.
-        let status = if settled.is_some() && !owed { StatusCode::BAD_GATEWAY } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status = match receipt {
+            Some(Receipt { success: true, undelivered: false, .. }) => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
         return Reply { status, headers: fields, body: text(&error), trailers: HeaderMap::new() };
     };
     let meta = |name: &str| result.get("_meta").and_then(|meta| meta.get(name));

@@ -78,9 +78,11 @@ pub(super) fn router(facilitator: Arc<dyn Facilitator>, request_ids: Arc<dyn Fn(
 
 /// Token first, then rate; only then is anything else of the request looked at.
 async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
-    let act = if request.uri().path() == "/verify" { Act::Verify } else { Act::Settle };
-    // The rest waits for nothing, and says whether the facilitator is well.
-    let runs = matches!(request.uri().path(), "/verify" | "/settle");
+    // The rest waits for nothing, and says whether the facilitator is well; it is refused in the form of a settlement.
+    let (act, runs) = match request.uri().path() {
+        "/verify" => (Act::Verify, true),
+        path => (Act::Settle, path == "/settle"),
+    };
     let Some(caller) = shared.facilitator.caller(bearer::presented(request.headers())) else {
         let mut refused = answer(shared.facilitator.refuse(None, act, Code::TenantUnknown, None));
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -86,22 +86,28 @@ impl Gateway {
             claims_to_have_paid(purchase, observe)?;
         }
         let conflicted = matches!(*follow.status.borrow(), TxStatus::Conflicted { .. });
-        let acceptance = if purchase.claim.finality.level == Finality::Mempool && !foreign && !conflicted {
+        let rule = purchase.claim.finality;
+        let deadline = Instant::now() + purchase.pricing().map_or(Duration::ZERO, |pricing| pricing.settle_wait);
+        let depth = if rule.level == Finality::Confirmed { rule.depth } else { 0 };
+        if foreign && depth > 0 {
+            // Until it is proven, the claim is whoever's comes next, and the depth may take longer than offers live.
+            let first = self.finality(purchase, &mut follow.status, 0, deadline).await?;
+            match self.counts(admitted, &first, foreign).await {
+                Err(refusal) if refusal.code != Code::SettlementPending => return Err(refusal),
+                _ => {}
+            }
+        }
+        let acceptance = if rule.level == Finality::Mempool && !foreign && !conflicted {
             None
         } else {
-            Some(self.finality(purchase, &mut follow.status).await?)
+            Some(self.finality(purchase, &mut follow.status, depth, deadline).await?)
         };
         let released_at = Some(Instant::now());
         crash::point("accepted");
         let spent = match &acceptance {
-            Some(acceptance) => self.spent(&purchase.key().txid, acceptance).await.ok(),
+            Some(acceptance) => self.counts(admitted, acceptance, foreign).await?,
             None => None,
         };
-        self.no_move_of_a_channel(purchase, acceptance.is_some(), spent.as_deref()).await?;
-        if foreign && let Some(acceptance) = &acceptance {
-            let proof = claims_to_have_paid(purchase, observe)?;
-            self.prove(admitted, acceptance, spent.as_deref(), proof).await?;
-        }
         let payer = spent.and_then(|spent| self.payer_address(&spent));
         let receipt = ReceiptFacts {
             key: purchase.key(),
@@ -155,12 +161,15 @@ impl Gateway {
         Ok(sent)
     }
 
-    /// Waits until the route's finality holds; 503 when it does not in time. Nothing counts while the
+    /// Waits until it is accepted this deep; 503 when it is not in time. Nothing counts while the
     /// node is not ready: what was known before it went away may have been taken back.
-    async fn finality(&self, purchase: &Purchase, status: &mut watch::Receiver<TxStatus>) -> Step<Acceptance> {
-        let rule = purchase.claim.finality;
-        let depth = if rule.level == Finality::Confirmed { rule.depth } else { 0 };
-        let deadline = Instant::now() + purchase.pricing().map_or(Duration::ZERO, |pricing| pricing.settle_wait);
+    async fn finality(
+        &self,
+        purchase: &Purchase,
+        status: &mut watch::Receiver<TxStatus>,
+        depth: u64,
+        deadline: Instant,
+    ) -> Step<Acceptance> {
         let mut health = self.chain.health();
         loop {
             let current = *status.borrow_and_update();
@@ -220,12 +229,24 @@ impl Gateway {
         check_proof(purchase, proof, &scripts)
     }
 
+    /// Whether an accepted transaction buys anything, and for its presenter. What it spent, as far as the node says in time.
+    async fn counts(&self, admitted: &Admitted, acceptance: &Acceptance, foreign: bool) -> Step<Option<Vec<Output>>> {
+        let purchase = &admitted.purchase;
+        let spent = self.spent(&purchase.key().txid, acceptance).await.ok();
+        self.no_move_of_a_channel(purchase, spent.as_deref()).await?;
+        if foreign {
+            let proof = claims_to_have_paid(purchase, observe(purchase))?;
+            self.prove(admitted, acceptance, spent.as_deref(), proof).await?;
+        }
+        Ok(spent)
+    }
+
     /// What a claim or top-up pays was owed already, and buys nothing a second time. Judged last, by what the chain says was spent: the
     /// presented bytes need not tell, and a move may be built while its transaction waits here.
-    async fn no_move_of_a_channel(&self, purchase: &Purchase, accepted: bool, spent: Option<&[Output]>) -> Step<()> {
+    async fn no_move_of_a_channel(&self, purchase: &Purchase, spent: Option<&[Output]>) -> Step<()> {
         let Some(spent) = spent else {
             // Moves are of version 1, which the id covers.
-            let open = accepted && purchase.transaction.version > 0;
+            let open = purchase.transaction.version > 0;
             return if open { Err(inputs_unknown(purchase)) } else { Ok(()) };
         };
         match self.spends_an_escrow(spent).await {

@@ -73,7 +73,7 @@ impl Upstreams for Api {
         let words = world.ledger.words(&job, number);
         let kind = world.dice.roll(10);
         let thinks = if world.dice.one_in(5) { world.dice.between(500, 4_500) } else { world.dice.between(1, 200) };
-        sleep(Duration::from_millis(thinks)).await;
+        sleep(Duration::from_millis(thinks)).await; // why: time passes in the simulation, not here
         self.life.alive().await;
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("content-type"), HeaderValue::from_static("text/plain"));
@@ -83,7 +83,7 @@ impl Upstreams for Api {
             match world.dice.roll(4) {
                 0 => {
                     world.trace.reached("api times out");
-                    sleep(request.timeout).await;
+                    sleep(request.timeout).await; // why: time passes in the simulation, not here
                     run.end(End::Failed);
                     return Err(UpstreamFailure::Timeout);
                 }
@@ -136,7 +136,7 @@ impl ReplyBody for Body {
     async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamFailure> {
         self.life.alive().await;
         if self.pause > 0 {
-            sleep(Duration::from_millis(self.pause)).await;
+            sleep(Duration::from_millis(self.pause)).await; // why: time passes in the simulation, not here
             self.life.alive().await;
         }
         match &mut self.breaks {

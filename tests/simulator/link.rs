@@ -83,7 +83,7 @@ impl Link {
         self.life.alive().await;
         if !self.life.store_up() {
             about.trouble(&world);
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await; // why: time passes in the simulation, not here
             self.life.alive().await;
             return Err(StoreError::Unavailable("partition".into()));
         }
@@ -93,7 +93,7 @@ impl Link {
             return result;
         }
         // Never quite at once: of two gateways at the same moment either may be the first.
-        sleep(Duration::from_millis(world.dice.between(1, 3))).await;
+        sleep(Duration::from_millis(world.dice.between(1, 3))).await; // why: time passes in the simulation, not here
         let (calm, weather) = (world.is_calm(), &world.weather);
         let fate = match world.dice.roll(6) {
             _ if calm || !world.dice.permille(weather.store_faults) => Fate::Good,
@@ -113,7 +113,7 @@ impl Link {
             world.trace.reached(format!("fault {fate:?}"));
         }
         if slow > 0 {
-            sleep(Duration::from_millis(slow / 2)).await;
+            sleep(Duration::from_millis(slow / 2)).await; // why: time passes in the simulation, not here
         }
         if dies == 1 {
             world.trace.reached("killed before a verb");
@@ -132,7 +132,7 @@ impl Link {
         }
         self.life.alive().await;
         if slow > 0 {
-            sleep(Duration::from_millis(slow / 2)).await;
+            sleep(Duration::from_millis(slow / 2)).await; // why: time passes in the simulation, not here
             self.life.alive().await;
         }
         match fate {

@@ -492,7 +492,7 @@ impl Chain for Node {
         self.life.alive().await;
         world.ledger.sent(&world, &self.life, transaction).await;
         let name = world.ledger.name(&txid);
-        tokio::time::sleep(Duration::from_millis(world.dice.between(1, 20))).await;
+        tokio::time::sleep(Duration::from_millis(world.dice.between(1, 20))).await; // why: time passes in the simulation, not here
         self.life.alive().await;
         let fate = if world.is_calm() || !world.dice.permille(world.weather.submit_faults) { 9 } else { world.dice.roll(3) };
         let outcome = match fate {
@@ -501,7 +501,7 @@ impl Chain for Node {
             1 => SubmitOutcome::Unknown("no answer in time".into()),
             2 => {
                 world.net.take(transaction);
-                tokio::time::sleep(Duration::from_millis(world.dice.between(1, 5_000))).await;
+                tokio::time::sleep(Duration::from_millis(world.dice.between(1, 5_000))).await; // why: time passes in the simulation, not here
                 SubmitOutcome::Unknown("the answer was lost".into())
             }
             _ => world.net.take(transaction),

@@ -163,7 +163,7 @@ impl Store for Buggy {
         match self.bug {
             Planted::CheckThenSet => {
                 let known = self.inner.payment(&claim.key).await?;
-                sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await; // why: time passes in the simulation, not here
                 match self.inner.claim(&claim, now).await? {
                     ClaimOutcome::InFlight { .. } if known.is_none() => match self.seize(&claim, now).await? {
                         ClaimOutcome::Resumed(held, _) => {
@@ -227,7 +227,7 @@ impl Store for Buggy {
                 let world = self.world();
                 let deaths = world.ledger.deaths();
                 tokio::spawn(async move {
-                    sleep(Duration::from_secs(2)).await;
+                    sleep(Duration::from_secs(2)).await; // why: time passes in the simulation, not here
                     let lost = world.ledger.deaths() != deaths;
                     if let Some(buggy) = &world.buggy {
                         buggy.write_late(&txid, lost, world.now()).await;
@@ -374,7 +374,7 @@ impl ChannelStore for Buggy {
                     let world = self.world();
                     let deaths = world.ledger.deaths();
                     tokio::spawn(async move {
-                        sleep(Duration::from_millis(700)).await;
+                        sleep(Duration::from_millis(700)).await; // why: time passes in the simulation, not here
                         if world.ledger.deaths() == deaths
                             && let Some(buggy) = &world.buggy
                         {

@@ -60,7 +60,7 @@ pub fn sweep(seeds: RangeInclusive<u64>, planted: Option<Planted>, goes_on: impl
         // A run whose time stands still never ends by itself.
         scope.spawn(|| {
             while workers.load(Ordering::SeqCst) > 0 {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(LOOK); // why: a run that is stuck reports nothing that could be awaited
                 // Counted, not measured: a process that is stopped by somebody is not stuck.
                 let mut running = running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 running.values_mut().for_each(|looks| *looks += 1);
@@ -162,14 +162,14 @@ async fn end(world: &Arc<World>, clients: Vec<JoinHandle<()>>) -> bool {
 }
 
 async fn quiet_second(world: &Arc<World>) {
-    sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await; // why: time passes in the simulation, not here
     world.start_missing().await;
     world.net.block(world);
 }
 
 /// One second of trouble.
 async fn second(world: &Arc<World>) {
-    sleep(Duration::from_millis(world.dice.between(500, 1_500))).await;
+    sleep(Duration::from_millis(world.dice.between(500, 1_500))).await; // why: time passes in the simulation, not here
     world.net.block(world);
     let weather = &world.weather;
     if world.dice.permille(weather.reorgs) {
@@ -202,7 +202,7 @@ fn away(world: &Arc<World>, life: &Arc<Life>) {
     world.trace.reached("node down");
     let (world, life, seconds) = (world.clone(), life.clone(), world.dice.between(1, 12));
     tokio::spawn(async move {
-        sleep(Duration::from_secs(seconds)).await;
+        sleep(Duration::from_secs(seconds)).await; // why: time passes in the simulation, not here
         world.node(&life, true);
     });
 }

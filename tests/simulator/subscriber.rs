@@ -146,7 +146,7 @@ async fn offer(world: &Arc<World>, ask: &Ask) -> Option<Value> {
         {
             return Some(offer);
         }
-        sleep(Duration::from_millis(world.dice.between(300, 3_000))).await;
+        sleep(Duration::from_millis(world.dice.between(300, 3_000))).await; // why: time passes in the simulation, not here
     }
     None
 }
@@ -242,7 +242,7 @@ async fn read(world: &Arc<World>, mut got: Got) -> Option<(Got, Option<Value>)> 
             return None;
         }
         if slow {
-            sleep(Duration::from_millis(world.dice.between(10, 2_000))).await;
+            sleep(Duration::from_millis(world.dice.between(10, 2_000))).await; // why: time passes in the simulation, not here
         }
     }
 }
@@ -279,7 +279,7 @@ pub async fn live(world: Arc<World>, who: usize) {
     let mut channel: Option<Channel> = None;
     let mut old = Vec::new();
     for _ in 0..requests {
-        sleep(Duration::from_millis(if world.dice.one_in(4) { world.dice.between(0, 15_000) } else { world.dice.between(0, 2_000) })).await;
+        sleep(Duration::from_millis(if world.dice.one_in(4) { world.dice.between(0, 15_000) } else { world.dice.between(0, 2_000) })).await; // why: time passes in the simulation, not here
         if world.is_over() || world.trace.is_wrong() {
             return;
         }
@@ -301,7 +301,7 @@ async fn take_back(world: &Arc<World>, who: usize, channel: Channel) {
         if world.trace.is_wrong() {
             return;
         }
-        sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await; // why: time passes in the simulation, not here
     }
     for _ in 0..20 {
         let Some((outpoint, funding, _)) = world.ledger.frontier(world, &channel.id()) else { return };
@@ -317,7 +317,7 @@ async fn take_back(world: &Arc<World>, who: usize, channel: Channel) {
             // It never was, or a reorganisation has it now: nobody waits for that.
             return;
         }
-        sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_secs(2)).await; // why: time passes in the simulation, not here
     }
 }
 
@@ -378,7 +378,7 @@ async fn request(world: &Arc<World>, who: usize, channel: &mut Option<Channel>, 
         let paying = header.clone().expect("just written");
         let mine = channel.as_mut().expect("opened above");
         let Some((got, told)) = send(world, who, mine, &id, paying.clone()).await else {
-            sleep(Duration::from_millis(world.dice.between(100, 3_000))).await;
+            sleep(Duration::from_millis(world.dice.between(100, 3_000))).await; // why: time passes in the simulation, not here
             continue;
         };
         let code = got.code();
@@ -455,7 +455,7 @@ async fn request(world: &Arc<World>, who: usize, channel: &mut Option<Channel>, 
                 return;
             }
         }
-        sleep(Duration::from_millis(world.dice.between(200, 3_000))).await;
+        sleep(Duration::from_millis(world.dice.between(200, 3_000))).await; // why: time passes in the simulation, not here
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
 pub const ORIGIN: &str = "http://paid.test";
 
 /// Longest time for a gateway to become ready.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(90);
 
 /// A gateway and its folder: configuration, keys, store, log.
 pub struct Gateway {

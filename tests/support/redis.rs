@@ -84,8 +84,12 @@ impl Server {
             command.arg(self.directory.path()).args(arguments);
         }
         let child = command.stdout(Stdio::null()).spawn();
-        self.child = Some(child.expect("redis-server is installed (make installs it)"));
-        wait_until("the server listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        let child = self.child.insert(child.expect("redis-server is installed (make installs it)"));
+        wait_until("the server listens", || {
+            // Whoever else has the port by now would answer as well.
+            assert_eq!(child.try_wait().unwrap(), None, "the server ended: was its port {} taken?", self.port);
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
     }
 }
 
@@ -101,7 +105,7 @@ pub fn free_port() -> u16 {
 }
 
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(90);
     while !done() {
         assert!(Instant::now() < end, "{what}: not in time");
         std::thread::sleep(Duration::from_millis(5)); // why: another process says nothing when it is ready

@@ -159,7 +159,7 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
                     }
                     if let Some(scores) = scores {
                         depth.merged = Some(scores.blue_score);
-                        shared.tip.send_modify(|tip| tip.daa_score = scores.daa_score);
+                        raise_daa_score(shared, scores.daa_score);
                     }
                 }
                 Done::Scanned(result) => { scanning = false; result? }
@@ -190,6 +190,12 @@ async fn follow_node(shared: &Arc<Shared>, index: usize, session: u64, node: &No
             _ = chores.tick() => work.push(run_chores(shared, index, node).boxed()),
         }
     }
+}
+
+/// Within one session the score only rises: notifications overtake each other and the answers to polls, and what was deep enough once must not
+/// be found too young a moment later.
+fn raise_daa_score(shared: &Shared, daa_score: u64) {
+    shared.tip.send_modify(|tip| tip.daa_score = tip.daa_score.max(daa_score));
 }
 
 /// Everything that must be known before anything is published. The tip is that of before the chain was read.
@@ -294,7 +300,7 @@ fn take_event(shared: &Shared, depth: &mut Depth, event: Notification) -> bool {
             true
         }
         Notification::VirtualDaaScoreChanged(change) => {
-            shared.tip.send_modify(|tip| tip.daa_score = change.virtual_daa_score);
+            raise_daa_score(shared, change.virtual_daa_score);
             false
         }
         Notification::UtxosChanged(change) => {

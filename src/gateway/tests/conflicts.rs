@@ -15,7 +15,8 @@ use crate::{
 };
 use std::time::Duration;
 
-async fn confirmed(depth: u64) -> World {
+/// A shop whose payments count that deep.
+pub async fn confirmed(depth: u64) -> World {
     let world =
         World::with(move |pricing| pricing.accepts[0].terms = exact_terms(FinalityRule { level: Finality::Confirmed, depth })).await;
     world.chain.accept_at_once(false);

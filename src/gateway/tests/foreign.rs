@@ -1,8 +1,9 @@
 //! Transactions that others may know: served to who paid, and to nobody who only saw them.
 
 use super::{
+    conflicts::confirmed,
     pay::Payment,
-    world::{Ask, World},
+    world::{Ask, OFFER_SECONDS, World},
 };
 use crate::{
     chain::{Chain, SubmitOutcome, sim::OnSubmit},
@@ -149,6 +150,37 @@ async fn a_thief_who_presented_first_for_another_request_blocks_nobody() {
     world.send(&payment.ask()).await.served(payment.txid);
     world.send(&theft.ask()).await.refused(Code::Replay);
     assert_eq!(world.upstream.count(), 1);
+}
+
+/// Depth may take longer than offers live: from the proof on the payment is its payer's, however old his offer is by then.
+#[tokio::test(start_paused = true)]
+async fn who_proved_the_key_keeps_the_payment_while_it_gets_deep() {
+    let world = confirmed(1_000).await;
+    let payment = sent_first(&world).await;
+    world.chain.accept(payment.txid);
+    world.send(&payment.ask()).await.pending(Code::SettlementPending, payment.txid);
+    assert!(world.record(payment.txid).await.unwrap().proven);
+    world.skip(2 * OFFER_SECONDS);
+    let accepted = world.offer(&Ask::get("/other")).await;
+    let theft = world.present(Ask::get("/other"), accepted, payment.signed.clone(), &stranger());
+    world.send(&theft.ask()).await.refused(Code::Replay);
+    world.chain.advance(1_000);
+    world.send(&payment.ask()).await.served(payment.txid);
+    assert_eq!(world.upstream.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_useless_proof_is_refused_as_soon_as_the_inputs_are_known() {
+    let world = confirmed(1_000).await;
+    let payment = sent_first(&world).await;
+    let theft = copied(&world, &payment, &stranger()).await;
+    world.chain.accept(payment.txid);
+    world.send(&theft.ask()).await.refused(Code::PayerProofInvalid);
+    assert!(!world.record(payment.txid).await.unwrap().proven);
+    let paying = world.spawn(&payment.ask());
+    world.until("proven", async || world.record(payment.txid).await.unwrap().proven).await;
+    world.chain.advance(1_000);
+    paying.await.unwrap().served(payment.txid);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,10 @@ use cluster::Cluster;
 use server::{SAFE, Server};
 use std::sync::Arc;
 
+/// Of stores whose server falls silent on purpose. A busy machine must not be taken for a silent one.
+pub(super) const SHORT: Timeouts =
+    Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(3), verb: Duration::from_secs(4) };
+
 pub(super) fn options(url: &str, process: u8) -> Options {
     Options {
         endpoint: Endpoint::parse(url).unwrap(),
