@@ -86,8 +86,7 @@ pub fn claim_tx(vector: &mut Object) -> Result<(), Problem> {
     expected.equals("storageMass", &plan.storage_mass.to_string())?;
     finish(expected, &sighash, &signed.transaction)?;
     by_the_keys(&spend, &voucher, &sighash, signature)?;
-    let run = allows(&signed.transaction, spend.escrow());
-    run.map_err(|why| Problem::Malformed("input".to_owned(), format!("the script refuses the claim: {why}")))
+    let_through(&spend, &signed.transaction)
 }
 
 pub fn refund_tx(vector: &mut Object) -> Result<(), Problem> {
@@ -111,8 +110,7 @@ pub fn refund_tx(vector: &mut Object) -> Result<(), Problem> {
     expected.equals("storageMass", &plan.storage_mass.to_string())?;
     finish(expected, &sighash, &transaction)?;
     signed_by(spend.script.client_key(), &sighash, signature, "input/clientSignature")?;
-    let run = allows(&transaction, spend.escrow());
-    run.map_err(|why| Problem::Malformed("input".to_owned(), format!("the script refuses the refund: {why}")))
+    let_through(&spend, &transaction)
 }
 
 pub fn escrow_spend(vector: &mut Object) -> Result<(), Problem> {
@@ -174,8 +172,7 @@ pub fn top_up_tx(vector: &mut Object) -> Result<(), Problem> {
     }
     finish(expected, &sighash, &signed.transaction)?;
     by_the_keys(&spend, &voucher, &sighash, signature)?;
-    let run = allows(&signed.transaction, spend.escrow());
-    run.map_err(|why| Problem::Malformed("input".to_owned(), format!("the script refuses the top-up: {why}")))
+    let_through(&spend, &signed.transaction)
 }
 
 fn transaction(input: &mut Object) -> Result<Transaction, Problem> {
@@ -209,6 +206,11 @@ fn finish(mut expected: Object, sighash: &[u8; 32], transaction: &Transaction) -
     expected.equals("signatureScript", &hex::encode(&transaction.inputs[0].signature_script))?;
     expected.equals("transactionId", &transaction.id().to_string())?;
     expected.done()
+}
+
+/// What is made here spends the escrow.
+fn let_through(spend: &Spend, made: &Transaction) -> Result<(), Problem> {
+    allows(made, spend.escrow()).map_err(|why| Problem::Malformed("input".to_owned(), format!("the script refuses it: {why}")))
 }
 
 /// The voucher is the client's, the signature the server's.
