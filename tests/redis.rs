@@ -209,6 +209,45 @@ fn refused(output: &std::process::Output, code: i32) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Asked through its admin listener, a gateway moves its store with its own secrets and says how far it is; it sells nothing from then on.
+#[tokio::test]
+async fn a_running_gateway_moves_its_store_when_it_is_asked() {
+    let redis = Server::start(&[&SAFE[..], &["--requirepass", PASSWORD]].concat());
+    let devnet = Devnet::start(1, 10.0).await;
+    let upstream = Upstream::start().await;
+    let embedded = yaml(&devnet.wrpc[..1], &Wallet::new(200), &upstream.url(), ROUTES, SETTINGS);
+    let settings = format!("store: {{kind: redis, url: \"{}\", password: {{env: SHOP_REDIS}}}}", redis.url());
+    let shared = embedded.replace("store: {path: store.db}", &settings);
+    let mut gateway = Gateway::prepare(&embedded).await;
+    let secret = [("SHOP_REDIS", PASSWORD)];
+    gateway.run(&secret).await;
+    gateway.ready().await;
+    let (ask, payer) = (Ask::get("/once/report"), Wallet::new(1));
+    let coins = devnet.fund(&payer, 10 * KAS, 1).await;
+    let (_, header) = prepare(&ask, &gateway.url(), &payer, &coins).await;
+    let bought = ask.send(&gateway.url(), Some(&header)).await;
+    assert_eq!(bought.status, 200, "{bought:?}");
+
+    std::fs::write(gateway.path("shared.yaml"), &shared).unwrap();
+    let same = refused(&kas402(&gateway, &["store", "migrate", "kas402.yaml", "kas402.yaml"], &[]).await, 1);
+    assert!(same.contains("same store"), "{same}");
+    // The password is the gateway's; whoever asks has none.
+    let moved = told(&kas402(&gateway, &["store", "migrate", "kas402.yaml", "shared.yaml", "--json"], &[]).await);
+    let moved: Value = serde_json::from_str(&moved).unwrap();
+    assert_eq!(moved["parts"][0], serde_json::json!(["payments", 1]), "{moved}");
+    let closed = ask.send(&gateway.url(), Some(&header)).await;
+    assert_eq!((closed.status, closed.code().as_str()), (503, "store_unavailable"), "{closed:?}");
+    let again = refused(&kas402(&gateway, &["store", "migrate", "kas402.yaml", "other.db"], &[]).await, 1);
+    assert!(again.contains("has moved"), "{again}");
+
+    gateway.kill().await;
+    gateway.configure(&shared);
+    gateway.run(&secret).await;
+    gateway.ready().await;
+    let replayed = ask.send(&gateway.url(), Some(&header)).await;
+    assert_eq!((replayed.status, replayed.body), (200, bought.body), "the offers are those of the same store");
+}
+
 /// By hand: a store becomes one on a server that wants a password, is read there, and comes back.
 #[tokio::test]
 async fn the_command_line_moves_a_store_to_redis_and_back_and_reads_it_there() {

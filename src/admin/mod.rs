@@ -3,12 +3,13 @@
 //! Promises: `/healthz` and `/readyz` answer anybody, with nothing but yes or no; everything else needs
 //! the bearer token, or the unix socket, which only its owner can open. On TCP it listens on loopback
 //! only, and not at all without a token. It reads, asks the store for sums, and asks the gateway for the
-//! claims and grants that an operator wants; it counts no money.
-//! Started by `runtime`; asked by `cli::health`, `cli::channels`, `cli::claim`, `cli::payments`, `cli::reconcile`, container health checks and Prometheus.
+//! claims, grants and moves that an operator wants; it counts no money.
+//! Started by `runtime`; asked by `cli::health`, `cli::channels`, `cli::claim`, `cli::payments`, `cli::reconcile`, `cli::store`, container health checks and Prometheus.
 
 mod channels;
 mod inspect;
 mod listen;
+mod moving;
 mod payments;
 mod reconcile;
 mod routes;
@@ -19,6 +20,7 @@ mod tests;
 pub use crate::protocol::bearer::{Token, TokenError};
 pub use inspect::{Inspect, Status};
 pub use listen::{Listen, ListenError, MalformedListen};
+pub use moving::{MoveAsked, MoveProgress, Relocate};
 
 use listen::Socket;
 use routes::Access;
@@ -52,14 +54,19 @@ pub enum AdminError {
 }
 
 /// Listens until `shutdown` turns true or its sender is gone.
-pub async fn serve(settings: Settings, inspected: Arc<dyn Inspect>, shutdown: watch::Receiver<bool>) -> Result<Admin, AdminError> {
+pub async fn serve(
+    settings: Settings,
+    inspected: Arc<dyn Inspect>,
+    relocate: Arc<dyn Relocate>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<Admin, AdminError> {
     let Settings { listen, token } = settings;
     let access = match (&listen, token) {
         (Listen::Unix(_), _) => Access::Everybody,
         (Listen::Tcp(_), Some(token)) => Access::Bearer(token),
         (Listen::Tcp(_), None) => return Err(AdminError::TokenMissing(listen)),
     };
-    let routes = routes::router(inspected, access);
+    let routes = routes::router(inspected, relocate, access);
     let (address, finished) = match Socket::bind(&listen).await? {
         Socket::Tcp(listener, address) => {
             let served = axum::serve(listener, routes).with_graceful_shutdown(stopped(shutdown));

@@ -1,6 +1,11 @@
 //! The endpoints, and who may see them.
 
-use super::{channels, inspect::Inspect, payments, reconcile};
+use super::{
+    channels,
+    inspect::Inspect,
+    moving::{self, Relocate},
+    payments, reconcile,
+};
 use crate::protocol::bearer::{self, Token};
 use axum::{
     Json, Router,
@@ -38,11 +43,12 @@ impl Access {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub inspected: Arc<dyn Inspect>,
+    pub relocate: Arc<dyn Relocate>,
     access: Arc<Access>,
 }
 
-pub(super) fn router(inspected: Arc<dyn Inspect>, access: Access) -> Router {
-    let shared = Shared { inspected, access: Arc::new(access) };
+pub(super) fn router(inspected: Arc<dyn Inspect>, relocate: Arc<dyn Relocate>, access: Access) -> Router {
+    let shared = Shared { inspected, relocate, access: Arc::new(access) };
     // The fallback is inside, so that strangers learn nothing about which paths exist.
     let guarded = Router::new()
         .route("/metrics", get(metrics))
@@ -54,6 +60,7 @@ pub(super) fn router(inspected: Arc<dyn Inspect>, access: Access) -> Router {
         .route("/payments/{id}", get(payments::show))
         .route("/payments/{id}/grant", post(payments::grant))
         .route("/reconcile", post(reconcile::reconcile))
+        .route("/store/migrate", post(moving::begin).get(moving::progress))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(middleware::from_fn_with_state(shared.clone(), guard));
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).merge(guarded).with_state(shared)

@@ -15,10 +15,10 @@ use crate::{
         ids::{ChannelId, Outpoint, TxId},
         network::Network,
     },
-    store::{StoreError, Totals, channels::ChannelTotals},
+    store::{StoreError, Totals, channels::ChannelTotals, moving::Part},
 };
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::{FileTypeExt, PermissionsExt},
@@ -132,9 +132,27 @@ fn loopback() -> Listen {
     "127.0.0.1:0".parse().unwrap()
 }
 
+/// Is asked for one move after another, and never gets further than the first part.
+#[derive(Default)]
+struct Still(std::sync::Mutex<Vec<String>>);
+
+impl Relocate for Still {
+    fn begin(&self, asked: MoveAsked) -> Result<(), String> {
+        let mut all = self.0.lock().unwrap();
+        if !all.is_empty() {
+            return Err("a move is under way".into());
+        }
+        all.push(format!("{} {:?} {}", asked.to, asked.password, asked.undo));
+        Ok(())
+    }
+    fn progress(&self) -> MoveProgress {
+        if self.0.lock().unwrap().is_empty() { MoveProgress::None } else { MoveProgress::Running { part: Some(Part::Payments), read: 3 } }
+    }
+}
+
 async fn start(listen: Listen, token: Option<Token>, fake: Arc<Fake>) -> (Admin, watch::Sender<bool>) {
     let (stop, stopped) = watch::channel(false);
-    (serve(Settings { listen, token }, fake, stopped).await.unwrap(), stop)
+    (serve(Settings { listen, token }, fake, Arc::<Still>::default(), stopped).await.unwrap(), stop)
 }
 
 /// Status and body of one request with the given extra head lines.
@@ -214,7 +232,8 @@ async fn status_gives_sums_beyond_64_bit_as_text_and_says_when_the_store_fails()
 #[tokio::test]
 async fn tcp_needs_a_token_and_stays_on_this_machine() {
     let (_stop, stopped) = watch::channel(false);
-    let refused = |listen: &str, token| serve(Settings { listen: listen.parse().unwrap(), token }, ready(), stopped.clone());
+    let refused =
+        |listen: &str, token| serve(Settings { listen: listen.parse().unwrap(), token }, ready(), Arc::<Still>::default(), stopped.clone());
     assert!(matches!(refused("127.0.0.1:0", None).await, Err(AdminError::TokenMissing(_))));
     assert!(matches!(refused("0.0.0.0:0", token()).await, Err(AdminError::Listen(ListenError::NotLoopback(_)))));
     assert!(matches!(refused("[::]:0", token()).await, Err(AdminError::Listen(ListenError::NotLoopback(_)))));
@@ -334,6 +353,28 @@ async fn the_socket_is_its_owners_alone_needs_no_token_and_goes_away() {
 }
 
 #[tokio::test]
+async fn a_move_is_begun_once_and_watched_by_who_may() {
+    let (admin, _stop) = start(loopback(), token(), ready()).await;
+    let to = json!({"to": "/new.db", "password": "right"}).to_string();
+    let told = async |method: &str, token: &str, body: &str| {
+        let head = format!("{token}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let (status, body) = ask(&admin.address, method, "/store/migrate", &head).await;
+        (status, serde_json::from_str::<Value>(&body).unwrap_or_default())
+    };
+    let known = authorization(SECRET);
+    assert_eq!(told("POST", "", &to).await.0, 401);
+    assert_eq!(told("GET", &known, "").await, (200, json!({"state": "none"})));
+    for malformed in ["", "{}", r#"{"to": "x", "from": "y"}"#] {
+        let (status, body) = told("POST", &known, malformed).await;
+        assert_eq!((status, &body["state"]), (409, &json!("failed")), "{malformed}");
+    }
+    let running = json!({"state": "running", "part": "payments", "read": 3});
+    assert_eq!(told("POST", &known, &to).await, (200, running.clone()));
+    assert_eq!(told("POST", &known, &to).await, (409, json!({"state": "failed", "error": "a move is under way"})));
+    assert_eq!(told("GET", &known, "").await, (200, running));
+}
+
+#[tokio::test]
 async fn a_dead_socket_is_replaced_and_everything_else_in_the_way_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
@@ -342,7 +383,8 @@ async fn a_dead_socket_is_replaced_and_everything_else_in_the_way_is_kept() {
     assert_eq!(ask(&admin.address, "GET", "/healthz", "").await.0, 200);
 
     let (_keep, stopped) = watch::channel(false);
-    let again = |path: &Path| serve(Settings { listen: Listen::Unix(path.into()), token: None }, ready(), stopped.clone());
+    let again =
+        |path: &Path| serve(Settings { listen: Listen::Unix(path.into()), token: None }, ready(), Arc::<Still>::default(), stopped.clone());
     assert!(matches!(again(&path).await, Err(AdminError::Listen(ListenError::Running(_)))));
     let file = directory.path().join("notes");
     fs::write(&file, "keep").unwrap();

@@ -9,13 +9,14 @@ use crate::{
     runtime::store,
     store::Reading,
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
     io::{self, Read, Write},
     path::PathBuf,
     time::Duration,
 };
+use zeroize::Zeroizing;
 
 /// Longest wait for an answer; a claim waits for the request that its channel serves.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +32,13 @@ pub struct Which {
     /// Configuration that names the admin listener, its token and the store
     #[arg(short, long, env = "KAS402_CONFIG", value_name = "FILE", default_value = "kas402.yaml")]
     config: PathBuf,
+}
+
+impl Which {
+    /// The one of this configuration.
+    pub fn configured(config: PathBuf) -> Self {
+        Self { admin: None, config }
+    }
 }
 
 /// A gateway that may run.
@@ -80,19 +88,25 @@ impl Operator {
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
-        self.ask("GET", path).and_then(|(_, body)| self.read(&body))
+        self.ask("GET", path, "").and_then(|(_, body)| self.read(&body))
     }
 
     /// Also takes 409, of which the body says why.
     pub fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
-        self.ask("POST", path).and_then(|(_, body)| self.read(&body))
+        self.ask("POST", path, "").and_then(|(_, body)| self.read(&body))
+    }
+
+    /// The same, with a body.
+    pub fn post_json<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, AskError> {
+        let body = Zeroizing::new(serde_json::to_string(body).expect("what is asked is JSON"));
+        self.ask("POST", path, &body).and_then(|(_, body)| self.read(&body))
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, AskError> {
         serde_json::from_slice(body).map_err(|error| AskError::Nonsense(self.listen.clone(), error.to_string()))
     }
 
-    fn ask(&self, method: &str, path: &str) -> Result<(u16, Vec<u8>), AskError> {
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, Vec<u8>), AskError> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(self.listen.clone(), error),
             _ => AskError::Io(self.listen.clone(), error),
@@ -100,7 +114,10 @@ impl Operator {
         let mut stream = health::connect(&self.listen, PATIENCE).map_err(failed)?;
         let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         // 1.0, so that the answer is neither chunked nor followed by another.
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: admin\r\nContent-Length: 0\r\n{token}\r\n");
+        let length = body.len();
+        let request = Zeroizing::new(format!(
+            "{method} {path} HTTP/1.0\r\nHost: admin\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{token}\r\n{body}"
+        ));
         stream.write_all(request.as_bytes()).map_err(failed)?;
         let mut answer = Vec::new();
         stream.take(ANSWER).read_to_end(&mut answer).map_err(failed)?;

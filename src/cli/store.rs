@@ -1,28 +1,37 @@
 //! `kas402 store migrate FROM TO`: a whole store into a new one, compared record by record. `kas402 store check`: whether one is whole.
 //!
-//! Needs no gateway and no node. From the first step of a move on the source serves nobody, also not a gateway that still runs over
-//! it; a check reads only, beside a running gateway if need be.
+//! Where FROM is a configuration whose gateway runs, the gateway moves its store, and tells how far it is; else this process does. From the
+//! first step of a move on the source serves nobody, also not a gateway that still runs over it; a check reads only, beside a running
+//! gateway if need be.
 //! Exit codes: 0 moved (or undone, or whole), 1 not, 2 a mistake in how it was asked.
 
 use super::{
     channels::{print_json, usage},
-    fail, say,
+    fail,
+    operator::{AskError, Operator, Which},
+    say,
 };
 use crate::{
-    config::{self, Environment, StoreSettings},
-    runtime::store,
+    admin::{MoveAsked, MoveProgress},
+    runtime::{
+        moving::{self, PASSWORD},
+        store,
+    },
     store::{
         embedded::{EmbeddedReader, Whole},
-        moving::{Moved, Moving, Named, migrate, undo},
+        moving::{Moved, Part},
     },
 };
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
+use zeroize::Zeroizing;
 
-/// The variable with the password of a server that is named by its URL.
-const PASSWORD: &str = "KAS402_STORE_PASSWORD";
+/// How often a gateway that moves its store is asked how far it is.
+const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
@@ -36,7 +45,8 @@ pub enum Command {
     },
     /// Move everything into a new store; the old one is closed for good
     Migrate {
-        /// The store as it is: the path of an embedded store, the URL of a Redis store, or a configuration (.yaml) that names one
+        /// The store as it is: the path of an embedded store, the URL of a Redis store, or a configuration (.yaml) that names one. When the
+        /// gateway of that configuration runs, it is asked to move its store itself
         from: String,
         /// The store to be made, named alike: a path where nothing is, or a prefix of a server that nobody used. A server's password is read
         /// from KAS402_STORE_PASSWORD, or as the configuration says
@@ -55,16 +65,108 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Check { store, json } => return check(&store, json).await,
         Command::Migrate { from, to, undo, json } => (from, to, undo, json),
     };
-    let (from, to) = match (place(&from), place(&to)) {
+    let password = std::env::var(PASSWORD).ok().filter(|password| !password.is_empty()).map(Zeroizing::new);
+    match asked(&from, &to, password.clone(), back, json).await {
+        Ok(Some(done)) => return told(done, json),
+        Ok(None) => {}
+        Err(error) => return fail(error),
+    }
+    let (from, to) = match (moving::place(&from, password.clone()), moving::place(&to, password)) {
         (Ok(from), Ok(to)) if store::name(&from) != store::name(&to) => (from, to),
         (Ok(_), Ok(_)) => return usage("FROM and TO are the same store"),
         (Err(error), _) | (_, Err(error)) => return usage(&error),
     };
-    let done = if back { undone(&from, &to).await } else { moved(&from, &to, json).await };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
+    let (from_name, to_name) = (store::name(&from), store::name(&to));
+    let done = if back {
+        moving::undone(&from, &to).await.map(|()| MoveProgress::Undone { from: from_name, to: to_name })
+    } else {
+        let mut shown = Shown::new(json);
+        let (send, mut heard) = tokio::sync::watch::channel(None);
+        let work = async {
+            let done = moving::moved(&from, &to, &|part, read| _ = send.send(Some((part, read)))).await;
+            drop(send);
+            done
+        };
+        let show = async {
+            while heard.changed().await.is_ok() {
+                shown.show(*heard.borrow_and_update());
+            }
+        };
+        let (done, ()) = tokio::join!(work, show);
+        shown.end();
+        done.map(|moved| MoveProgress::Moved { moved, to: to_name })
+    };
+    told(done.unwrap_or_else(|error| MoveProgress::Failed { error }), json)
+}
+
+/// What the gateway of this configuration did; `None` where there is none that runs.
+async fn asked(
+    from: &str,
+    to: &str,
+    password: Option<Zeroizing<String>>,
+    undo: bool,
+    json: bool,
+) -> Result<Option<MoveProgress>, AskError> {
+    if !moving::is_configuration(Path::new(from)) {
+        return Ok(None);
     }
+    let Ok(operator) = Operator::find(Which::configured(from.into())) else { return Ok(None) };
+    // The gateway has another folder.
+    let to =
+        if to.contains("://") { to.to_owned() } else { std::path::absolute(to).map_or(to.to_owned(), |path| path.display().to_string()) };
+    let mut progress: MoveProgress =
+        match operator.post_json("/store/migrate", &MoveAsked { to, password: password.map(|password| password.to_string()), undo }) {
+            Err(AskError::NotRunning(..)) => return Ok(None),
+            answer => answer?,
+        };
+    let mut shown = Shown::new(json);
+    while let MoveProgress::Running { part, read } = progress {
+        shown.show(part.map(|part| (part, read)));
+        tokio::time::sleep(LOOK).await; // why: the admin listener pushes nothing
+        progress = operator.get("/store/migrate")?;
+    }
+    shown.end();
+    Ok(Some(progress))
+}
+
+/// One line of progress, where people look.
+struct Shown(bool);
+
+impl Shown {
+    fn new(json: bool) -> Self {
+        Self(!json && std::io::stderr().is_terminal())
+    }
+
+    fn show(&mut self, now: Option<(Part, u64)>) {
+        if let Some((part, read)) = now.filter(|_| self.0) {
+            eprint!("\r\x1b[K{read} {}", name(part));
+        }
+    }
+
+    fn end(&mut self) {
+        if self.0 {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn name(part: Part) -> String {
+    let name = serde_json::to_value(part).ok();
+    name.and_then(|name| name.as_str().map(|name| name.replace('_', " "))).unwrap_or_default()
+}
+
+fn told(done: MoveProgress, json: bool) -> ExitCode {
+    match done {
+        MoveProgress::Moved { moved, .. } if json => drop(print_json(&moved)),
+        MoveProgress::Moved { moved: Moved { store_id, parts }, to } => {
+            let counted: Vec<_> = parts.iter().map(|(part, count)| format!("{count} {}", name(*part))).collect();
+            say(format!("moved and compared: {}\n{to} is the store {store_id} now: name it in the configuration", counted.join(", ")));
+        }
+        MoveProgress::Undone { from, to } => say(format!("{from} serves again; {to} never will: remove it")),
+        MoveProgress::Failed { error } => return fail(error),
+        MoveProgress::None | MoveProgress::Running { .. } => return fail("the gateway was started again: run the same command again"),
+    }
+    ExitCode::SUCCESS
 }
 
 async fn check(path: &Path, json: bool) -> ExitCode {
@@ -82,82 +184,4 @@ async fn check(path: &Path, json: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
     }
-}
-
-/// Where a store is: a path, the URL of a server, or a configuration that names either.
-fn place(given: &str) -> Result<StoreSettings, String> {
-    if given.contains("://") {
-        let password = std::env::var(PASSWORD).ok().filter(|password| !password.is_empty()).map(Into::into);
-        let shared = config::server(given, password);
-        let shared = shared.map_err(|error| format!("{error}: set {PASSWORD}, or name a configuration (.yaml) instead of its URL"))?;
-        return Ok(StoreSettings { path: PathBuf::new(), shared: Some(shared) });
-    }
-    let path = Path::new(given);
-    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let settings = if is_yaml {
-        config::load(path, &Environment::process()).map_err(|problems| format!("{given}: {problems}"))?.settings.store
-    } else {
-        StoreSettings { path: path.to_owned(), shared: None }
-    };
-    if settings.shared.is_some() {
-        return Ok(settings);
-    }
-    Ok(StoreSettings { path: whole(&settings.path)?, ..settings })
-}
-
-/// Marks name the whole path, wherever the next command is run.
-fn whole(path: &Path) -> Result<PathBuf, String> {
-    let whole = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    // The file may not be there yet; its folder has to be.
-    let folder = whole.parent().ok_or_else(|| format!("{} is no file", path.display()))?;
-    let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
-    let name = whole.file_name().ok_or_else(|| format!("{} is no file", path.display()))?;
-    Ok(folder.join(name))
-}
-
-async fn opened(place: &StoreSettings) -> Result<Option<Box<dyn Moving>>, String> {
-    store::moving(place).await.map_err(|error| error.to_string())
-}
-
-async fn source(from: &StoreSettings) -> Result<Box<dyn Moving>, String> {
-    opened(from).await?.ok_or_else(|| format!("{}: there is no store", store::name(from)))
-}
-
-async fn moved(from: &StoreSettings, to: &StoreSettings, json: bool) -> Result<(), String> {
-    let (from_name, to_name) = (store::name(from), store::name(to));
-    let source = source(from).await?;
-    let target = match opened(to).await? {
-        Some(target) => target,
-        None => {
-            store::create_arriving(to, source.id(), &from_name).await.map_err(|error| error.to_string())?;
-            opened(to).await?.ok_or_else(|| format!("{to_name}: it went away"))?
-        }
-    };
-    let ends = (Named { name: &from_name, store: source.as_ref() }, Named { name: &to_name, store: target.as_ref() });
-    let moved = migrate(ends.0, ends.1).await;
-    let moved = moved.map_err(|error| format!("{error}\nrun the same command again, or go back with --undo"))?;
-    if json {
-        print_json(&moved);
-    } else {
-        say(told(&moved, &to_name));
-    }
-    Ok(())
-}
-
-async fn undone(from: &StoreSettings, to: &StoreSettings) -> Result<(), String> {
-    let (from_name, to_name) = (store::name(from), store::name(to));
-    let (source, target) = (source(from).await?, opened(to).await?);
-    let named = target.as_ref().map(|store| Named { name: &to_name, store: store.as_ref() });
-    undo(Named { name: &from_name, store: source.as_ref() }, named).await.map_err(|error| error.to_string())?;
-    say(format!("{from_name} serves again; {to_name} never will: remove it"));
-    Ok(())
-}
-
-fn told(moved: &Moved, to: &str) -> String {
-    let counted = moved.parts.iter().map(|(part, count)| {
-        let part = serde_json::to_value(part).ok().and_then(|name| name.as_str().map(|name| name.replace('_', " ")));
-        format!("{count} {}", part.unwrap_or_default())
-    });
-    let counted: Vec<_> = counted.collect();
-    format!("moved and compared: {}\n{to} is the store {} now: name it in the configuration", counted.join(", "), moved.store_id)
 }

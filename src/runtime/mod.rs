@@ -1,6 +1,7 @@
 //! Wiring: builds the parts and connects them. No rules of its own.
 
 pub mod clock;
+pub mod moving;
 pub mod random;
 mod server_keys;
 mod start;

@@ -1,7 +1,9 @@
 //! From a compiled configuration to a running gateway, and back down.
 
 use super::{
-    clock, random,
+    clock,
+    moving::Mover,
+    random,
     server_keys::{self, ServerKeysError},
 };
 use crate::{
@@ -118,7 +120,8 @@ pub async fn start(compiled: Compiled) -> Result<Running, StartError> {
     gateway.clone().recover().await.map_err(failed)?;
 
     let (stop, stopped) = watch::channel(false);
-    let admin = admin::serve(admin_settings(&settings)?, gateway.clone(), stopped.clone()).await?;
+    let mover = Mover::new(&settings.store).map_err(|error| failed(StoreError::Unavailable(error)))?;
+    let admin = admin::serve(admin_settings(&settings)?, gateway.clone(), Arc::new(mover), stopped.clone()).await?;
     let request_ids = Arc::new(|| hex::encode(random::bytes()));
     let tenants = tenants.map(|bound| facilitator::serve(bound, Arc::new(gateway.clone()), request_ids.clone(), stopped));
     let (facilitator, facilitator_finished) = tenants.map(|running| (running.address, running.finished)).unzip();

@@ -5,11 +5,11 @@
 //! carries its own mark until every record, count and sum in it was compared. Whatever ends in the middle is run again from the
 //! start, or undone. Leases and holds stay behind: they belong to processes that serve no more.
 //!
-//! A store joins by [`Moving`]: four verbs, all of them idempotent. Called by `cli::store`.
+//! A store joins by [`Moving`]: four verbs, all of them idempotent. Called by `runtime::moving`.
 
 use super::{
-    Checkpoint, PaymentRecord, Store, StoreError, StoredResponse, Totals,
-    channels::{ChannelRecord, ChannelTotals, SettledMove, StoredCharge},
+    Checkpoint, PaymentRecord, Store, StoreError, StoredResponse,
+    channels::{ChannelRecord, SettledMove, StoredCharge},
 };
 use crate::protocol::{
     ids::{ChannelId, Outpoint, StoreId, TxId, XOnlyKey},
@@ -17,7 +17,7 @@ use crate::protocol::{
     time::UnixMillis,
 };
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Mark {
 }
 
 /// What is moved, in this order: a part never refers to a later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     Payments,
@@ -144,20 +144,19 @@ pub struct Named<'a> {
     pub store: &'a dyn Moving,
 }
 
-/// What was moved.
-#[derive(Debug, Serialize)]
+/// What was moved, and is in the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Moved {
     pub store_id: StoreId,
     pub parts: Vec<(Part, u64)>,
-    #[serde(skip)]
-    pub totals: Totals,
-    #[serde(skip)]
-    pub channel_totals: ChannelTotals,
 }
 
+/// Is told how many items of a part were read so far, first of the source, then, compared, of the target.
+pub type Heard<'a> = &'a (dyn Fn(Part, u64) + Sync);
+
 /// Moves everything, compares, and opens the target. Run again after anything that went wrong in between.
-pub async fn migrate(from: Named<'_>, to: Named<'_>) -> Result<Moved, MoveError> {
+pub async fn migrate(from: Named<'_>, to: Named<'_>, heard: Heard<'_>) -> Result<Moved, MoveError> {
     let (left, arriving) = (Mark::Left { to: to.name.to_owned() }, Mark::Arriving { from: from.name.to_owned() });
     if to.store.id() != from.store.id() {
         return Err(MoveError::OtherStore(to.name.to_owned(), to.store.id()));
@@ -178,13 +177,13 @@ pub async fn migrate(from: Named<'_>, to: Named<'_>) -> Result<Moved, MoveError>
 
     let mut sent = Vec::new();
     for part in Part::ALL {
-        sent.push(walk(from.store, part, Some(to.store)).await?);
+        sent.push(walk(from.store, part, Some(to.store), heard).await?);
     }
     if let Some(checkpoint) = from.store.checkpoint().await? {
         copy_checkpoint(to.store, checkpoint).await?;
     }
     for (part, sent) in Part::ALL.into_iter().zip(&sent) {
-        let found = walk(to.store, part, None).await?;
+        let found = walk(to.store, part, None, heard).await?;
         if found != *sent {
             return Err(MoveError::Differs { part, of: from.name.to_owned(), from: sent.count, to: found.count });
         }
@@ -195,7 +194,7 @@ pub async fn migrate(from: Named<'_>, to: Named<'_>) -> Result<Moved, MoveError>
     }
     to.store.set_mark(None).await?;
     let parts = Part::ALL.into_iter().zip(sent.iter().map(|sent| sent.count)).collect();
-    Ok(Moved { store_id: from.store.id(), parts, totals, channel_totals })
+    Ok(Moved { store_id: from.store.id(), parts })
 }
 
 /// Opens the source again after a move that was not completed. The target stays closed for good.
@@ -219,7 +218,7 @@ async fn copy_checkpoint(to: &dyn Moving, checkpoint: Checkpoint) -> Result<(), 
 
 async fn is_empty(store: &dyn Moving) -> Result<bool, StoreError> {
     for part in Part::ALL {
-        if walk(store, part, None).await?.count > 0 {
+        if walk(store, part, None, &|_, _| ()).await?.count > 0 {
             return Ok(false);
         }
     }
@@ -244,11 +243,12 @@ impl Tally {
     }
 }
 
-async fn walk(store: &dyn Moving, part: Part, into: Option<&dyn Moving>) -> Result<Tally, StoreError> {
+async fn walk(store: &dyn Moving, part: Part, into: Option<&dyn Moving>, heard: Heard<'_>) -> Result<Tally, StoreError> {
     let (mut tally, mut after) = (Tally::default(), None);
     loop {
         let batch = store.items(part, after, BATCH).await?;
         batch.items.iter().for_each(|item| tally.add(item));
+        heard(part, tally.count);
         if let Some(into) = into.filter(|_| !batch.items.is_empty()) {
             into.arrive(batch.items).await?;
         }

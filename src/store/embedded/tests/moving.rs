@@ -35,7 +35,7 @@ impl Pair {
 
     async fn migrate(&self) -> Result<(), MoveError> {
         let (from, to) = (self.moving("from"), self.moving("to"));
-        migrate(Named { name: "from", store: &from }, Named { name: "to", store: &to }).await.map(drop)
+        migrate(Named { name: "from", store: &from }, Named { name: "to", store: &to }, &|_, _| ()).await.map(drop)
     }
 
     async fn undo(&self) -> Result<(), MoveError> {
@@ -150,11 +150,11 @@ async fn nothing_is_moved_into_a_store_that_has_something_or_is_another() {
     drop(other);
     let from = pair.moving("from");
     let third = pair.moving("third");
-    let refused = migrate(Named { name: "from", store: &from }, Named { name: "third", store: &third }).await;
+    let refused = migrate(Named { name: "from", store: &from }, Named { name: "third", store: &third }, &|_, _| ()).await;
     assert!(matches!(refused, Err(MoveError::NotEmpty(_))), "{refused:?}");
     drop(EmbeddedStore::open(&pair.path("fourth"), StoreId([4; 16])).unwrap());
     let fourth = pair.moving("fourth");
-    let refused = migrate(Named { name: "from", store: &from }, Named { name: "fourth", store: &fourth }).await;
+    let refused = migrate(Named { name: "from", store: &from }, Named { name: "fourth", store: &fourth }, &|_, _| ()).await;
     assert!(matches!(refused, Err(MoveError::OtherStore(..))), "{refused:?}");
     assert_eq!(from.mark().await.unwrap(), None, "it sells on");
     assert!(EmbeddedStore::create_arriving(&pair.path("to"), StoreId([1; 16]), "from").is_err(), "a file is there");

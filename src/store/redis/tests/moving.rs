@@ -56,7 +56,7 @@ impl Ends {
 
     async fn to_redis(&self, process: u8) -> Result<(), MoveError> {
         let (from, to) = (self.file("file"), self.moving(process).await);
-        migrate(Named { name: "file", store: &from }, Named { name: "redis", store: &to }).await.map(drop)
+        migrate(Named { name: "file", store: &from }, Named { name: "redis", store: &to }, &|_, _| ()).await.map(drop)
     }
 
     async fn to_file(&self, name: &str) -> Result<(), MoveError> {
@@ -65,7 +65,7 @@ impl Ends {
             EmbeddedStore::create_arriving(&self.path(name), from.id(), "redis").unwrap();
         }
         let to = self.file(name);
-        migrate(Named { name: "redis", store: &from }, Named { name, store: &to }).await.map(drop)
+        migrate(Named { name: "redis", store: &from }, Named { name, store: &to }, &|_, _| ()).await.map(drop)
     }
 
     async fn refused(&self) -> String {
@@ -239,7 +239,7 @@ async fn nothing_is_moved_into_a_store_that_has_something_or_is_another() {
         assert!(matches!(refused, Err(MoveError::NotEmpty(_))), "{refused:?}");
         EmbeddedStore::open(&ends.path("other"), StoreId([2; 16])).unwrap();
         let (from, to) = (ends.file("other"), ends.moving(3).await);
-        let refused = migrate(Named { name: "other", store: &from }, Named { name: "redis", store: &to }).await;
+        let refused = migrate(Named { name: "other", store: &from }, Named { name: "redis", store: &to }, &|_, _| ()).await;
         assert!(matches!(refused, Err(MoveError::OtherStore(..))), "{refused:?}");
         assert_eq!(ends.file("file").mark().await.unwrap(), None, "it sells on");
         there.open_channel(&opening(1), NOW).await.unwrap();
