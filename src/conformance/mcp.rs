@@ -37,7 +37,7 @@ fn sold(name: &str) -> Option<ToolRule> {
         path: String::new(),
         methods: Vec::new(),
         conditions: Vec::new(),
-        upstream: String::new().into(),
+        upstream: String::new(),
         access: Access::Free,
         timeout: Duration::ZERO,
     };
