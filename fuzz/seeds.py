@@ -53,6 +53,10 @@ def harvest(value):
                 add("mcp_message", json.dumps(message, separators=(",", ":")))
         if isinstance(value.get("header"), str):
             add("header", value["header"])
+        if isinstance(value.get("body"), str) and "sold" in value:
+            add("mcp_message", value["body"])
+        if isinstance(value.get("json"), str):
+            add("payment", value["json"])
         if "scheme" in value and "extra" in value:
             add("requirements", text)
         for member in value.values():

@@ -193,6 +193,30 @@ async fn an_event_stream_is_charged_at_its_end_and_says_so() {
     channel.buy(&Ask::get("/paid/next"), &url).await;
 }
 
+/// By HTTP/2 the charge is told in the trailers too; by HTTP/1 there are none. Every receipt is held to the schemas where it is read.
+#[tokio::test]
+async fn the_charge_of_a_stream_is_in_its_trailers_by_http_2() {
+    let world = World::start(ROUTES, &format!("{SETTINGS}\nedge: {{h2c: true}}")).await;
+    let (ask, url) = (Ask::get("/events/2"), world.gateway.url());
+    let mut channel = Channel::open(&world.devnet, &Ask::get("/paid/first"), &world.gateway, &Wallet::new(9), 5 * KAS).await;
+    for over_2 in [true, false, true] {
+        let accepted = batch_of(&ask.send(&url, None).await);
+        let header = channel.paying(&accepted);
+        let streamed = if over_2 { ask.send_by_h2(&url, Some(&header)).await } else { ask.send(&url, Some(&header)).await };
+        assert_eq!(streamed.receipt().unwrap()["extensions"]["kaspa"]["status"], "provisional");
+        let text = streamed.text();
+        let (_, event) = text.split_once("event: payment-response\ndata: ").unwrap_or_else(|| panic!("{text}"));
+        let event: Value = serde_json::from_str(event.trim_end()).unwrap();
+        assert_eq!(streamed.last_receipt(), over_2.then(|| event.clone()), "the trailer says what the last event says");
+        channel.read(&event);
+        // Delivered, and asked for again: the answer is stored, and its receipt is known when it begins.
+        let again = if over_2 { ask.send_by_h2(&url, Some(&header)).await } else { ask.send(&url, Some(&header)).await };
+        assert_eq!((again.status, again.last_receipt()), (200, None), "{again:?}");
+        let receipt = again.receipt().unwrap();
+        assert_eq!((&receipt["transaction"], &receipt["amount"]), (&event["transaction"], &event["amount"]));
+    }
+}
+
 #[tokio::test]
 async fn a_top_up_settles_and_goes_on_over_more() {
     let world = world().await;

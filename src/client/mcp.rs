@@ -13,7 +13,10 @@ use crate::{
     protocol::refusal::Code,
     wire::{
         header, headers,
-        mcp::{self, events::Events},
+        mcp::{
+            self,
+            events::{Event, Events},
+        },
     },
 };
 use async_trait::async_trait;
@@ -35,6 +38,8 @@ const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// Pages of `tools/list` that are read.
 const PAGES: usize = 64;
+/// Of an event stream that is read at once.
+const PART_BYTES: usize = 64 * 1024;
 
 /// A tool as its server lists it.
 #[derive(Clone, Debug)]
@@ -173,10 +178,14 @@ fn answer_to(id: u64, reply: &Reply) -> Option<Value> {
     if !streams {
         return ours(serde_json::from_slice(&reply.body).ok()?);
     }
+    let message = |event: &Event| ours(serde_json::from_slice(&event.data).ok()?);
     let mut events = Events::new(reply.body.len().saturating_add(2));
-    let mut found = events.feed(&reply.body).ok()?;
-    found.extend(events.last());
-    found.iter().rev().find_map(|event| ours(serde_json::from_slice(&event.data).ok()?))
+    let mut found = None;
+    // By parts: an event is more than its bytes, and there may be as many as bytes.
+    for part in reply.body.chunks(PART_BYTES) {
+        found = events.feed(part).ok()?.iter().rev().find_map(message).or(found);
+    }
+    events.last().as_ref().and_then(message).or(found)
 }
 
 #[async_trait]

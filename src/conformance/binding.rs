@@ -1,22 +1,32 @@
-//! Hashes, signatures and scripts of `kaspa-escrow-v1`, and the two rules of time.
+//! Hashes, signatures and scripts of `kaspa-escrow-v1`, a voucher against its channel, and the two rules of time.
 
-use super::shape::{Object, Problem};
+use super::{
+    http::result,
+    shape::{Object, Problem},
+};
 use crate::{
     binding::escrow_v1::{
-        BINDING, ChannelConfig, EscrowParams, SignedVoucher, TemplateId, VoucherKey,
+        BINDING, ChannelConfig, ChannelFacts, EscrowParams, EscrowScript, SignedVoucher, TemplateId, VerifiedVoucher, VoucherKey,
         hashes::{BatchTerms, Commitment},
+        payload::{self, BatchPayload},
+        prove,
         script::serialize,
-        spend::refund_matured,
+        spend::{SpendRules, refund_matured, reserve},
+        state::{Idle, Parts},
         voucher,
     },
     protocol::{
+        amount::Amount,
         ids::{Outpoint, SchnorrSignature, XOnlyKey},
         limits::LOCK_TIME_THRESHOLD,
         network::Network,
+        refusal::Code,
         requirements::{Finality, Scheme},
     },
+    wire::envelope::Fault,
 };
 use kaspa_txscript::pay_to_script_hash_script;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub fn channel_id(vector: &mut Object) -> Result<(), Problem> {
@@ -146,6 +156,37 @@ pub fn refund_maturity(vector: &mut Object) -> Result<(), Problem> {
         _ => stated == mature,
     };
     vector.differs("expected", equal, stated.to_string(), mature.to_string())
+}
+
+/// A voucher against what a server knows of its channel: whose it is, for which output, and of which amount.
+pub fn channel_voucher(vector: &mut Object) -> Result<(), Problem> {
+    let mut input = vector.object("input")?;
+    let config: ChannelConfig = input.read("channelConfig")?;
+    let script = EscrowScript::of(&config).map_err(|error| input.malformed("channelConfig", error.to_string()))?;
+    let (outpoint, previous): (Outpoint, Option<Outpoint>) = (input.read("activeOutpoint")?, input.read("previousOutpoint")?);
+    let parts = Parts {
+        funding: input.read("fundingAmount")?,
+        charged: input.read("chargedCumulativeAmount")?,
+        claimed: input.read("claimedCumulativeAmount")?,
+        reserved: Amount::ZERO,
+        signed: input.read("signedMaxClaimable")?,
+    };
+    let channel = Idle::restore(parts).map_err(|error| input.malformed("fundingAmount", error.to_string()))?;
+    let ceiling: Amount = input.read("amount")?;
+    let payload: Map<String, Value> = input.read("payload")?;
+    input.done()?;
+    let reserve = reserve(&script, parts.funding, &SpendRules::of(config.network));
+    let reserve = reserve.ok_or_else(|| input.malformed("fundingAmount", "no claim of such an escrow is possible"))?;
+    let facts = ChannelFacts { id: config.channel_id(), script: &script, outpoint, previous };
+    let judged = payload::parse(payload).and_then(|payload| match payload {
+        BatchPayload::Voucher(voucher) => prove(&voucher, facts)?.authorise(channel.accounts(), ceiling, reserve),
+        _ => Err(Fault::new(Code::PayloadType, "not a voucher")),
+    });
+    let mut expected = vector.object("expected")?;
+    expected.equals("reserve", &reserve.to_string())?;
+    let pays = |voucher: VerifiedVoucher| ("pays", voucher.authorised().voucher.to_string().into());
+    result(&mut expected, judged.map(pays).map_err(|fault| fault.code.as_str().to_owned()))?;
+    expected.done()
 }
 
 pub fn finality(vector: &mut Object) -> Result<(), Problem> {

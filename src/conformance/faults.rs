@@ -3,15 +3,18 @@
 //! The first is the gateway's own code, where the value is a payment. The rest are the names that published vectors use for the same
 //! fault: the word of the x402 vocabulary, and the diagnostic of the field. `vectors/README.md` has the table.
 
-use super::{judge, schemas};
+use super::{
+    judge::{self, Facts},
+    schemas,
+};
 use crate::wire::envelope::Fault;
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
 /// All names of the refusal, without repetition; none when nothing refuses the value.
-pub fn of(schema: &str, value: &Value) -> Vec<&'static str> {
+pub fn of(schema: &str, value: &Value, facts: &Facts) -> Vec<&'static str> {
     let mut names = Vec::new();
-    if let Err(fault) = decoded(schema, value) {
+    if let Err(fault) = decoded(schema, value, facts) {
         names.extend([fault.code.as_str(), fault.code.error_reason()]);
     }
     let faults = schemas::faults(schema, value);
@@ -33,10 +36,10 @@ pub fn of(schema: &str, value: &Value) -> Vec<&'static str> {
 }
 
 /// What our decoder says, where there is one.
-pub fn decoded(schema: &str, value: &Value) -> Result<(), Fault> {
+pub fn decoded(schema: &str, value: &Value, facts: &Facts) -> Result<(), Fault> {
     let not_an_object = || Fault::new(crate::protocol::refusal::Code::HeaderSchema, "not an object");
     match schema {
-        "payment-payload" => judge::judge_payment(value.clone()),
+        "payment-payload" => judge::judge_payment_by(value.clone(), facts),
         "facilitator-request" => judge::judge_call(value.to_string().as_bytes()),
         "kaspa-payment-payload" => judge::judge_payload(value.as_object().cloned().ok_or_else(not_an_object)?),
         "payment-requirements" => judge::judge_terms(value.as_object().cloned().ok_or_else(not_an_object)?),

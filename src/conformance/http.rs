@@ -1,16 +1,21 @@
 //! What stands on HTTP and MCP: headers, receipts, fingerprints, offers, identifiers, paths, and what is refused.
 
 use super::{
-    faults, schemas,
+    faults,
+    judge::Facts,
+    schemas,
     shape::{Object, Problem},
+    spends::script_public_key,
 };
 use crate::{
     protocol::{
         ids::StoreId,
-        offer::{OfferContext, OfferKey, OfferKeys, OfferToken},
+        json, limits,
+        offer::{OfferContext, OfferError, OfferKey, OfferKeys, OfferToken},
         path::NormalPath,
         policy::{PublicOrigin, RouteId},
         price::PriceInputs,
+        refusal::Code,
         time::UnixMillis,
     },
     wire::{canonical, fingerprint, header, identifier},
@@ -96,9 +101,9 @@ pub fn settlement_response(vector: &mut Object) -> Result<(), Problem> {
 }
 
 pub fn negative(vector: &mut Object) -> Result<(), Problem> {
-    let (schema, value, stated) = (vector.text("schema")?, vector.any("value")?, vector.text("expectedError")?);
-    let name = schemas::name_of(&schema).ok_or(Problem::UnknownSchema(schema))?;
-    let found = faults::of(name, &value);
+    let (name, value, facts) = judged(vector)?;
+    let stated = vector.text("expectedError")?;
+    let found = faults::of(name, &value, &facts);
     if found.is_empty() {
         Err(Problem::NotRefused)
     } else if found.iter().any(|name| *name == stated) {
@@ -109,11 +114,47 @@ pub fn negative(vector: &mut Object) -> Result<(), Problem> {
 }
 
 pub fn positive(vector: &mut Object) -> Result<(), Problem> {
-    let (schema, value) = (vector.text("schema")?, vector.any("value")?);
-    let name = schemas::name_of(&schema).ok_or(Problem::UnknownSchema(schema))?;
+    let (name, value, facts) = judged(vector)?;
     let refused = |why| Problem::Schema { what: "value".to_owned(), why };
     schemas::validate(name, &value).map_err(refused)?;
-    faults::decoded(name, &value).map_err(|fault| refused(format!("{}: {}", fault.code.as_str(), fault.detail)))
+    faults::decoded(name, &value, &facts).map_err(|fault| refused(format!("{}: {}", fault.code.as_str(), fault.detail)))
+}
+
+/// A value, what it should be, and what is known besides: facts that only the judge of payments asks for.
+fn judged(vector: &mut Object) -> Result<(&'static str, Value, Facts), Problem> {
+    let (schema, value) = (vector.text("schema")?, vector.any("value")?);
+    let name = schemas::name_of(&schema).ok_or(Problem::UnknownSchema(schema))?;
+    if !vector.has("facts") {
+        return Ok((name, value, Facts::default()));
+    }
+    if name != "payment-payload" {
+        return Err(vector.malformed("facts", "only a payment is judged by facts"));
+    }
+    Ok((name, value, facts(vector)?))
+}
+
+pub fn facts(vector: &mut Object) -> Result<Facts, Problem> {
+    let mut given = vector.object("facts")?;
+    let mut facts = Facts::default();
+    if given.has("request") {
+        let mut request = given.object("request")?;
+        let body = if request.is_null("body") { request.any("body").map(|_| String::new()) } else { request.text("body") };
+        facts.request = Some((request.text("method")?, request.text("url")?, body?.into_bytes()));
+        request.done()?;
+    }
+    if given.has("requestHashRequired") {
+        facts.request_hash_required = given.truth("requestHashRequired")?;
+    }
+    if given.has("daaScore") {
+        facts.daa_score = Some(given.number("daaScore")?);
+    }
+    if given.has("spentScripts") {
+        let scripts = given.read::<Vec<String>>("spentScripts")?;
+        let scripts: Option<_> = scripts.iter().map(|script| script_public_key(&hex::decode(script).ok()?)).collect();
+        facts.spent = Some(scripts.ok_or_else(|| given.malformed("spentScripts", "no serialized script public keys"))?);
+    }
+    given.done()?;
+    Ok(facts)
 }
 
 pub fn header_decode(vector: &mut Object) -> Result<(), Problem> {
@@ -143,14 +184,30 @@ pub fn path_normal_form(vector: &mut Object) -> Result<(), Problem> {
 /// `expected` holds one result, or `error` with the code of the refusal.
 pub fn either(vector: &mut Object, computed: Result<(&'static str, Value), String>) -> Result<(), Problem> {
     let mut expected = vector.object("expected")?;
-    match computed {
-        Ok((name, _)) if !expected.has(name) && expected.has("error") => Err(Problem::NotRefused),
-        Ok((name, value)) => expected.equals_value(name, &value),
-        Err(code) => expected.equals("error", &code),
-    }?;
+    result(&mut expected, computed)?;
     expected.done()
 }
 
+/// The same, of what `expected` has besides.
+pub fn result(expected: &mut Object, computed: Result<(&'static str, Value), String>) -> Result<(), Problem> {
+    match computed {
+        Ok((name, _)) if !expected.has(name) && expected.has("error") => Err(Problem::NotRefused),
+        Ok((name, value)) => expected.equals_value(name, &value),
+        Err(code) if !expected.has("error") => Err(Problem::OtherRefusal { stated: "nothing".to_owned(), found: code }),
+        Err(code) => expected.equals("error", &code),
+    }
+}
+
+pub fn canonical_json(vector: &mut Object) -> Result<(), Problem> {
+    let mut input = vector.object("input")?;
+    let text = input.text("json")?;
+    input.done()?;
+    let read = json::parse_strict(text.as_bytes(), limits::JSON_DEPTH);
+    let printed = read.map(|value| ("canonical", String::from_utf8_lossy(&canonical::to_vec(&value)).into()));
+    either(vector, printed.map_err(|_| "not_json".to_owned()))
+}
+
+/// A token that is made, or, where the input has a `token`, one that is presented at `now`.
 pub fn offer_mac(vector: &mut Object) -> Result<(), Problem> {
     let mut input = vector.object("input")?;
     let (origin, route) = (PublicOrigin(input.text("origin")?), RouteId(input.text("routeId")?));
@@ -160,14 +217,22 @@ pub fn offer_mac(vector: &mut Object) -> Result<(), Problem> {
         let [name, value] = pair;
         inputs.push(name, value);
     }
-    let key = OfferKey { kid: input.text("kid")?, key: Zeroizing::new(input.bytes("offerKey")?), not_after: None };
+    let not_after = if input.has("notAfter") { Some(UnixMillis::from_seconds(input.number("notAfter")?)) } else { None };
+    let key = OfferKey { kid: input.text("kid")?, key: Zeroizing::new(input.bytes("offerKey")?), not_after };
     let keys = OfferKeys::derive(std::slice::from_ref(&key), input.read::<StoreId>("storeId")?);
+    let terms = canonical::to_vec(&input.any("terms")?);
+    let context = OfferContext { origin: &origin, route: &route, rule_id: &rule_id, inputs: &inputs };
+    if input.has("token") {
+        let (token, now) = (input.text("token")?, UnixMillis::from_seconds(input.number("now")?));
+        input.done()?;
+        let judged = presented(&token, &keys, &context, &terms, now);
+        let until = |token: OfferToken| ("acceptedUntil", token.accepted_until().seconds().to_string().into());
+        return either(vector, judged.map(until).map_err(|code| code.as_str().to_owned()));
+    }
     let (issued, expiry, daa) = (input.number("issued")?, input.number("expiry")?, input.number("daa")?);
     let nonce = input.fixed("nonce")?;
-    let terms = canonical::to_vec(&input.any("terms")?);
     let lifetime = expiry.checked_sub(issued).ok_or_else(|| input.malformed("expiry", "before issued"))?;
     input.done()?;
-    let context = OfferContext { origin: &origin, route: &route, rule_id: &rule_id, inputs: &inputs };
     let signed = OfferToken::sign(&keys, &context, &terms, UnixMillis::from_seconds(issued), lifetime, daa, nonce);
     let signed = signed.ok_or_else(|| input.malformed("offerKey", "it signs nothing"))?;
     let mut expected = vector.object("expected")?;
@@ -175,4 +240,15 @@ pub fn offer_mac(vector: &mut Object) -> Result<(), Problem> {
     expected.done()?;
     let read = OfferToken::parse(&signed.to_string()).map(|token| token.authenticate(&keys, &context, &terms, UnixMillis(0)));
     vector.differs("expected/token", read == Ok(Ok(())), "authentic".to_owned(), format!("{read:?}"))
+}
+
+/// What a gateway says to the token of a payment it has never seen. Which other route or price it was made for is a courtesy.
+fn presented(token: &str, keys: &OfferKeys, context: &OfferContext<'_>, terms: &[u8], now: UnixMillis) -> Result<OfferToken, Code> {
+    let token = OfferToken::parse(token).map_err(|_| Code::OfferMalformed)?;
+    token.authenticate(keys, context, terms, now).map_err(|error| match error {
+        OfferError::Malformed => Code::OfferMalformed,
+        OfferError::KeyUnknown => Code::OfferKeyUnknown,
+        OfferError::Mac => Code::OfferNotOurs,
+    })?;
+    if token.accepted_until() < now { Err(Code::OfferExpired) } else { Ok(token) }
 }

@@ -1,9 +1,9 @@
 //! The kinds of vectors and who checks each.
 
 use super::{
-    binding, http,
+    binding, http, mcp,
     shape::{Object, Problem},
-    transactions,
+    spends, transactions,
 };
 
 pub type Check = fn(&mut Object) -> Result<(), Problem>;
@@ -29,8 +29,15 @@ pub const KINDS: &[(&str, Check)] = &[
     ("path-normal-form", http::path_normal_form),
     ("offer-mac", http::offer_mac),
     ("transaction-decode", transactions::transaction_decode),
-    ("claim-tx", transactions::claim_tx),
-    ("refund-tx", transactions::refund_tx),
+    ("claim-tx", spends::claim_tx),
+    ("refund-tx", spends::refund_tx),
+    ("escrow-spend", spends::escrow_spend),
+    ("continuation", spends::continuation),
+    ("top-up-tx", spends::top_up_tx),
+    ("channel-voucher", binding::channel_voucher),
+    ("canonical-json", http::canonical_json),
+    ("mcp-message", mcp::mcp_message),
+    ("mcp-answer", mcp::mcp_answer),
     ("storage-mass", transactions::storage_mass),
 ];
 

@@ -8,9 +8,11 @@ mod faults;
 mod http;
 mod judge;
 mod kinds;
+mod mcp;
 mod published;
 pub mod schemas;
 mod shape;
+mod spends;
 mod transactions;
 
 #[cfg(test)]

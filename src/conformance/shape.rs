@@ -110,6 +110,15 @@ impl Object {
         serde_json::from_value(value).map_err(|error| self.malformed(name, error.to_string()))
     }
 
+    /// A type of the wire that may be absent.
+    pub fn maybe_read<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        if self.has(name) { self.read(name).map(Some) } else { Ok(None) }
+    }
+
+    pub fn is_null(&self, name: &str) -> bool {
+        self.left.get(name).is_some_and(Value::is_null)
+    }
+
     /// The words every file and every case may carry for people; gives the name.
     pub fn spoken(&mut self) -> Result<Option<String>, Problem> {
         for words in ["description", "reason", "note"] {

@@ -12,12 +12,16 @@ const EXACT_IN_A_DOUBLE: u64 = 1 << 53;
 ///
 /// Panics only for types that are no JSON (maps with non-string keys, non-finite numbers); wire types are none of these.
 pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
-    let tree = serde_json::to_value(value).expect("wire types are finite JSON with string keys");
+    tree_to_vec(&serde_json::to_value(value).expect("wire types are finite JSON with string keys"))
+}
+
+/// [`to_vec`] of what is a tree already: a stranger's may be large, and is not held twice.
+fn tree_to_vec(tree: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    if write(&tree, &mut out) {
+    if write(tree, &mut out) {
         return out;
     }
-    serde_json_canonicalizer::to_vec(&tree).expect("wire types are finite JSON with string keys")
+    serde_json_canonicalizer::to_vec(tree).expect("a tree is finite JSON with string keys")
 }
 
 /// Whether serde_json's maps keep their members sorted: a feature that any crate may switch on changes it.
@@ -98,6 +102,11 @@ pub fn sorted_sha256<T: Sorted>(message: &T) -> [u8; 32] {
 /// SHA-256 of the canonical bytes.
 pub fn sha256<T: Serialize>(value: &T) -> [u8; 32] {
     Sha256::digest(to_vec(value)).into()
+}
+
+/// [`sha256`] of a tree.
+pub fn tree_sha256(tree: &Value) -> [u8; 32] {
+    Sha256::digest(tree_to_vec(tree)).into()
 }
 
 #[cfg(test)]

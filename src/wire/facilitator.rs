@@ -103,14 +103,14 @@ impl Call {
     /// The payment's envelope.
     pub fn payment(self) -> Result<Called, Fault> {
         let Self { mut payment, requirements, .. } = self;
-        let payment_hash = canonical::sha256(&payment);
-        let sent = payment.get("accepted").cloned().unwrap_or_default();
+        let payment_hash = canonical::tree_sha256(&payment);
+        let sent = payment.get("accepted").unwrap_or(&Value::Null);
+        let (requirements_hash, agreed) = (canonical::tree_sha256(sent), *sent == requirements);
         if let Some(Value::Object(accepted)) = payment.get_mut("accepted") {
             known_terms(accepted);
         }
         let envelope = envelope::parse(payment)?;
-        let agreed = sent == requirements;
-        Ok(Called { envelope, requirements_hash: canonical::sha256(&sent), payment_hash, agreed })
+        Ok(Called { envelope, requirements_hash, payment_hash, agreed })
     }
 }
 

@@ -242,7 +242,12 @@ impl Got {
         if self.receipt().is_object() {
             headers.insert("payment-response", coded(self.receipt()));
         }
-        Answer { status: if offers { 402 } else { self.status }, headers, body: self.message.to_string().into_bytes() }
+        Answer {
+            status: if offers { 402 } else { self.status },
+            headers,
+            body: self.message.to_string().into_bytes(),
+            trailers: Default::default(),
+        }
     }
 }
 

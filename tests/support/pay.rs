@@ -7,29 +7,55 @@ use super::{
     schema,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use http_body::Body as _;
 use kas402::{protocol::ids::RequestHash, wire::fingerprint};
 use kaspa_addresses::Address;
 use kaspa_consensus_core::tx::Transaction;
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
-use std::sync::LazyLock;
+use std::{future::poll_fn, pin::Pin, sync::LazyLock};
 
 /// Follows no redirects and pools connections.
 pub static HTTP: LazyLock<reqwest::Client> =
     LazyLock::new(|| reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap());
 
+/// The same by HTTP/2, without TLS, by prior knowledge.
+pub static HTTP2: LazyLock<reqwest::Client> =
+    LazyLock::new(|| reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).http2_prior_knowledge().build().unwrap());
+
+fn message_in(headers: &HeaderMap, name: &str) -> Option<Value> {
+    let bytes = STANDARD.decode(headers.get(name)?.as_bytes()).unwrap();
+    Some(serde_json::from_slice(&bytes).unwrap())
+}
+
+/// Body and trailers.
+async fn whole(mut frames: reqwest::Body) -> Result<(Vec<u8>, HeaderMap), reqwest::Error> {
+    let (mut body, mut trailers) = (Vec::new(), HeaderMap::new());
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut frames).poll_frame(context)).await {
+        match frame?.into_data() {
+            Ok(data) => body.extend_from_slice(&data),
+            Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+        }
+    }
+    Ok((body, trailers))
+}
+
 /// What came back, whole.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
+    pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// Of HTTP/2.
+    pub trailers: HeaderMap,
 }
 
 impl Answer {
     pub async fn read(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let answer = Self { status, headers, body: response.bytes().await.map(|b| b.to_vec()).unwrap_or_default() };
+        // Nothing of a body that broke off.
+        let (body, trailers) = whole(http::Response::from(response).into_body()).await.unwrap_or_default();
+        let answer = Self { status, headers, body, trailers };
         answer.fits();
         answer
     }
@@ -42,7 +68,7 @@ impl Answer {
                 assert_eq!(serde_json::from_slice::<Value>(&self.body).unwrap(), required, "the body says the same as the header");
             }
         }
-        if let Some(receipt) = self.receipt() {
+        for receipt in [self.receipt(), self.last_receipt()].into_iter().flatten() {
             schema::receipt(&receipt);
         }
         let kind = self.headers.get("content-type").and_then(|kind| kind.to_str().ok());
@@ -51,17 +77,17 @@ impl Answer {
 
     /// `PAYMENT-REQUIRED`, decoded.
     pub fn required(&self) -> Option<Value> {
-        self.message("payment-required")
+        message_in(&self.headers, "payment-required")
     }
 
     /// `PAYMENT-RESPONSE`, decoded.
     pub fn receipt(&self) -> Option<Value> {
-        self.message("payment-response")
+        message_in(&self.headers, "payment-response")
     }
 
-    fn message(&self, name: &str) -> Option<Value> {
-        let bytes = STANDARD.decode(self.headers.get(name)?.as_bytes()).unwrap();
-        Some(serde_json::from_slice(&bytes).unwrap())
+    /// The same in the trailers: what a stream cost.
+    pub fn last_receipt(&self) -> Option<Value> {
+        message_in(&self.trailers, "payment-response")
     }
 
     /// The precise code of a refusal, wherever the answer carries it; `-` for none.
@@ -114,7 +140,16 @@ impl Ask {
 
     /// Fails when the gateway dies in between.
     pub async fn try_send(&self, gateway: &str, payment: Option<&str>) -> Result<Answer, reqwest::Error> {
-        let mut request = HTTP.request(self.method.clone(), format!("{gateway}{}", self.target));
+        self.send_by(&HTTP, gateway, payment).await
+    }
+
+    /// By HTTP/2, which `edge: {h2c: true}` lets in.
+    pub async fn send_by_h2(&self, gateway: &str, payment: Option<&str>) -> Answer {
+        self.send_by(&HTTP2, gateway, payment).await.unwrap()
+    }
+
+    async fn send_by(&self, client: &reqwest::Client, gateway: &str, payment: Option<&str>) -> Result<Answer, reqwest::Error> {
+        let mut request = client.request(self.method.clone(), format!("{gateway}{}", self.target));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }

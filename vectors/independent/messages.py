@@ -89,18 +89,7 @@ def storage_mass(spends, pays, parameter=10**12):
     return max(0, harmonic - len(spends) * (parameter // (sum(spends) // len(spends))))
 
 
-def signing_hash(outpoint, amount, lock, sequence, outputs, lock_time):
-    """What the owner of the only input of a version 1 transaction signs: SIGHASH_ALL."""
-    domain = b"TransactionSigningHash"
-    spent = bytes.fromhex(outpoint["txid"]) + u(outpoint["index"], 4)
-    paid = b"".join(u(value) + u(0, 2) + var(script) + b"\x00" for value, script in outputs)
-    out = u(1, 2) + blake(domain, spent) + blake(domain, u(sequence)) + spent
-    out += u(0, 2) + var(lock) + u(amount) + u(sequence)
-    out += blake(domain, paid) + u(lock_time) + bytes(20) + u(0) + bytes(32) + b"\x01"
-    return blake(domain, out)
-
-
-# ---------------------------------------------------------------- transaction ids of version 1 (BLAKE3, keyed by a domain)
+# ---------------------------------------------------------------- the hash in transaction ids of version 1 (BLAKE3, keyed by a domain)
 
 START = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
 SHUFFLE = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
@@ -137,14 +126,6 @@ def blake3(domain, data):
             message = [message[place] for place in SHUFFLE]
         chain = [v[place] ^ v[place + 8] for place in range(8)]
     return b"".join(u(word, 4) for word in chain)
-
-
-def id_of_version_1(outpoint, sequence, outputs, lock_time):
-    """Of a transaction with one input and neither payload nor covenants."""
-    rest = u(1, 2) + u(1) + bytes.fromhex(outpoint["txid"]) + u(outpoint["index"], 4) + var(b"") + u(sequence) + u(len(outputs))
-    rest += b"".join(u(value) + u(0, 2) + var(script) + b"\0" for value, script in outputs)
-    rest += u(lock_time) + bytes(20) + u(0) + var(b"")
-    return blake3(b"TransactionV1Id", blake3(b"PayloadDigest", b"") + blake3(b"TransactionRest", rest)).hex()
 
 
 # ---------------------------------------------------------------- the messages that are varied
@@ -230,6 +211,18 @@ def deposit():
         "activeScriptPublicKey": LOCK.hex(),
         "voucher": voucher(1_000_000),
     })
+
+
+def funded(**changes):
+    """The output that funds the channel."""
+    return {"value": FUNDED, "scriptPublicKey": {"version": 0, "script": LOCK[2:].hex()}} | changes
+
+
+def deposit_of(tx, identify, index=0):
+    """A deposit by this transaction, with a voucher for its output."""
+    outpoint = {"txid": identify(tx), "index": index}
+    return changed(deposit(), ("payload/fundingTransaction", sdk_hex(tx)), ("payload/fundingOutpoint", outpoint),
+                   ("payload/voucher", voucher(1_000_000, outpoint)))
 
 
 def spending(kind, **more):
@@ -506,7 +499,10 @@ def right():
         ("payment-payload", "proof-personal-message", "a wallet's signature of it as a message", proof("personal-message")),
         ("payment-payload", "identifier-shortest", "sixteen characters", named("Az09_-Az09_-Az09")),
         ("payment-payload", "identifier-longest", "a hundred and twenty-eight", named("a" * 128)),
+        ("payment-payload", "exact-most-inputs", "as many inputs as are looked at", payment_of(many_inputs(256))),
+        ("payment-payload", "exact-most-outputs", "as many outputs as are looked at", payment_of(many_outputs(64))),
         ("payment-payload", "deposit", "a channel begins", deposit()),
+        ("payment-payload", "deposit-with-transaction", "with the transaction that funds it", deposit_of(changed(TX, ("outputs", [funded()])), id_of_version_0)),
         ("payment-payload", "deposit-upper-case", "hex in capitals is the same",
          in_upper_case(deposit(), "payload/channelId", "payload/activeScriptPublicKey", "payload/voucher/signature", "payload/channelConfig/salt",
                        "payload/channelConfig/clientPublicKey", "payload/channelConfig/serverPublicKey", "accepted/extra/serverPublicKey")),
@@ -556,8 +552,69 @@ def right():
         yield {"name": name, "reason": reason, "schema": schema, "value": value}
 
 
+def payment_of(tx, **payload):
+    """A payment by another transaction than the published one."""
+    return changed(exact_payment(), ("payload/transaction", tx if isinstance(tx, str) else sdk_hex(tx)), ("payload/transactionId", GONE),
+                   *((f"payload/{name}", value) for name, value in payload.items()))
+
+
+def many_inputs(count):
+    tx = changed(TX, ("inputs", [changed(TX["inputs"][0], ("signatureScript", "")) for _ in range(count)]))
+    return (borsh_of(tx) + u(0) + bytes(32)).hex()
+
+
+def many_outputs(count):
+    return changed(TX, ("outputs", [*TX["outputs"], *[TX["outputs"][1] | {"value": 1000 + n} for n in range(count - 2)]]))
+
+
+def locked(lock_time, sequence):
+    return changed(TX, ("lockTime", lock_time), ("inputs/0/sequence", sequence))
+
+
+REQUEST = {"method": "POST", "url": "https://api.example.com/v1/chat", "body": "{\"model\":\"small\"}"}
+
+
+def hash_of(request, terms):
+    return canonical_hash(request | {"body": request["body"] or None, "paymentRequirementsHash": canonical_hash(terms).hex()})
+
+
+def proven(secret, request=REQUEST, kind="schnorr", **changes):
+    """A payment with the proof of a key over the request."""
+    digest = hash_of(request, exact_terms())
+    message = blake(b"PersonalMessageSigningHash", digest.hex().encode()) if kind == "personal-message" else digest
+    proof = {"type": kind, "publicKey": escrow.public_key(secret), "signature": escrow.schnorr_sign(secret, message)} | changes
+    return changed(exact_payment(), ("payload/requestHash", GONE), ("extensions/kaspa", {"payerProof": proof}))
+
+
+PAYER, STRANGER = 0x5555, 0x6666
+
+
+def owned(*secrets):
+    """The scripts of outputs of these owners, as a node serializes them."""
+    return ["000020" + escrow.public_key(secret) + "ac" for secret in secrets]
+
+
+def by_facts():
+    """What else has to be known: the request that is paid for, the score of the network, the outputs that are spent."""
+    hashed = lambda request, terms=None: changed(exact_payment(), ("payload/requestHash", hash_of(request, terms or exact_terms()).hex()))
+    unhashed = changed(exact_payment(), ("payload/requestHash", GONE))
+    get = {"method": "GET", "url": "https://api.example.com/report", "body": None}
+    spent = {"request": REQUEST, "spentScripts": owned(STRANGER, PAYER)}
+    for name, reason, value, facts in [
+        ("request-hash", "the hash of this very request", hashed(REQUEST), {"request": REQUEST}),
+        ("request-hash-required", "where it has to be there", hashed(get), {"request": get, "requestHashRequired": True}),
+        ("request-hash-upper-case", "hex in either case", in_upper_case(hashed(REQUEST), "payload/requestHash"), {"request": REQUEST}),
+        ("request-hash-absent", "and where it need not", unhashed, {"request": REQUEST}),
+        ("proof-by-the-payer", "the key of an input, over this request", proven(PAYER), spent),
+        ("proof-by-a-wallet", "the same as a personal message", proven(PAYER, kind="personal-message"), spent),
+        ("locked-before", "the lock time is over", payment_of(locked(1_000, 0)), {"daaScore": "1001"}),
+        ("locked-final", "final sequences put a lock time out of force", payment_of(locked(2_000, 2**64 - 1)), {"daaScore": "1001"}),
+    ]:
+        yield {"name": name, "reason": reason, "schema": "payment-payload", "value": value, "facts": facts}
+
+
 def positives():
-    yield "positive", {"kind": "positive", "cases": list(right())}
+    yield "positive", {"kind": "positive", "cases": [*right(), *by_facts()]}
 
 
 def headers():
@@ -728,7 +785,60 @@ def offers():
     ]:
         given = base | change
         cases.append({"name": name, "reason": reason, "input": given, "expected": {"token": offer_token(given)}})
+    cases += presented(base)
     yield "offer-mac", {"kind": "offer-mac", "cases": cases}
+
+
+def presented(base):
+    """Tokens that come back, and what a gateway says to one that it has never seen paid."""
+    own = ("issued", "expiry", "daa", "nonce")
+    token, late = offer_token(base), int(base["expiry"])
+    parts = token.split(".")
+    part = lambda at, text: ".".join([*parts[:at], text, *parts[at + 1 :]])
+    fields = lambda **change: offer_token(base | change).rsplit(".", 1)[0] + "." + parts[6]
+    known = {name: value for name, value in base.items() if name not in own} | {"now": base["issued"]}
+    malformed, unknown, not_ours, expired = "offer_malformed", "offer_key_unknown", "offer_not_ours", "offer_expired"
+    for name, reason, text, change, error in [
+        ("presented", "the offer as it was made", token, {}, None),
+        ("presented-last-moment", "five seconds of grace for clocks", token, {"now": str(late + 5)}, None),
+        ("presented-key-ends", "a key verifies to its last moment", token, {"now": str(late), "notAfter": str(late)}, None),
+        ("presented-early", "a clock behind the one that signed refuses nothing", token, {"now": "0"}, None),
+        ("refused-late", "a second after the grace", token, {"now": str(late + 6)}, expired),
+        ("refused-key-ended", "its key has ended", token, {"now": str(late), "notAfter": str(late - 1)}, unknown),
+        ("refused-key-name", "a key of another name", token, {"kid": "b"}, unknown),
+        ("refused-key", "another key of the same name", token, {"offerKey": "08" * 32}, not_ours),
+        ("refused-store", "an offer of another store", token, {"storeId": "02" * 16}, not_ours),
+        ("refused-terms", "another price", token, {"terms": exact_terms({"offer": ""}, amount="1")}, not_ours),
+        ("refused-origin", "another host", token, {"origin": "https://other.example.com"}, not_ours),
+        ("refused-route", "another route", token, {"routeId": "reports"}, not_ours),
+        ("refused-rule", "another rule", token, {"ruleId": "prices"}, not_ours),
+        ("refused-value", "a cheap quote for a dear request", token, {"inputs": [["json:/model", "large"]]}, not_ours),
+        ("refused-input-gone", "without what set the price", token, {"inputs": []}, not_ours),
+        ("refused-input-more", "with another input", token, {"inputs": [["json:/model", "small"], ["header:x-size", "2"]]}, not_ours),
+        ("refused-longer-life", "its holder moved the end", fields(expiry=str(late + 3600)), {}, not_ours),
+        ("refused-issued", "or the beginning", fields(issued="1700000001"), {}, not_ours),
+        ("refused-score", "or the score", fields(daa="1"), {}, not_ours),
+        ("refused-nonce", "or the nonce", fields(nonce="0a" * 16), {}, not_ours),
+        ("refused-kid", "or the name of the key", fields(kid="b"), {"kid": "b"}, not_ours),
+        ("refused-mac", "one bit of the MAC", part(6, url64(bytes([base64.urlsafe_b64decode(parts[6] + "=")[0] ^ 1]) + base64.urlsafe_b64decode(parts[6] + "=")[1:])), {}, not_ours),
+        ("refused-empty", "no token", "", {}, malformed),
+        ("refused-version", "another version", part(0, "v2"), {}, malformed),
+        ("refused-version-alone", "nothing but a version", "v1", {}, malformed),
+        ("refused-short", "a part is missing", token.rsplit(".", 1)[0], {}, malformed),
+        ("refused-more", "a part too many", token + ".AA", {}, malformed),
+        ("refused-padding", "no padding", part(6, parts[6] + "="), {}, malformed),
+        ("refused-alphabet", "the alphabet of URLs", part(6, "+" + parts[6][1:]), {}, malformed),
+        ("refused-loose-bits", "bits that say nothing are zero", part(1, "YR"), {}, malformed),
+        ("refused-narrow-number", "numbers have eight bytes", part(2, url64(bytes(7))), {}, malformed),
+        ("refused-wide-number", "numbers have eight bytes", part(3, url64(bytes(9))), {}, malformed),
+        ("refused-short-nonce", "a nonce has sixteen bytes", part(5, url64(bytes(15))), {}, malformed),
+        ("refused-short-mac", "a MAC has thirty-two bytes", part(6, url64(bytes(31))), {}, malformed),
+        ("refused-key-name-no-text", "the name of a key is text", part(1, url64(b"\xff")), {}, malformed),
+        ("refused-too-long", "longer than any", part(1, url64(b"a" * 384)), {}, malformed),
+    ]:
+        given = known | change | {"token": text}
+        expected = {"error": error} if error else {"acceptedUntil": str(late + 5)}
+        yield {"name": name, "reason": reason, "input": given, "expected": expected}
 
 
 def told(tx):
@@ -788,45 +898,6 @@ def decodings():
     yield "transaction-decode", {"kind": "transaction-decode", "cases": cases}
 
 
-# Fees of the node's least relay rate for these two transactions; all else about them is computed.
-CLAIM_FEE, REFUND_FEE = 346_400, 196_700
-
-
-def spends():
-    payout = b"\x20" + bytes.fromhex(escrow.PAYOUT) + b"\xac"
-    refund = b"\x20" + bytes.fromhex(escrow.REFUND) + b"\xac"
-    claims = []
-    for name, reason, takes in [("base", "part of the escrow", 100_000_000), ("most", "nearly all of it", 480_000_000), ("least", "a small claim", 30_000_000)]:
-        signed = voucher(takes)
-        paid, rest = takes - CLAIM_FEE, FUNDED - takes
-        outputs = [(paid, payout), (rest, LOCK[2:])]
-        digest = signing_hash(FUNDING, FUNDED, LOCK[2:], 2**64 - 1, outputs, 0)
-        server = escrow.schnorr_sign(escrow.SERVER_SECRET, digest)
-        witness = bytes([65]) + bytes.fromhex(server) + b"\x01" + bytes([64]) + bytes.fromhex(signed["signature"])
-        witness += bytes([8]) + u(takes) + b"\x00" + b"\x4d" + u(len(SCRIPT), 2) + SCRIPT
-        claims.append({
-            "name": name, "reason": reason,
-            "input": {"channelConfig": CONFIG, "fundingOutpoint": FUNDING, "fundingAmount": str(FUNDED), "claimAmount": str(takes), "voucher": signed, "serverSignature": server},
-            "expected": {
-                "fee": str(CLAIM_FEE), "payout": str(paid), "continuation": str(rest), "storageMass": str(storage_mass([FUNDED], [paid, rest])),
-                "sighash": digest.hex(), "signatureScript": witness.hex(), "transactionId": id_of_version_1(FUNDING, 2**64 - 1, outputs, 0),
-            },
-        })
-    yield "claim-tx", {"kind": "claim-tx", "cases": claims}
-    left = FUNDED - REFUND_FEE
-    digest = signing_hash(FUNDING, FUNDED, LOCK[2:], 0, [(left, refund)], 500_000)
-    client = escrow.schnorr_sign(escrow.CLIENT_SECRET, digest)
-    witness = bytes([65]) + bytes.fromhex(client) + b"\x01" + b"\x51" + b"\x4d" + u(len(SCRIPT), 2) + SCRIPT
-    yield "refund-tx", {
-        "kind": "refund-tx", "reason": "all that is left, after the timeout",
-        "input": {"channelConfig": CONFIG, "fundingOutpoint": FUNDING, "fundingAmount": str(FUNDED), "clientSignature": client},
-        "expected": {
-            "fee": str(REFUND_FEE), "amount": str(left), "lockTime": "500000", "storageMass": str(storage_mass([FUNDED], [left])),
-            "sighash": digest.hex(), "signatureScript": witness.hex(), "transactionId": id_of_version_1(FUNDING, 0, [(left, refund)], 500_000),
-        },
-    }
-
-
 def masses():
     cases = []
     for name, reason, given, pays in [
@@ -855,14 +926,17 @@ def masses():
 
 
 def cases():
-    for group in (fingerprints, finalities, on_http, receipts, positives, headers, identifiers, paths, offers, decodings, spends, masses):
+    for group in (fingerprints, finalities, on_http, receipts, positives, headers, identifiers, paths, offers, decodings, masses):
         yield from group()
 
 
 def main():
+    import reading
     import refusals
+    import spends
 
-    wanted = {f"{name}.json": json.dumps(case, indent=1, ensure_ascii=False) + "\n" for name, case in [*cases(), *refusals.cases()]}
+    found = [*cases(), *refusals.cases(), *spends.cases(), *reading.cases()]
+    wanted = {f"{name}.json": json.dumps(case, indent=1, ensure_ascii=False) + "\n" for name, case in found}
     if "--check" in sys.argv[1:]:
         different = sorted(name for name, text in wanted.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != text)
         sys.exit(f"different from what is computed: {', '.join(different)}" if different else 0)

@@ -6,8 +6,9 @@ Used by messages.py, which has the messages.
 import escrow_v1 as escrow
 from messages import (
     BUYER, CONFIG, FUNDING, GONE, PRICE, SDK, SHOP, SIMNET, TX,
-    called, changed, claimed, corrective, deposit, exact_payment, exact_terms, identifier, pending, refunded, required, sdk_hex, settled, state,
-    supported, undecodable, vouched, voucher,
+    PAYER, REQUEST, STRANGER,
+    called, changed, claimed, corrective, deposit, exact_payment, exact_terms, hash_of, identifier, locked, many_inputs, many_outputs, owned,
+    payment_of, pending, proven, refunded, required, sdk_hex, settled, state, supported, undecodable, vouched, voucher,
 )
 
 SCHEMA = "payment_header_schema"
@@ -176,19 +177,12 @@ def exact():
         ("registry", "only the native subnetwork", tx(("subnetworkId", "02" + "00" * 19)), form),
         ("no-inputs", "nothing is spent", tx(("inputs", [])), form),
         ("too-many-inputs", "more inputs than are looked at",
-         [("payload/transaction", many(257))], form),
+         [("payload/transaction", many_inputs(257))], form),
         ("too-many-outputs", "more outputs than are looked at",
-         tx(("outputs", [*TX["outputs"], *[TX["outputs"][1] | {"value": 1000 + n} for n in range(63)]])), form),
+         [("payload/transaction", sdk_hex(many_outputs(65)))], form),
         ("locked-by-time", "not final before a time", tx(("lockTime", 500_000_000_000)), form),
         ("locked-for-ever", "not final", tx(("lockTime", 2**64 - 1)), form),
     ]
-
-
-def many(count):
-    from messages import borsh_of, u
-
-    tx = changed(TX, ("inputs", [changed(TX["inputs"][0], ("signatureScript", "")) for _ in range(count)]))
-    return (borsh_of(tx) + u(0) + bytes(32)).hex()
 
 
 def batch():
@@ -287,6 +281,7 @@ def by_server():
 
 def funded():
     """Funding transactions that decode and do not fund this channel; each needs a voucher for its own outpoint."""
+    import spends
     from messages import FUNDED, LOCK, id_of_version_0
 
     lock = LOCK[2:].hex()
@@ -306,6 +301,47 @@ def funded():
     yield "funding-gas", "the transaction is no ordinary one", [
         ("payload/fundingTransaction", sdk_hex(tx)), ("payload/fundingOutpoint", outpoint), ("payload/voucher", voucher(1_000_000, outpoint)),
     ], "invalid_kaspa_escrow_funding_transaction"
+
+
+    bound = {"covenant": {"authorizingInput": 0, "covenantId": "01" * 32}}
+    on_1 = [("version", 1), ("inputs/0/computeBudget", 10), ("inputs/0/sigOpCount", 0)]
+    tx = changed(TX, *on_1, ("outputs", [pays(FUNDED, lock) | bound]))
+    outpoint = {"txid": spends.id_of(tx), "index": 0}
+    yield "funding-covenant", "the output is bound to a covenant", [
+        ("payload/fundingTransaction", sdk_hex(tx)), ("payload/fundingOutpoint", outpoint), ("payload/voucher", voucher(1_000_000, outpoint)),
+    ], "deposit_covenant"
+
+
+def by_facts():
+    """What only the request, the score of the network or the spent outputs show to be wrong."""
+    mismatch, invalid, form = "invalid_kaspa_exact_request_hash", "payer_proof_invalid", "invalid_kaspa_exact_transaction_form"
+    hashed = lambda request, terms=None: changed(exact_payment(), ("payload/requestHash", hash_of(request, terms or exact_terms()).hex()))
+    unhashed = changed(exact_payment(), ("payload/requestHash", GONE))
+    spent = {"request": REQUEST, "spentScripts": owned(STRANGER + 1, PAYER)}
+    key, other = escrow.public_key(PAYER), REQUEST | {"body": "{\"model\":\"large\"}"}
+    by_wallet = proven(PAYER, kind="personal-message")
+    for name, reason, value, facts, code in [
+        ("request-hash-other", "the hash of nothing", exact_payment(), {"request": REQUEST}, mismatch),
+        ("request-hash-other-method", "of another method", hashed(REQUEST | {"method": "PUT"}), {"request": REQUEST}, mismatch),
+        ("request-hash-other-url", "of another URL", hashed(REQUEST | {"url": REQUEST["url"] + "?"}), {"request": REQUEST}, mismatch),
+        ("request-hash-other-body", "of another body", hashed(other), {"request": REQUEST}, mismatch),
+        ("request-hash-no-body", "of no body", hashed(REQUEST | {"body": None}), {"request": REQUEST}, mismatch),
+        ("request-hash-other-terms", "under another offer", hashed(REQUEST, exact_terms({"offer": "v1.other"})), {"request": REQUEST}, mismatch),
+        ("request-hash-missing", "where it has to be there", unhashed, {"request": REQUEST, "requestHashRequired": True}, "kaspa_exact_request_hash_required"),
+        ("proof-missing", "the network knew the transaction first: its payer is proven", unhashed, spent, "payer_proof_required"),
+        ("proof-by-stranger", "the key of no input", proven(STRANGER), spent, invalid),
+        ("proof-for-the-payer", "the payer's key under a stranger's signature", proven(STRANGER, publicKey=key), spent, invalid),
+        ("proof-other-request", "over another request", proven(PAYER, other), spent, invalid),
+        ("proof-as-a-message", "a signature of the hash is not one of a message", proven(PAYER, type="personal-message"), spent, invalid),
+        ("proof-as-a-hash", "nor is one of a message one of the hash", changed(by_wallet, ("extensions/kaspa/payerProof/type", "schnorr")), spent, invalid),
+        ("proof-short", "a signature has 64 bytes", proven(PAYER, signature="ab"), spent, invalid),
+        ("proof-script-hash", "a script hash of the key's bytes is nobody's key", proven(PAYER), spent | {"spentScripts": ["0000aa20" + key + "87"]}, invalid),
+        ("proof-other-version", "a script of another version is not known", proven(PAYER), spent | {"spentScripts": ["000120" + key + "ac"]}, invalid),
+        ("proof-of-nothing", "nothing that was spent is known", proven(PAYER), spent | {"spentScripts": []}, invalid),
+        ("locked-at", "the lock time itself is too early", payment_of(locked(1_000, 0)), {"daaScore": "1000"}, form),
+        ("locked-later", "not final before a later score", payment_of(locked(2_000, 0)), {"daaScore": "1000"}, form),
+    ]:
+        yield {"name": name, "reason": reason, "schema": "payment-payload", "value": value, "facts": facts, "expectedError": code}
 
 
 def of_servers():
@@ -414,6 +450,7 @@ def cases():
         by_schema.setdefault(schema, []).append((base, rows))
     for schema, groups in by_schema.items():
         yield f"negative/{schema}", negative(schema, groups)
+    yield "negative/by-facts", {"kind": "negative", "cases": list(by_facts())}
     yield "negative/not-objects", {"kind": "negative", "cases": [
         {"name": f"{schema}-{name}", "reason": f"{reason} is no message", "schema": schema, "value": value, "expectedError": code}
         for schema, code in [("payment-payload", SCHEMA), ("kaspa-payment-payload", SCHEMA), ("payment-requirements", SCHEMA), ("payment-required", "invalid_payment_requirements"),

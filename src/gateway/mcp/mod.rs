@@ -118,8 +118,7 @@ impl Gateway {
         match posted {
             Posted::Other { lists_tools, without_payment } => Ok(self.pass(with_body(order, without_payment), tools, lists_tools).await),
             Posted::Batch { tools: called, pays } => {
-                let free = |name: &String| matches!(tools.find(name), Tool::Free);
-                if pays || !called.iter().all(free) {
+                if !request::batch_passes(&called, pays, |name| matches!(tools.find(name), Tool::Free)) {
                     return Err((Stop::new(Code::McpBatch, "call it in a message of its own"), Box::new(order)));
                 }
                 Ok(self.pass(order, tools, false).await)
@@ -317,11 +316,8 @@ fn agrees(headers: &HeaderMap, name: &HeaderName, body: &str) -> bool {
 
 /// What is never sold, paid for or not.
 fn stops(call: &Call, request: &Request) -> Option<Stop> {
-    if call.id.is_none() {
-        return Some(Stop::new(Code::McpMessage, "a call without an id has no answer: this tool is sold"));
-    }
-    if call.task {
-        return Some(Stop::new(Code::McpTask, "leave `task` out"));
+    if let Some((code, why)) = call.unsold() {
+        return Some(Stop::new(code, why));
     }
     // A way to smuggle another body past the one that was read.
     let coded = !inputs::plainly_coded(&request.head.headers);

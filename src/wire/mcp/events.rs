@@ -48,7 +48,7 @@ impl Events {
                 // Belongs to the line that is over, and is passed on with it: some readers wait for it.
                 match events.last_mut() {
                     _ if !self.held.is_empty() => {
-                        self.held.extend_from_slice(b"\n");
+                        self.hold(b'\n')?;
                         self.line = self.held.len();
                     }
                     Some(event) => event.raw = [&event.raw[..], b"\n"].concat().into(),
@@ -56,7 +56,7 @@ impl Events {
                 }
                 continue;
             }
-            self.held.extend_from_slice(&[*byte]);
+            self.hold(*byte)?;
             if !matches!(byte, b'\n' | b'\r') {
                 continue;
             }
@@ -67,7 +67,16 @@ impl Events {
                 self.line = self.held.len();
             }
         }
-        if self.held.len() > self.limit { Err(TooLong) } else { Ok(events) }
+        Ok(events)
+    }
+
+    /// Where the limit is crossed, whatever is left of the chunk: how a stream is cut must not matter.
+    fn hold(&mut self, byte: u8) -> Result<(), TooLong> {
+        if self.held.len() == self.limit {
+            return Err(TooLong);
+        }
+        self.held.extend_from_slice(&[byte]);
+        Ok(())
     }
 
     /// The message that a stream ended with, when no blank line came after it. Only of a stream that did not break off: the standard
@@ -205,6 +214,20 @@ mod tests {
         assert_eq!(reader.feed(b"data: 123456789").map(|events| events.len()), Ok(0));
         assert_eq!(reader.feed(b"0").map(|events| events.len()), Ok(0), "as long as it may be");
         assert_eq!(reader.feed(b"1"), Err(TooLong));
+        for (stream, expect) in [
+            ("data: 12345678\n\n", Ok(1)),
+            ("data: 1234567\r\n\r", Ok(1)),
+            ("data: 123456789\n\n", Err(TooLong)),
+            ("data: 123456789\r\n\r", Err(TooLong)),
+            ("data: 1\n\ndata: 12345678\n\n", Ok(2)),
+            ("data: 12345678\n\ndata: 123456789\n\n", Err(TooLong)),
+        ] {
+            let whole = Events::new(16).feed(stream.as_bytes()).map(|events| events.len());
+            assert_eq!(whole, expect, "{stream:?}");
+            let mut reader = Events::new(16);
+            let cut = stream.bytes().try_fold(0, |sum, byte| Ok(sum + reader.feed(&[byte])?.len()));
+            assert_eq!(cut, expect, "{stream:?}, byte by byte");
+        }
     }
 
     #[test]

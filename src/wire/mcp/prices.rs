@@ -169,6 +169,10 @@ mod tests {
                 r#"{"_meta":{"kas402/price":{"amount":"1"},"a":[1 ]},"na\u006de":"sold","description":"Draws. \u00fc\"\n\nIt \"costs\"."}"#,
             ),
             (
+                r#"{"name":"sold","_meta":{"\ud800":1},"description":"D"}"#,
+                r#"{"name":"sold","_meta":{"\ud800":1},"description":"D\n\nIt \"costs\"."}"#,
+            ),
+            (
                 r#"{"name":"free","name":"sold","_meta":{"a":1},"_meta":{"b":2},"execution":{"x":1.0,"taskSupport":"required"},"description":"D"}"#,
                 r#"{"name":"free","name":"sold","_meta":{"a":1},"_meta":{"b":2,"kas402/price":{"amount":"1"}},"execution":{"x":1.0,"taskSupport":"forbidden"},"description":"D\n\nIt \"costs\"."}"#,
             ),

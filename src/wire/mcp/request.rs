@@ -1,7 +1,7 @@
 //! What a client posts: one JSON-RPC message, or a batch, read strictly.
 
 use super::{CALL, LIST, Members, OWN_ID, PAYMENT, raw};
-use crate::protocol::{inputs::folded, json, limits::MCP_JSON_DEPTH};
+use crate::protocol::{inputs::folded, json, limits::MCP_JSON_DEPTH, refusal::Code};
 use serde_json::{Map, Value, value::RawValue};
 
 /// Names that mean something in a message, and in the parameters of a call.
@@ -61,20 +61,35 @@ pub struct Call {
 }
 
 impl Call {
+    /// Why this call of a tool that is sold is not sold, paid for or not.
+    pub fn unsold(&self) -> Option<(Code, &'static str)> {
+        if self.id.is_none() {
+            Some((Code::McpMessage, "a call without an id has no answer: this tool is sold"))
+        } else if self.task {
+            Some((Code::McpTask, "leave `task` out"))
+        } else {
+            None
+        }
+    }
+
     /// The message for the server, without the payment, under this id or the client's own.
     pub fn forwarded(&self, id: Option<&str>) -> Vec<u8> {
         self.message.print(id)
     }
 }
 
+/// Whether a batch is let through: it carries no payment, and every tool it calls is free.
+pub fn batch_passes(called: &[String], pays: bool, free: impl Fn(&str) -> bool) -> bool {
+    !pays && called.iter().all(|tool| free(tool))
+}
+
 /// Reads a body. No member twice anywhere, none that differs from a known one only in letter case.
 pub fn read(body: &[u8]) -> Result<Posted, Unclear> {
-    let value = json::parse_strict(body, MCP_JSON_DEPTH)?;
-    match &value {
+    match json::parse_strict(body, MCP_JSON_DEPTH)? {
         Value::Object(object) => one(object, body),
         Value::Array(items) if !items.is_empty() => {
             let (mut tools, mut pays) = (Vec::new(), false);
-            for item in items {
+            for item in &items {
                 let object = item.as_object().ok_or(Unclear::Shape)?;
                 let kind = kind(object)?;
                 pays |= payment(object)?.is_some();
@@ -88,28 +103,25 @@ pub fn read(body: &[u8]) -> Result<Posted, Unclear> {
     }
 }
 
-fn one(object: &Map<String, Value>, body: &[u8]) -> Result<Posted, Unclear> {
-    let kind = kind(object)?;
-    let payment = payment(object)?;
-    let tool = match kind {
-        Kind::Call(tool) => tool,
+fn one(mut object: Map<String, Value>, body: &[u8]) -> Result<Posted, Unclear> {
+    let tool = match kind(&object)? {
+        Kind::Call(tool) => tool.to_owned(),
         Kind::Other { lists_tools } => {
-            let without_payment = if payment.is_some() { Some(Message::read(body)?.print(None)) } else { None };
+            let pays = payment(&object)?.is_some();
+            let without_payment = if pays { Some(Message::read(body)?.print(None)) } else { None };
             return Ok(Posted::Other { lists_tools, without_payment });
         }
     };
+    let pays = payment(&object)?.is_some();
     let message = Message::read(body)?;
-    let params = object.get("params").and_then(Value::as_object).ok_or(Unclear::Tool)?;
-    let meta = params.get("_meta").and_then(Value::as_object);
-    Ok(Posted::Call(Box::new(Call {
-        id: message.top.get("id").cloned(),
-        tool: tool.to_owned(),
-        arguments: params.get("arguments").filter(|arguments| !arguments.is_null()).cloned(),
-        task: params.contains_key("task"),
-        payment: payment.cloned(),
-        tagged: meta.is_some_and(|meta| meta.contains_key(REVISION)),
-        message,
-    })))
+    // Taken out of the message, not copied: they are all of its length.
+    let params = object.get_mut("params").and_then(Value::as_object_mut).ok_or(Unclear::Tool)?;
+    let arguments = params.remove("arguments").filter(|arguments| !arguments.is_null());
+    let task = params.contains_key("task");
+    let mut meta = params.get_mut("_meta").and_then(Value::as_object_mut);
+    let payment = meta.as_mut().filter(|_| pays).and_then(|meta| meta.remove(PAYMENT));
+    let tagged = meta.is_some_and(|meta| meta.contains_key(REVISION));
+    Ok(Posted::Call(Box::new(Call { id: message.top.get("id").cloned(), tool, arguments, task, payment, tagged, message })))
 }
 
 enum Kind<'m> {

@@ -4,6 +4,7 @@
 
 mod claim;
 mod continuation;
+mod engine;
 mod refund;
 mod rules;
 mod top_up;
@@ -11,6 +12,7 @@ mod witness;
 
 pub use claim::{ClaimPlan, SignedClaim, plan_claim, reserve};
 pub use continuation::{Continuation, ContinuationError, SpendFacts, check_continuation, check_spend};
+pub use engine::allows;
 pub use refund::{RefundPlan, plan_refund, refund_matured};
 pub use rules::SpendRules;
 pub use top_up::{CheckedTopUp, Coin, TopUpPlan, check_top_up, plan_top_up};

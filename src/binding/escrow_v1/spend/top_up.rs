@@ -6,7 +6,7 @@
 use super::{
     Escrow, SpendError, SpendRules,
     claim::{self, SignedClaim, plan_claim},
-    digest,
+    digest, engine,
     rules::settle_fee,
     witness,
 };
@@ -22,11 +22,9 @@ use crate::{
 };
 use kaspa_consensus_core::{
     constants::{MAX_TX_IN_SEQUENCE_NUM, TX_VERSION_TOCCATA},
-    hashing::sighash::SigHashReusedValuesUnsync,
     subnets::SUBNETWORK_ID_NATIVE,
-    tx::{PopulatedTransaction, Transaction, TransactionInput, UtxoEntry, VerifiableTransaction},
+    tx::{PopulatedTransaction, Transaction, TransactionInput, UtxoEntry},
 };
-use kaspa_txscript::{EngineCtx, TxScriptEngine, caches::Cache, covenants::CovenantsContext};
 use std::collections::HashSet;
 
 /// Compute budget of an ordinary signed input: one signature.
@@ -198,34 +196,9 @@ fn spends(transaction: &Transaction, escrow: Escrow<'_>, spent: &[UtxoEntry], ru
     if inputs.checked_sub(outputs).is_none_or(|paid| paid < u128::from(fee.sompi())) {
         return Err(unpaid(&format!("the inputs do not pay the outputs and a fee of {fee} sompi")));
     }
-    signatures(&PopulatedTransaction::new(transaction, entries))?;
+    engine::run(&PopulatedTransaction::new(transaction, entries), 1..transaction.inputs.len())
+        .map_err(|why| Fault::new(Code::TopUpSignature, why))?;
     Ok(storage_mass)
-}
-
-/// Runs the scripts of inputs 1.., as the node will.
-fn signatures(transaction: &PopulatedTransaction<'_>) -> Result<(), Fault> {
-    let fault = |detail: String| Fault::new(Code::TopUpSignature, detail);
-    let covenants = CovenantsContext::from_tx(transaction).map_err(|error| fault(error.to_string()))?;
-    let (cache, reused) = (Cache::new(0), SigHashReusedValuesUnsync::new());
-    let context = EngineCtx::new(&cache).with_reused(&reused).with_covenants_ctx(&covenants);
-    for (index, (input, entry)) in transaction.populated_inputs().enumerate().skip(1) {
-        // The engine lets unknown versions pass unread; the mempool does not.
-        if entry.script_public_key.version() > kaspa_txscript::MAX_SCRIPT_PUBLIC_KEY_VERSION {
-            return Err(fault(format!("input {index} spends a script of an unknown version")));
-        }
-        let limit = input.compute_commit.allowed_script_units();
-        let mut engine = TxScriptEngine::from_transaction_input_with_script_units_limit(
-            transaction,
-            input,
-            index,
-            entry,
-            context,
-            Default::default(),
-            limit,
-        );
-        engine.execute().map_err(|error| fault(format!("input {index}: {error}")))?;
-    }
-    Ok(())
 }
 
 impl CheckedTopUp {
