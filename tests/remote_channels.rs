@@ -20,7 +20,7 @@ const ROUTES: &str = "  - {path: \"/free/{*rest}\", free: true}
   - {path: \"/metered/{*rest}\", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS,
      charge: {bytes: true, unit_price: 1000 sompi, per: 1, on_unknown: ceiling}}
   - {path: \"/{*rest}\", scheme: batch-settlement, price: 0.01 KAS, min_deposit: 2 KAS, replay_limit_bytes: 4096}";
-const HUB: &str = "channels: {refund_horizon_seconds: 3600, refund_epoch_seconds: 1, refund_lead_seconds: 60, confirmations: 2, claims: {automatic: false}}
+const HUB: &str = "channels: {refund_horizon_seconds: 3600, refund_epoch_seconds: 1, refund_lead_seconds: 60, confirmations: 2, claims: {automatic: false, max_fee_percent: 50}}
 limits: {final_depth: 100}";
 
 /// The gateway with the node and the channels, and one at the edge.
