@@ -47,7 +47,8 @@ const fn status(code: Code) -> u16 {
 pub(super) fn refused(act: Act, network: Network, refusal: &Refusal) -> Verdict {
     let mut kaspa = refusal.kaspa.clone();
     kaspa.insert("reason".into(), refusal.code.as_str().into());
-    if matches!(refusal.code, Code::SettlementPending | Code::InFlight) {
+    // Of a charge that another call makes there is nothing yet that could be named.
+    if matches!(refusal.code, Code::SettlementPending | Code::InFlight) && refusal.payment.is_some() {
         kaspa.insert("status".into(), "pending".into());
     }
     if let Some(correction) = &refusal.correction {
@@ -75,15 +76,19 @@ pub(super) fn refused(act: Act, network: Network, refusal: &Refusal) -> Verdict 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ids::TxId;
 
     #[test]
     fn what_may_have_moved_money_is_no_verdict() {
         for (code, expect) in [(Code::SettlementPending, 503), (Code::InFlight, 503), (Code::Replay, 200), (Code::TransactionRejected, 200)]
         {
-            let verdict = refused(Act::Settle, Network::Simnet, &Refusal::new(code, ""));
-            let body: Value = serde_json::from_slice(&verdict.body).unwrap();
-            let pending = body["extensions"]["kaspa"]["status"] == "pending";
-            assert_eq!((verdict.status, pending), (expect, expect == 503), "{code:?}: {body}");
+            for named in [None, Some((Network::Simnet, TxId([7; 32])))] {
+                let refusal = Refusal { payment: named, ..Refusal::new(code, "") };
+                let verdict = refused(Act::Settle, Network::Simnet, &refusal);
+                let body: Value = serde_json::from_slice(&verdict.body).unwrap();
+                let pending = body["extensions"]["kaspa"]["status"] == "pending";
+                assert_eq!((verdict.status, pending), (expect, expect == 503 && named.is_some()), "{code:?}: {body}");
+            }
         }
     }
 }
