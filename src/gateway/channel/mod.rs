@@ -28,7 +28,7 @@ pub(super) mod watch;
 pub(in crate::gateway) use correct::state;
 pub(in crate::gateway) use receipts::{ReceiptOf, asked, not_charged};
 
-use super::{Gateway, flight::Flights, respond::Refusal};
+use super::{Gateway, flight::Flights, remote::channel::Elsewhere, respond::Refusal};
 use crate::{
     binding::escrow_v1::{EscrowScript, config::ConfigError, spend::SpendRules},
     protocol::{
@@ -55,7 +55,7 @@ pub(super) struct Channels {
     pub exposure: exposure::Tally,
     flights: Flights<(ChannelId, PaymentIdentifier)>,
     /// Of channels that another gateway keeps.
-    pub elsewhere: Flights<ChannelId>,
+    pub elsewhere: Elsewhere,
     rules: SpendRules,
 }
 
@@ -68,7 +68,7 @@ impl Channels {
             claimer: claim::Claimer::default(),
             exposure: exposure::Tally::default(),
             flights: Flights::default(),
-            elsewhere: Flights::default(),
+            elsewhere: Elsewhere::default(),
             rules: SpendRules::of(network),
         }
     }

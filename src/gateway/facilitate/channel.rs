@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     binding::escrow_v1::{
-        ChannelFacts,
+        ChannelFacts, SignedVoucher,
         payload::{self, BatchPayload, DepositVoucher, RoutePayload},
         state::Idle,
     },
@@ -39,17 +39,19 @@ struct Operation {
     identifier: PaymentIdentifier,
     identity: RequestIdentity,
     route: RouteId,
+    /// Whoever names what was charged shows that it is theirs by what it was charged with.
+    voucher: SignedVoucher,
 }
 
 impl Operation {
     /// `None` for what is told once.
     fn of(sale: &ChannelSale) -> Option<Self> {
-        let channel = match &sale.payload {
-            RoutePayload::Deposit(deposit) => deposit.channel_id,
-            RoutePayload::Voucher(voucher) => voucher.channel_id,
+        let (channel, voucher) = match &sale.payload {
+            RoutePayload::Deposit(deposit) => (deposit.channel_id, deposit.voucher),
+            RoutePayload::Voucher(paying) => (paying.channel_id, paying.voucher),
         };
         let (identifier, identity, route) = (sale.identifier.clone(), sale.identity, sale.route.id.clone());
-        (sale.goal == Goal::Report { repeatable: true }).then_some(Self { channel, identifier, identity, route })
+        (sale.goal == Goal::Report { repeatable: true }).then_some(Self { channel, identifier, identity, route, voucher })
     }
 }
 
@@ -90,11 +92,11 @@ impl Gateway {
     /// A voucher proves its channel's key only as long as its outpoint is known. What was charged for this very operation is told all the
     /// same, to the tenant whose operation it is: a refusal says that nothing was.
     async fn charged_before(&self, operation: Option<Operation>, refusal: Refusal) -> Result<Told, Refusal> {
-        let Some(Operation { channel, identifier, identity, route }) = operation else { return Err(refusal) };
+        let Some(Operation { channel, identifier, identity, route, voucher }) = operation else { return Err(refusal) };
         let unusable = |_| Refusal::new(Code::StoreUnavailable, "");
         let Some(stored) = self.ask(self.store.charge(&channel, &identifier)).await.map_err(unusable)? else { return Err(refusal) };
         let terms = &stored.record.terms;
-        if (terms.identity, &terms.route) != (identity, &route) {
+        if (terms.identity, &terms.route, terms.voucher) != (identity, &route, voucher) {
             return Err(refusal);
         }
         let Some(record) = self.ask(self.store.channel(&channel)).await.map_err(unusable)? else { return Err(refusal) };

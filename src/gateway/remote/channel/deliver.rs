@@ -326,7 +326,11 @@ impl Delivery<'_> {
                     return Err(Refusal::new(Code::FacilitatorUnavailable, ""));
                 }
                 // Another request was quicker, or the channel is not what it was: the answer goes with the claim.
-                Heard::Refused(refusal) => {
+                Heard::Refused(mut refusal) => {
+                    // The latest signature is for who holds the voucher that was sent, which whoever resumes has not shown.
+                    if let Some(correction) = refusal.correction.as_mut().filter(|_| self.sold.record.is_some()) {
+                        correction.voucher.signature = None;
+                    }
                     return Err(if self.freed().await { refusal } else { Refusal::new(Code::SettlementPending, refusal.detail) });
                 }
             }

@@ -18,24 +18,50 @@ use super::{AGAIN, RemoteFacilitator};
 use crate::{
     binding::escrow_v1::{channel_unknown, payload::RoutePayload},
     gateway::{
-        Gateway, answer::Served, channel::serve::ChannelSale, crash, facilitate::Act, flight::Flight, hold::Hold,
-        purchase::FOREIGN_HOLD_POLL, respond::Refusal, sell,
+        Gateway,
+        answer::Served,
+        channel::serve::ChannelSale,
+        crash,
+        facilitate::Act,
+        flight::{Flight, Flights},
+        hold::Hold,
+        purchase::FOREIGN_HOLD_POLL,
+        quote::Correction,
+        respond::Refusal,
+        sell,
     },
     protocol::{
         ids::{ChannelId, PaymentIdentifier},
         network::Network,
         refusal::Code,
-        requirements::{ChannelState, Finality, FinalityRule},
+        requirements::{ChannelState, Extra, Finality, FinalityRule, VoucherState},
     },
-    store::{Claim, ClaimOutcome, Fact, FromChannel, Held, PaymentRecord, PaymentState, StoreError, StoredPayment, Submission},
+    store::{Advanced, Claim, ClaimOutcome, Fact, FromChannel, Held, PaymentRecord, PaymentState, StoreError, StoredPayment, Submission},
     wire::messages::{ChargeReceipt, SettlementResponse},
 };
 use call::{Call, Presented, Wanted};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout},
 };
+
+/// Questions about payments that are not known yet, of each kind, that run at once. Clearly below the calls that a facilitator runs for one
+/// tenant, so that strangers' deposits keep nobody from being charged.
+const QUESTIONS: usize = 64;
+
+/// The channels of other gateways that are used here.
+pub(in crate::gateway) struct Elsewhere {
+    flights: Flights<ChannelId>,
+    verdicts: Semaphore,
+    deposits: Semaphore,
+}
+
+impl Default for Elsewhere {
+    fn default() -> Self {
+        Self { flights: Flights::default(), verdicts: Semaphore::new(QUESTIONS), deposits: Semaphore::new(QUESTIONS) }
+    }
+}
 
 /// A sale that the store holds for this request: the only way from a channel of another gateway's to an upstream.
 #[must_use]
@@ -88,7 +114,7 @@ impl Gateway {
                 None => (self.asked_about(remote.as_ref(), &sale, &call).await?, true, false),
             };
             // Of one channel, one request at a time: the voucher of the next one is for what this one leaves.
-            let flight = match self.channels.elsewhere.enter(channel) {
+            let flight = match self.channels.elsewhere.flights.enter(channel) {
                 _ if answered => None,
                 Ok(flight) => Some(flight),
                 Err(landed) => {
@@ -102,9 +128,14 @@ impl Gateway {
                 }
             };
             match self.claim_sale(&claim).await? {
+                // Left by another header for the same request, before the facilitator was asked for it: this one is claimed as what it is.
+                Claimed::Held(held, Some(record)) if unasked(&record) && record.transaction != claim.transaction => {
+                    if self.advance(&held, Fact::Rejected).await.map_err(unusable)? != Advanced::Done {
+                        return Err(Refusal::new(Code::InFlight, ""));
+                    }
+                }
                 Claimed::Held(held, record) => {
-                    let new =
-                        record.as_ref().is_none_or(|record| record.state == PaymentState::Pending && record.submission == Submission::None);
+                    let new = record.as_deref().is_none_or(unasked);
                     let state = match state {
                         // It was freed, or given up, since it was looked at.
                         _ if new && !asked => match self.asked_about(remote.as_ref(), &sale, &call).await {
@@ -129,7 +160,7 @@ impl Gateway {
                     return answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::SettlementPending, "the gateway stopped")));
                 }
                 Claimed::Replay(stored) => return self.replay_sale(&sale, *stored),
-                Claimed::Refused(refusal) => return Err(refusal),
+                Claimed::Refused(refusal) => return Err(still_open(refusal, &sale, state)),
                 Claimed::Wait(hold) => {
                     drop((flight, place));
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -162,7 +193,12 @@ impl Gateway {
             }
             RoutePayload::Deposit(_) => Wanted::Deposit,
         };
-        let act = if wanted == Wanted::Deposit { Act::Settle } else { Act::Verify };
+        let (act, places) = match wanted {
+            Wanted::Deposit => (Act::Settle, &self.channels.elsewhere.deposits),
+            _ => (Act::Verify, &self.channels.elsewhere.verdicts),
+        };
+        // What nobody has paid for yet leaves room for the charges of others.
+        let _place = places.try_acquire().map_err(|_| Refusal::new(Code::Overloaded, ""))?;
         let within = sale.settle_wait().max(AGAIN);
         let answer = remote.call(act, &call.ask(wanted), within).await;
         if let Err(error) = &answer {
@@ -266,9 +302,26 @@ pub(in crate::gateway) fn receipt_of(record: &PaymentRecord) -> Option<ChargeRec
     serde_json::from_slice(record.receipt.as_deref()?).ok()
 }
 
-/// A sale that is known is its channel's holder's. To everybody else it looks like none.
+/// A sale that is known is its channel's holder's, for a voucher of the same output: claims show everybody those of older ones. To everybody
+/// else it looks like none.
 fn proves(sale: &ChannelSale, presented: &Presented, record: &PaymentRecord) -> Result<(), Refusal> {
-    let first = Call::stored(record)?;
-    let same = first.presented.is_of_the_same_key(presented, sale.policy.network);
+    let first = Call::stored(record)?.presented;
+    let same = first.outpoint == presented.outpoint && first.is_of_the_same_key(presented, sale.policy.network);
     if same { Ok(()) } else { Err(channel_unknown().into()) }
+}
+
+/// Whether the facilitator was never asked to charge for it.
+fn unasked(record: &PaymentRecord) -> bool {
+    record.state == PaymentState::Pending && record.submission == Submission::None
+}
+
+/// The deposit is in, and its offer is over: the next one is for the channel that is open now, and not for another deposit.
+fn still_open(refusal: Refusal, sale: &ChannelSale, state: Option<ChannelState>) -> Refusal {
+    match (state, &sale.accepted.extra) {
+        (Some(channel), Extra::Escrow(extra)) if refusal.code == Code::OfferExpired && channel.signed_max_claimable.is_zero() => {
+            let voucher = VoucherState { amount: channel.signed_max_claimable, signature: None };
+            refusal.corrected(Correction { server_key: extra.server_public_key, pay_to: sale.accepted.pay_to.clone(), channel, voucher })
+        }
+        _ => refusal,
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::super::{
     facilitator::{SHOP, call, operation, tenants},
+    fakes::{Fault, Verb},
     from_channels::buyer::{CEILING, Channel, DEPOSIT, amount_of, ask},
     shop::{from_channels, policy, server_keys},
     world::{OFFER_SECONDS, World, payee},
@@ -210,6 +211,66 @@ async fn nobodys_money_is_locked_up_for_an_offer_that_is_over() {
     assert!(both.hub.chain.submits().is_empty(), "the deposit was not sent");
     assert!(both.records().await.is_empty());
     assert_eq!(both.edge.upstream.count(), 0);
+}
+
+/// The deposit waits for the chain for longer than its offer lives: its payer is told of the channel, and not asked for another deposit.
+#[tokio::test(start_paused = true)]
+async fn who_deposited_for_an_offer_that_is_over_by_then_is_told_of_the_channel() {
+    let both = Both::new().await;
+    both.hub.chain.accept_at_once(false);
+    let channel = both.edge.channel(&ask(), 1, DEPOSIT).await;
+    let paying = both.edge.deposit(&channel, &ask()).await;
+    let got = both.edge.send(&paying.ask()).await;
+    assert_eq!((got.status(), got.offers()), (503, None));
+    let [sent] = &both.hub.chain.submits()[..] else { panic!("the deposit was sent once") };
+    both.hub.chain.accept(*sent);
+    both.hub.chain.advance(10);
+    both.edge.pass(Duration::from_secs(1)).await;
+    both.edge.skip(OFFER_SECONDS + 10);
+    let got = both.edge.send(&paying.ask()).await;
+    got.refused(Code::OfferExpired);
+    let offers = got.offers().unwrap();
+    let told = offers["accepts"].as_array().unwrap().iter().find(|offer| offer["scheme"] == "batch-settlement").unwrap();
+    assert_eq!(told["extra"]["channelState"]["fundingAmount"], DEPOSIT.to_string(), "{told}");
+    assert_eq!(told["extra"]["voucherState"], json!({"amount": "0"}));
+    assert_eq!(both.edge.upstream.count(), 0);
+}
+
+/// The store failed before a charge was asked for, and the same purchase comes under another offer: what is asked for, and for ever, is that one.
+#[tokio::test(start_paused = true)]
+async fn what_was_left_before_it_was_asked_for_is_claimed_as_it_comes_again() {
+    let both = Both::new().await;
+    let mut channel = both.edge.open(&ask(), 1).await;
+    let first = both.edge.voucher(&channel, &ask()).await.named("the-same-purchase");
+    // It is looked for, and its answer is not written down.
+    both.edge.store.fail(Verb::Other, Fault::Good);
+    both.edge.store.fail(Verb::Other, Fault::Before);
+    both.edge.send(&first.ask()).await.refused(Code::StoreUnavailable);
+    let left = both.records().await.pop().unwrap();
+    assert_eq!((left.state, left.submission), (PaymentState::Pending, Submission::None));
+
+    let again = both.edge.voucher(&channel, &ask()).await.named("the-same-purchase");
+    assert_ne!(again.message(), first.message());
+    channel.served(&both.edge.send(&again.ask()).await);
+    let record = both.records().await.pop().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&record.transaction).unwrap()["accepted"], again.message()["accepted"]);
+    assert_ne!(record.identifier, left.identifier, "it used its own offer");
+    both.charged(&channel).await;
+}
+
+/// A claim shows everybody the voucher that it used; what the channel bought before is not theirs.
+#[tokio::test(start_paused = true)]
+async fn a_voucher_for_another_output_of_the_channel_is_told_nothing() {
+    let both = Both::new().await;
+    let mut channel = both.edge.open(&ask(), 1).await;
+    let paying = both.edge.voucher(&channel, &ask()).await.named("bought-by-the-payer");
+    channel.served(&both.edge.send(&paying.ask()).await);
+    let own = channel.outpoint;
+    channel.outpoint.index += 1;
+    let shown = both.edge.voucher(&channel, &ask()).await.named("bought-by-the-payer");
+    both.edge.send(&shown.ask()).await.refused(Code::Replay);
+    channel.outpoint = own;
+    both.edge.send(&paying.ask()).await.header("payment-response").expect("a replay");
 }
 
 #[tokio::test(start_paused = true)]
