@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use world::Over;
 
 /// In CI; thousands by hand.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 600;
 /// What the runs of CI have to come to: a simulator that never sees the rare things proves little.
 const REACHED: [&str; 61] = [
     "answer 402 invalid_kaspa_exact_conflicting_spend",
