@@ -10,12 +10,16 @@
 //! with [`forward`] and [`peer`], or [`body`] -> the paywall -> [`respond`]. The paywall's own requests
 //! to an upstream leave through [`exchange`].
 
+mod app;
 mod body;
 mod exchange;
+mod failure;
 mod forward;
 mod head;
 mod hooks;
 mod in_flight;
+mod outgoing;
+mod pass;
 mod peer;
 mod resolve;
 mod respond;
