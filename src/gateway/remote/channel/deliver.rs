@@ -2,11 +2,10 @@
 //! its ceiling, and is good for the same request from then on, as a payment by transaction is.
 
 use super::{
-    super::{AGAIN, RemoteError},
+    super::tries::{Undecided, until_decided},
     Sold,
     call::Wanted,
-    heard::{self, Heard},
-    receipt_of, unusable,
+    heard, receipt_of, unusable,
 };
 use crate::{
     gateway::{
@@ -297,42 +296,28 @@ impl Delivery<'_> {
     }
 
     async fn asked_until(&self, charge: Option<Amount>, cost: Amount) -> Result<ChargeReceipt, Refusal> {
-        let call = self.sold.call.ask(Wanted::Charge(charge));
+        let call = &self.sold.call.ask(Wanted::Charge(charge));
         let deadline = Instant::now() + self.pricing.settle_wait;
-        let mut sent = false;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(AGAIN);
-            let (heard, why) = match self.sold.remote.call(Act::Settle, &call, left).await {
-                Ok(answer) => {
-                    sent = true;
-                    (heard::settlement(&self.sold.call, cost, &answer), answer.status.to_string())
+        let ask = |within| async move {
+            let answer = self.sold.remote.call(Act::Settle, call, within).await;
+            let channel = &self.sold.call.presented.channel;
+            let answer = answer.inspect_err(|error| tracing::warn!(%error, %channel, "facilitator"))?;
+            Ok(heard::settlement(&self.sold.call, cost, &answer))
+        };
+        let settlement = until_decided(deadline, ask).await.map_err(|undecided| match undecided {
+            Undecided::Pending(why) => Refusal::new(Code::SettlementPending, why),
+            Undecided::NotSent(why) => Refusal::new(Code::FacilitatorUnavailable, why),
+            Undecided::NotOurs => Refusal::new(Code::FacilitatorUnavailable, ""),
+        })?;
+        match settlement {
+            Ok(receipt) => Ok(*receipt),
+            // Another request was quicker, or the channel is not what it was: the answer goes with the claim.
+            Err(mut refusal) => {
+                // The latest signature is for who holds the voucher that was sent, which whoever resumes has not shown.
+                if let Some(correction) = refusal.correction.as_mut().filter(|_| self.sold.record.is_some()) {
+                    correction.voucher.signature = None;
                 }
-                Err(error) => {
-                    sent |= matches!(error, RemoteError::Unknown(_));
-                    tracing::warn!(%error, channel = %self.sold.call.presented.channel, "facilitator");
-                    (Heard::Again(AGAIN), error.to_string())
-                }
-            };
-            match heard {
-                Heard::Charged(receipt) => return Ok(*receipt),
-                Heard::Again(pause) if Instant::now() + pause < deadline => {
-                    tokio::time::sleep(pause).await; // why: the other side is asked again, it pushes nothing
-                }
-                // Perhaps it arrived, and perhaps it is on its way: the same header resumes.
-                Heard::Again(_) if sent => return Err(Refusal::new(Code::SettlementPending, why)),
-                Heard::Again(_) => return Err(Refusal::new(Code::FacilitatorUnavailable, why)),
-                Heard::NotOurs(why) => {
-                    tracing::error!(why, "the facilitator does not work for this gateway");
-                    return Err(Refusal::new(Code::FacilitatorUnavailable, ""));
-                }
-                // Another request was quicker, or the channel is not what it was: the answer goes with the claim.
-                Heard::Refused(mut refusal) => {
-                    // The latest signature is for who holds the voucher that was sent, which whoever resumes has not shown.
-                    if let Some(correction) = refusal.correction.as_mut().filter(|_| self.sold.record.is_some()) {
-                        correction.voucher.signature = None;
-                    }
-                    return Err(if self.freed().await { refusal } else { Refusal::new(Code::SettlementPending, refusal.detail) });
-                }
+                Err(if self.freed().await { refusal } else { Refusal::new(Code::SettlementPending, refusal.detail) })
             }
         }
     }

@@ -4,6 +4,7 @@ use super::{
     super::{
         AGAIN, RemoteAnswer, RemoteError,
         heard::{code, reason},
+        tries::Heard,
     },
     call::{Call, Wanted},
 };
@@ -21,23 +22,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
 
-/// What an answer to a settlement means.
-pub(super) enum Heard {
-    /// It counts, for this very sale.
-    Charged(Box<ChargeReceipt>),
-    /// Nothing can be said yet: the same call again.
-    Again(Duration),
-    /// Nothing was charged.
-    Refused(Refusal),
-    /// The facilitator does not work for this gateway.
-    NotOurs(String),
-}
+/// What became of a sale: charged, for this very sale, or not at all.
+pub(super) type Settlement = Result<Box<ChargeReceipt>, Refusal>;
 
-pub(super) fn settlement(call: &Call, charge: Amount, answer: &RemoteAnswer) -> Heard {
-    let again = Heard::Again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50)));
+pub(super) fn settlement(call: &Call, charge: Amount, answer: &RemoteAnswer) -> Heard<Settlement> {
+    let again = Heard::Again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50)), answer.status.to_string());
     match (answer.status, answer.body["success"].as_bool()) {
         (200, Some(true)) => match charged(call, charge, &answer.body) {
-            Some(receipt) => Heard::Charged(Box::new(receipt)),
+            Some(receipt) => Heard::Decided(Ok(Box::new(receipt))),
             None => Heard::NotOurs("it answered about another charge".to_owned()),
         },
         (400 | 401 | 403, _) => Heard::NotOurs(format!("{} {}", answer.status, reason(answer))),
@@ -45,7 +37,7 @@ pub(super) fn settlement(call: &Call, charge: Amount, answer: &RemoteAnswer) -> 
             // The answer is held: it is worth waiting for.
             Some(Code::InFlight | Code::ChannelBusy) | None => again,
             Some(code) if code.status() == 503 => again,
-            Some(code) => Heard::Refused(refusal(call, code, answer)),
+            Some(code) => Heard::Decided(Err(refusal(call, code, answer))),
         },
         _ => again,
     }
