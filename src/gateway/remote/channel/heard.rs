@@ -14,7 +14,7 @@ use crate::{
     protocol::{
         amount::Amount,
         refusal::Code,
-        requirements::{ChannelState, Extra},
+        requirements::{ChannelState, Extra, Requirements, VoucherState},
     },
     wire::messages::ChargeReceipt,
 };
@@ -109,11 +109,24 @@ fn refusal(call: &Call, code: Code, answer: &RemoteAnswer) -> Refusal {
         refusal.retry_after_seconds = u32::try_from(after.as_secs()).ok();
     }
     let voucher = answer.body.pointer("/extensions/kaspa/voucherState").and_then(|voucher| Deserialize::deserialize(voucher).ok());
-    match (state(call, answer), voucher, &call.accepted.extra) {
-        (Some(channel), Some(voucher), Extra::Escrow(extra)) => {
-            let (server_key, pay_to) = (extra.server_public_key, call.accepted.pay_to.clone());
-            refusal.corrected(Correction { server_key, pay_to, channel, voucher })
+    match (state(call, answer), voucher) {
+        (Some(channel), Some(voucher)) => corrected(call, refusal, channel, voucher),
+        _ => refusal,
+    }
+}
+
+/// The deposit is in, and its offer is over: the next one is for the channel that is open now, and not for another deposit.
+pub(super) fn still_open(call: &Call, refusal: Refusal, state: Option<ChannelState>) -> Refusal {
+    match state {
+        Some(channel) if refusal.code == Code::OfferExpired && channel.signed_max_claimable.is_zero() => {
+            let voucher = VoucherState { amount: channel.signed_max_claimable, signature: None };
+            corrected(call, refusal, channel, voucher)
         }
         _ => refusal,
     }
+}
+
+fn corrected(call: &Call, refusal: Refusal, channel: ChannelState, voucher: VoucherState) -> Refusal {
+    let Requirements { extra: Extra::Escrow(extra), pay_to, .. } = &call.accepted else { return refusal };
+    refusal.corrected(Correction { server_key: extra.server_public_key, pay_to: pay_to.clone(), channel, voucher })
 }
