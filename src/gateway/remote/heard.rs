@@ -1,7 +1,11 @@
 //! What an answer of the facilitator means. What is not understood proves nothing.
 
 use super::{AGAIN, RemoteAnswer, call::Asking, tries::Heard};
-use crate::{chain::Sighting, protocol::refusal::Code};
+use crate::{
+    chain::Sighting,
+    protocol::{amount::Amount, network::Network, refusal::Code},
+};
+use serde_json::Value;
 use std::time::Duration;
 
 /// What became of a payment.
@@ -24,6 +28,17 @@ pub(super) fn code(answer: &RemoteAnswer) -> Option<Code> {
     Code::ALL.iter().copied().find(|code| code.as_str() == reason)
 }
 
+/// Before it is asked again.
+pub(super) fn pause(answer: &RemoteAnswer) -> Duration {
+    answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50))
+}
+
+/// Whether a settlement is said to be this one. `id` is a transaction's, or a charge's commitment.
+pub(super) fn names(body: &Value, id: &str, network: Network, amount: Amount) -> bool {
+    let said = |name: &str| body[name].as_str();
+    (said("transaction"), said("network"), said("amount")) == (Some(id), Some(network.as_str()), Some(&*amount.to_string()))
+}
+
 pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard<Settlement> {
     let body = &answer.body;
     let settled = body["extensions"]["kaspa"]["alreadySettled"] == true;
@@ -31,9 +46,7 @@ pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard<Se
     let again = |pause| Heard::Again(pause, reason(answer).to_owned());
     match (answer.status, body["success"].as_bool()) {
         (200, Some(true)) => {
-            let about = (body["transaction"].as_str(), body["network"].as_str(), body["amount"].as_str());
-            let (txid, amount) = (asking.key.txid.to_string(), asking.amount.to_string());
-            if about != (Some(&*txid), Some(asking.key.network.as_str()), Some(&*amount)) {
+            if !names(body, &asking.key.txid.to_string(), asking.key.network, asking.amount) {
                 return Heard::NotOurs("it answered about another payment".to_owned());
             }
             Heard::Decided(Settlement::Settled { payer: body["payer"].as_str().map(str::to_owned) })
@@ -46,7 +59,7 @@ pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard<Se
             }
             Some(code) => Heard::Decided(Settlement::Refused(code, message)),
         },
-        _ => again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50))),
+        _ => again(pause(answer)),
     }
 }
 

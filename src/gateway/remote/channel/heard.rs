@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        AGAIN, RemoteAnswer, RemoteError,
-        heard::{code, reason},
+        RemoteAnswer, RemoteError,
+        heard::{code, names, pause, reason},
         tries::Heard,
     },
     call::{Call, Wanted},
@@ -20,13 +20,12 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::Duration;
 
 /// What became of a sale: charged, for this very sale, or not at all.
 pub(super) type Settlement = Result<Box<ChargeReceipt>, Refusal>;
 
 pub(super) fn settlement(call: &Call, charge: Amount, answer: &RemoteAnswer) -> Heard<Settlement> {
-    let again = Heard::Again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50)), answer.status.to_string());
+    let again = Heard::Again(pause(answer), answer.status.to_string());
     match (answer.status, answer.body["success"].as_bool()) {
         (200, Some(true)) => match charged(call, charge, &answer.body) {
             Some(receipt) => Heard::Decided(Ok(Box::new(receipt))),
@@ -58,10 +57,9 @@ fn charged(call: &Call, charge: Amount, body: &Value) -> Option<ChargeReceipt> {
         charged_after: state.charged_cumulative_amount,
         claimed: state.claimed_cumulative_amount,
     };
-    let about = (body["transaction"].as_str()?, body["network"].as_str()?, body["amount"].as_str()?);
     let id = commitment.id();
     let ours = (receipt.commitment_id, receipt.charged_amount, state.channel_id) == (id, charge, presented.channel);
-    let said = about == (&*id.to_string(), call.accepted.network.as_str(), &*charge.to_string());
+    let said = names(body, &id.to_string(), call.accepted.network, charge);
     // The next offer is this gateway's.
     (ours && said).then_some(ChargeReceipt { offer: None, ..receipt })
 }
