@@ -229,8 +229,11 @@ impl Gateway {
         // No longer than the hold lasts.
         let within = deadline.saturating_duration_since(Instant::now()).max(AGAIN).min(self.limits.hold);
         let answer = remote.call(Act::Settle, &asking.call(Act::Settle), within).await;
-        let heard = answer.map(|answer| heard::settlement(&asking, &answer));
-        self.decided(&held, if let Ok(Heard::Decided(settlement)) = heard { Some(settlement) } else { None }).await
+        let settlement = match answer.map(|answer| heard::settlement(&asking, &answer)) {
+            Ok(Heard::Decided(settlement)) => Some(settlement),
+            _ => None,
+        };
+        self.decided(&held, settlement).await
     }
 
     async fn decided(&self, held: &Held, settlement: Option<Settlement>) -> Result<(), StoreError> {

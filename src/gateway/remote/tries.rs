@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// What an answer means.
 pub(super) enum Heard<T> {
     Decided(T),
-    /// Nothing can be said yet: the same call again. With what it said.
+    /// Nothing can be said yet, in these words: the same call again, after a while.
     Again(Duration, String),
     /// The facilitator does not work for this gateway.
     NotOurs(String),
@@ -50,5 +50,54 @@ where
             return Err(if sent { Undecided::Pending(why) } else { Undecided::NotSent(why) });
         }
         tokio::time::sleep(pause).await; // why: the other side is asked again, it pushes nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// How these tries end, the last of them made again and again, and how many there were in three seconds.
+    async fn ends(tries: &[u8]) -> (&'static str, usize) {
+        let asked = Cell::new(0);
+        let ask = |_| {
+            let made = asked.replace(asked.get() + 1);
+            let said = tries[made.min(tries.len() - 1)];
+            async move {
+                match said {
+                    b'd' => Ok(Heard::Decided(())),
+                    b'a' => Ok(Heard::Again(AGAIN, String::new())),
+                    b'o' => Ok(Heard::NotOurs(String::new())),
+                    b'n' => Err(RemoteError::NotSent(String::new())),
+                    _ => Err(RemoteError::Unknown(String::new())),
+                }
+            }
+        };
+        let end = match until_decided(Instant::now() + 3 * AGAIN, ask).await {
+            Ok(()) => "decided",
+            Err(Undecided::Pending(_)) => "pending",
+            Err(Undecided::NotSent(_)) => "not sent",
+            Err(Undecided::NotOurs) => "not ours",
+        };
+        (end, asked.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_arrived_is_pending_whatever_happens_afterwards() {
+        for (tries, end) in [
+            ("d", ("decided", 1)),
+            ("ad", ("decided", 2)),
+            ("nud", ("decided", 3)),
+            ("o", ("not ours", 1)),
+            ("a", ("pending", 3)),
+            ("u", ("pending", 3)),
+            ("n", ("not sent", 3)),
+            ("an", ("pending", 3)),
+            ("un", ("pending", 3)),
+            ("nu", ("pending", 3)),
+        ] {
+            assert_eq!(ends(tries.as_bytes()).await, end, "{tries}");
+        }
     }
 }
