@@ -313,7 +313,9 @@ async fn a_client_that_leaves_sets_the_upstream_free() {
             }
         })
         .await;
-        let edge = edge(upstream(api.address));
+        let mut patient = upstream(api.address);
+        patient.read_timeout = std::time::Duration::from_secs(3600);
+        let edge = edge(patient);
         let mut stream = TcpStream::connect(edge.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
         if begun {
