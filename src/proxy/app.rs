@@ -44,8 +44,8 @@ pub(super) struct App {
     pub in_flight: InFlight,
     pub limits: ClientLimits,
     pub peers: Arc<Peers>,
-    /// For [`super::pass`].
-    pub connector: Arc<Connector>,
+    /// For [`super::pass`]; priced requests have another, so that free ones neither take their connections nor leave them in a bad state.
+    pub connector: Connector,
     /// For everything else that is free.
     pub proxy: Arc<HttpProxy<Hooks>>,
     pub options: HttpServerOptions,
@@ -122,8 +122,12 @@ impl HttpServerApp for App {
             }
             // Boxed: pingora's proxy takes much more room than all the rest, and most requests do not need it.
             Ok(Some(pass)) => Box::pin(self.hand_over(session, *pass, shutdown)).await,
-            Err(Failed { error, upstream }) => {
-                failure::tell(&mut session, &error, Some(&id), upstream.as_deref().unwrap_or_default()).await;
+            Err(Failed { error, pass }) => {
+                let upstream = pass.as_ref().map_or("", |pass| pass.upstream.name.as_str());
+                failure::tell(&mut session, &error, Some(&id), upstream).await;
+                if let Some(pass) = pass {
+                    pass.log(session.response_written());
+                }
                 None
             }
         }
@@ -142,13 +146,13 @@ impl HttpServerApp for App {
 /// A request that has no answer yet.
 struct Failed {
     error: Box<Error>,
-    /// The name of who is to blame, for the log.
-    upstream: Option<String>,
+    /// What was on its way.
+    pass: Option<Box<FreePass>>,
 }
 
 impl From<Box<Error>> for Failed {
     fn from(error: Box<Error>) -> Self {
-        Self { error, upstream: None }
+        Self { error, pass: None }
     }
 }
 
@@ -204,9 +208,10 @@ impl App {
                 if !pass::only_asks(session.req_header(), has_body) {
                     return Ok(Some(pass));
                 }
-                let passed = pass::pass(&self.peers, &self.connector, session, &mut pass).await;
-                pass.log(session.response_written());
-                passed.map_err(|error| Failed { error, upstream: Some(pass.upstream.name.clone()) })?;
+                match pass::pass(&self.peers, &self.connector, session, &mut pass).await {
+                    Ok(()) => pass.log(session.response_written()),
+                    Err(error) => return Err(Failed { error, pass: Some(pass) }),
+                }
             }
             Routed::Answer(answer) => respond::whole(session, *answer, id).await?,
             Routed::Priced(sale) => self.sell(session, sale, id).await?,

@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 /// proxy does not lend its pool. Use from runtimes that live as long as the pool.
 pub struct PingoraUpstreams {
     pub(super) peers: Arc<Peers>,
-    pub(super) connector: Arc<Connector>,
+    connector: Arc<Connector>,
 }
 
 impl PingoraUpstreams {

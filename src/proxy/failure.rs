@@ -4,12 +4,16 @@ use super::respond;
 use crate::protocol::refusal::Code;
 use http::HeaderValue;
 use pingora::{Error, ErrorSource, ErrorType, protocols::http::ServerSession};
+use std::time::Duration;
+
+/// For what is left to be said to a client that was cut off.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Answers in the gateway's words where an answer is still possible; the connection ends in any case. Returns the status, 0 for none.
 pub(super) async fn tell(session: &mut ServerSession, error: &Error, request_id: Option<&HeaderValue>, upstream: &str) -> u16 {
     if session.response_written().is_some_and(|head| !head.status.is_informational()) {
-        // Too late for an answer: the client sees a broken body.
-        session.shutdown().await;
+        // Too late for an answer: the client sees a broken body. It flushes first, and a client that takes nothing would hold it for ever.
+        let _ = tokio::time::timeout(PARTING, session.shutdown()).await;
         return 0;
     }
     let Some(code) = blame(error) else { return 0 };

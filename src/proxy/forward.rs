@@ -14,12 +14,12 @@ use http::{
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::net::IpAddr;
 
-/// Headers that [`Provenance::stamped`] may add.
-const STAMPED: usize = 6;
-
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// What [`Provenance::stamped`] says; nobody else does.
+pub(super) const STAMPED: [HeaderName; 6] = [REQUEST_ID, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, FORWARDED, HOST];
 
 /// What the gateway itself knows about a request, in the words upstreams expect.
 /// Overwrites what the client claims; only `X-Forwarded-For` is continued.
@@ -72,7 +72,7 @@ impl Provenance {
     /// The client's headers with this written into them, as the paywall sees and forwards them; `Host` becomes the one authority.
     pub(super) fn stamped(&self, claimed: &HeaderMap) -> HeaderMap {
         // Room for what is stamped: a plain clone would grow, and hash everything again, at once.
-        let mut headers = HeaderMap::with_capacity(claimed.len() + STAMPED);
+        let mut headers = HeaderMap::with_capacity(claimed.len() + STAMPED.len());
         for (name, value) in claimed {
             headers.append(name, value.clone());
         }

@@ -3,18 +3,21 @@
 //! pingora has already refused duplicate `Host`, a `Host` that differs from an absolute target,
 //! userinfo in targets, contradicting lengths and more than 256 headers or about 1 MiB of head (all 400).
 
-use super::forward::Provenance;
+use super::forward::{self, Provenance};
 use crate::gateway::answer::RawHead;
 use crate::protocol::refusal::Code;
 use http::{
     HeaderMap, HeaderValue, Version,
-    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
 use pingora::{
     http::RequestHeader,
     protocols::http::authority::{RawTargetAuthority, is_http_family_scheme, raw_target_authority},
 };
 use std::net::IpAddr;
+
+/// Most names in `Connection`; pingora's proxy takes as many.
+const NOMINATIONS: usize = 9;
 
 /// A head that servers read differently; answered 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +26,14 @@ pub(super) enum Malformed {
     Target,
     /// The headers do not say in one way where the body ends.
     Framing,
+    /// `Connection` names what is not the client's to take away, or no end of names.
+    Connection,
 }
 
 impl Malformed {
     pub(super) fn code(self) -> Code {
         match self {
-            Self::Target => Code::PathMalformed,
+            Self::Target | Self::Connection => Code::PathMalformed,
             Self::Framing => Code::BodyIncomplete,
         }
     }
@@ -53,6 +58,7 @@ pub(super) struct Read {
 /// `id` is `request_id` as a header's value.
 pub(super) fn read(request: &RequestHeader, origin: Origin, request_id: String, id: HeaderValue) -> Result<Read, Malformed> {
     let has_body = framing(&request.headers)?;
+    nominations(&request.headers)?;
     let (authority, target) = split(request)?;
     let provenance = Provenance::new(&request.headers, id, origin.ip, &authority, origin.tls);
     let headers = provenance.stamped(&request.headers);
@@ -103,6 +109,17 @@ fn framing(headers: &HeaderMap) -> Result<bool, Malformed> {
         ((None, _), (Some(coding), false)) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
         _ => Err(Malformed::Framing),
     }
+}
+
+/// What `Connection` names is taken away on the way to an upstream, by us or by the next server: never what the gateway says of the client. A list
+/// that long is no list of headers, and would be compared with every one of them.
+fn nominations(headers: &HeaderMap) -> Result<(), Malformed> {
+    let names = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty()).enumerate();
+    let wrong = |(index, name): (usize, &[u8])| {
+        index >= NOMINATIONS || forward::STAMPED.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_str().as_bytes()))
+    };
+    if names.any(wrong) { Err(Malformed::Connection) } else { Ok(()) }
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Malformed> {
@@ -161,6 +178,29 @@ mod tests {
         check("/a", &[], Version::HTTP_10, Some(("", "/a")));
         check("/a", &[], Version::HTTP_11, None);
         check("http://api.example/a", &[], Version::HTTP_11, Some(("api.example", "/a")));
+    }
+
+    #[test]
+    fn connection_names_a_few_headers_and_none_of_ours() {
+        let many = "a,".repeat(NOMINATIONS + 1);
+        for (lines, expect) in [
+            (&["close"][..], true),
+            (&["keep-alive, X-Hop"], true),
+            (&[&many[..2 * NOMINATIONS]], true),
+            (&[&many], false),
+            (&["close", "x-forwarded-for"], false),
+            (&["X-Forwarded-Proto"], false),
+            (&["a, x-forwarded-host ,b"], false),
+            (&["X-Request-Id"], false),
+            (&["forwarded"], false),
+            (&["Host"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(CONNECTION, line.parse().unwrap());
+            }
+            assert_eq!(nominations(&headers).is_ok(), expect, "{lines:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Promises that every request passes `Paywall::route` once, that only [`Free`](crate::gateway::answer::Free)
 //! requests are passed on as they are, that headers which are the gateway's to set never come from a client, and
-//! that a body which broke off never looks whole. Never decides about money: no price, no store, no node is named
+//! that a body which broke off never looks whole (HTTP/1.0 cannot tell, where no length is declared). Never decides about money: no price, no store, no node is named
 //! here. The only folder that names pingora; called by `runtime`.
 //!
 //! One request: [`app`] -> [`head`] -> the paywall. What is free goes on through [`pass`] when it only asks, through

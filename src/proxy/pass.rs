@@ -1,7 +1,7 @@
 //! Free requests that only ask: a safe method, no body, no upgrade. They go from connection to connection.
 //!
 //! Everything else that is free takes pingora's own proxy ([`super::hooks`]), which moves bodies both ways at
-//! once. For a question it costs more than the exchange itself (decision 12): two copies of a state of 97 KB, and
+//! once. For a question it costs more than the exchange itself (decision 17): two copies of a state of 97 KB, and
 //! queues between two halves of which one has nothing to do.
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{gateway::answer::Free, protocol::policy::Upstream, wire::headers::REQUEST_ID};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header::UPGRADE};
+use http::{HeaderMap, StatusCode, Version, header::UPGRADE};
 use pingora::{
     Error, ErrorType, Result,
     connectors::http::v1::Connector,
@@ -20,6 +20,9 @@ use pingora::{
     protocols::http::{ServerSession, v1::client::HttpSession},
 };
 use std::sync::Arc;
+
+/// How often a question is asked again: each time finds one more pooled connection closed.
+const AGAIN: usize = 3;
 
 /// A free request on its way to its upstream.
 pub(super) struct FreePass {
@@ -41,8 +44,8 @@ pub(super) async fn pass(peers: &Peers, connector: &Connector, session: &mut Ser
     Ok(())
 }
 
-/// Sends the request and reads the head of the answer. A pooled connection that ends without a word was closed before the upstream saw the
-/// request, or the request only asks: it is sent again on the next one.
+/// Sends the request and reads the head of the answer. A pooled connection that ends before an answer was most likely closed before the upstream saw
+/// the request, which only asks: it is sent again.
 async fn ask(
     peers: &Peers,
     connector: &Connector,
@@ -50,14 +53,17 @@ async fn ask(
     pass: &mut FreePass,
 ) -> Result<(Outgoing, Box<ResponseHeader>)> {
     let mut headers = Some(pass.free.take_headers());
+    let mut asked = 0;
     loop {
+        asked += 1;
         let head = || request(headers.take().unwrap_or_else(|| pass.provenance.stamped(&session.req_header().headers)), pass);
         let begun = outgoing::begin(peers, connector, &pass.upstream, None, head).await;
         let mut outgoing = begun.map_err(|(BeginError::Unsent(error) | BeginError::Broken(error))| error.into_up())?;
         outgoing.session.read_timeout = Some(pass.upstream.read_timeout);
         match answer_head(session, &mut outgoing.session).await {
             Ok(head) => return Ok((outgoing, head)),
-            Err(error) if outgoing.pooled && unanswered(&error) => {}
+            // A client that was told something, be it a hint, is not told it twice.
+            Err(error) if outgoing.pooled && asked <= AGAIN && session.response_written().is_none() && unanswered(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -66,10 +72,16 @@ async fn ask(
 /// The head of the final answer; informational ones are passed on as they come.
 async fn answer_head(session: &mut ServerSession, upstream: &mut HttpSession) -> Result<Box<ResponseHeader>> {
     loop {
-        let head = unless_gone(session, upstream.read_resp_header_parts()).await?;
+        let mut head = unless_gone(session, upstream.read_resp_header_parts()).await?;
         match head.status {
             StatusCode::SWITCHING_PROTOCOLS => return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected 101").into_up()),
-            status if status.is_informational() => session.write_response_header(head).await.map_err(|error| error.into_down())?,
+            // HTTP/1.0 has one head per answer.
+            status if status.is_informational() && session.req_header().version <= Version::HTTP_10 => {}
+            status if status.is_informational() => {
+                forward::strip_response(&mut head);
+                head.remove_header(&REQUEST_ID);
+                respond::head_in_time(session, head).await?;
+            }
             _ => return Ok(head),
         }
     }
@@ -78,14 +90,16 @@ async fn answer_head(session: &mut ServerSession, upstream: &mut HttpSession) ->
 async fn answer(session: &mut ServerSession, upstream: &mut HttpSession, mut head: Box<ResponseHeader>, pass: &FreePass) -> Result<()> {
     let promised = super::body::declared(&head.headers);
     forward::strip_response(&mut head);
+    // The version is that of the connection it leaves on, on which chunks are known.
+    head.set_version(Version::HTTP_11);
     respond::frame(session, &mut head, promised)?;
     head.insert_header(REQUEST_ID, pass.provenance.request_id().clone())?;
-    session.write_response_header(head).await.map_err(|error| error.into_down())?;
+    respond::head_in_time(session, head).await?;
     while !upstream.is_body_done() {
         let Some(piece) = unless_gone(session, upstream.read_body_bytes()).await? else { break };
         session.write_response_body(piece, false).await.map_err(|error| error.into_down())?;
     }
-    session.write_response_body(Bytes::new(), true).await.map_err(|error| error.into_down())
+    respond::end_in_time(session, Bytes::new()).await
 }
 
 /// What the upstream says, as long as the client is there to hear it.

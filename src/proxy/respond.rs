@@ -50,8 +50,8 @@ pub(super) async fn whole(session: &mut ServerSession, answer: Answer, request_i
         head.insert_header(CONTENT_LENGTH, length)?;
     }
     let body = if bodiless(session, head.status) { Bytes::new() } else { answer.body };
-    session.write_response_header(Box::new(head)).await?;
-    session.write_response_body(body, true).await?;
+    head_in_time(session, Box::new(head)).await?;
+    end_in_time(session, body).await?;
     if !reusable && !session.is_http2() {
         // Ends our side only.
         session.shutdown().await;
@@ -79,7 +79,7 @@ pub(super) async fn stream(
             head.append_header(TRAILER, announced.clone())?;
         }
     }
-    session.write_response_header(Box::new(head)).await?;
+    head_in_time(session, Box::new(head)).await?;
     let mut written = 0_u64;
     let trailers = loop {
         let data = match chunks.recv().await {
@@ -102,8 +102,29 @@ pub(super) async fn stream(
     match trailers {
         // They end the message themselves.
         Some(trailers) if trailing && !trailers.is_empty() => session.write_response_trailers(*trailers).await,
-        _ => session.write_response_body(Bytes::new(), true).await,
+        _ => end_in_time(session, Bytes::new()).await,
     }
+}
+
+/// Writes a head, as long as the client takes it: pingora's own limit is for bodies.
+pub(super) async fn head_in_time(session: &mut ServerSession, head: Box<ResponseHeader>) -> Result<()> {
+    let limit = session.get_write_timeout();
+    in_time(limit, session.write_response_header(head)).await
+}
+
+/// Writes the last piece of a body and its end, which pingora does not limit either.
+pub(super) async fn end_in_time(session: &mut ServerSession, last: Bytes) -> Result<()> {
+    let limit = session.get_write_timeout();
+    in_time(limit, session.write_response_body(last, true)).await
+}
+
+async fn in_time(limit: Option<Duration>, write: impl Future<Output = Result<()>>) -> Result<()> {
+    let written = match limit {
+        Some(limit) => tokio::time::timeout(limit, write).await,
+        None => Ok(write.await),
+    };
+    let late = |_| Err(Error::explain(ErrorType::WriteTimedout, "the client does not take the answer"));
+    written.unwrap_or_else(late).map_err(|error| error.into_down())
 }
 
 /// Says where the body ends that follows piece by piece; `promised` is its declared length.

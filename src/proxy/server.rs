@@ -13,6 +13,7 @@ use super::{
 use crate::gateway::answer::Paywall;
 use pingora::{
     apps::HttpServerOptions,
+    connectors::{ConnectorOptions, http::v1::Connector},
     listeners::{ListenerConfig, tls::TlsSettings},
     protocols::l4::stream::L4BufferSettings,
     proxy::http_proxy,
@@ -236,7 +237,7 @@ fn app(
     let mut options = HttpServerOptions::default();
     options.h2c = settings.h2c;
     options.h2_idle_timeout = Some(settings.client_keepalive);
-    let connector = upstreams.connector.clone();
+    let connector = Connector::new(Some(ConnectorOptions::new(settings.upstream_connections)));
     App { paywall, request_ids, in_flight, limits, peers, connector, proxy: Arc::new(proxy), options, ending: Ending::default() }
 }
 

@@ -96,7 +96,7 @@ section! {
         client_timeout_seconds: u64 = 60u64,
         /// Longest time for the whole body of a priced request.
         body_timeout_seconds: u64 = 120u64,
-        /// Idle connections kept to all upstreams together.
+        /// Idle connections kept to all upstreams together; as many for priced requests, for free questions, and for free requests with a body.
         upstream_connections: u64 = 128u64,
         /// How long running requests may take after the gateway was told to stop.
         grace_seconds: u64 = 30u64,

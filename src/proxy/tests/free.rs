@@ -1,9 +1,16 @@
 //! Free routes: requests that only ask go from connection to connection, the rest through pingora's proxy.
 
 use super::support::*;
-use crate::{protocol::policy::HostHeader, proxy::EdgeSettings};
+use crate::{
+    protocol::policy::HostHeader,
+    proxy::{EdgeSettings, Stopped},
+};
 use futures::StreamExt as _;
 use http::{HeaderName, HeaderValue};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -252,6 +259,7 @@ async fn answers_keep_their_framing() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "HEAD", "content-length: 2\r\n", "transfer-encoding"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "GET", "2\r\nok\r\n0\r\n\r\n", "content-length"),
         ("HTTP/1.1 200 OK\r\n\r\nok", "GET", "2\r\nok\r\n0\r\n\r\n", "content-length"),
+        ("HTTP/1.0 200 OK\r\n\r\nok", "GET", "http/1.1 200 ok", "content-length"),
         ("HTTP/1.1 204 No Content\r\n\r\n", "GET", "http/1.1 204", "content-length"),
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "GET", "content-length: 7\r\n", "transfer-encoding"),
         (
@@ -274,11 +282,38 @@ async fn answers_keep_their_framing() {
 }
 
 #[tokio::test]
+async fn connection_takes_nothing_of_the_gateways_away() {
+    let edge = edge(upstream(mirror().await));
+    let flood = "a, ".repeat(300_000);
+    for path in ["/free", "/paid"] {
+        for method in ["GET", "POST"] {
+            for (named, status) in [
+                ("close, X-Own", "200"),
+                ("close, X-Forwarded-For", "400"),
+                ("close, x-forwarded-proto", "400"),
+                ("X-Request-Id, close", "400"),
+                (&flood, "400"),
+            ] {
+                let request =
+                    format!("{method} {path} HTTP/1.1\r\nHost: h\r\nX-Own: 1\r\nContent-Length: 0\r\nConnection: {named}\r\n\r\n");
+                let answer = exchange(edge.address, &request).await;
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{method} {path}: {answer}");
+                let told = answer.contains("x-forwarded-for: 127.0.0.1") && !answer.contains("x-own");
+                assert_eq!(told, status == "200", "{method} {path}: {answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn early_hints_arrive_before_the_answer() {
     let api =
         RawUpstream::closing_after(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    let got = exchange(edge(upstream(api.address)).address, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+    let edge = edge(upstream(api.address));
+    let got = exchange(edge.address, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
     assert!(got.starts_with("HTTP/1.1 103") && got.contains("HTTP/1.1 200") && got.ends_with("ok"), "{got}");
+    let got = exchange(edge.address, "GET / HTTP/1.0\r\nHost: h\r\n\r\n").await;
+    assert!(got.contains(" 200 OK") && !got.contains(" 103 ") && got.ends_with("ok"), "HTTP/1.0 has one head: {got}");
 }
 
 #[tokio::test]
@@ -328,5 +363,67 @@ async fn a_client_that_leaves_sets_the_upstream_free() {
         drop(stream);
         let waited = tokio::time::timeout(std::time::Duration::from_secs(60), upstream_left.recv()).await;
         assert_eq!(waited, Ok(Some(())), "begun: {begun}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_closes_connections_is_not_asked_of_all_of_them() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (count, all_there) = (asked.clone(), Arc::new(tokio::sync::Barrier::new(8)));
+    let api = RawUpstream::start(move |_, mut stream| {
+        let (asked, all_there) = (count.clone(), all_there.clone());
+        async move {
+            read_head(&mut stream).await;
+            // Nobody is answered before everybody has asked, each on a connection of its own.
+            all_there.wait().await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            asked.fetch_add(usize::from(!read_head(&mut stream).await.is_empty()), Ordering::SeqCst);
+        }
+    })
+    .await;
+    let edge = edge_with(upstream(api.address), by_path, None, EdgeSettings { upstream_connections: 8, ..EdgeSettings::default() });
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let warmed = futures::future::join_all((0..8).map(|_| exchange(edge.address, request))).await;
+    assert!(warmed.iter().all(|answer| answer.starts_with("HTTP/1.1 200")), "{warmed:?}");
+    let answer = exchange(edge.address, request).await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert_eq!((asked.load(Ordering::SeqCst), api.accepted()), (4, 8), "asked once, and three times again");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go() {
+    for head in ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"] {
+        let (left, mut upstream_left) = tokio::sync::mpsc::channel(1);
+        let api = RawUpstream::start(move |_, mut stream| {
+            let left = left.clone();
+            async move {
+                read_head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+                let piece = format!("400\r\n{}\r\n", "a".repeat(0x400));
+                while stream.write_all(piece.as_bytes()).await.is_ok() {}
+                left.send(()).await.unwrap();
+            }
+        })
+        .await;
+        let hour = std::time::Duration::from_secs(3600);
+        let settings = EdgeSettings { client_timeout: std::time::Duration::from_secs(1), grace: hour, ..EdgeSettings::default() };
+        let edge = edge_with(upstream(api.address), by_path, None, settings);
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let minute = std::time::Duration::from_secs(60);
+        assert_eq!(tokio::time::timeout(minute, upstream_left.recv()).await, Ok(Some(())));
+        // With the client still there, and nothing read.
+        assert_eq!(tokio::time::timeout(minute, edge.edge.stop()).await, Ok(Stopped::Drained));
+        drop(stream);
+    }
+}
+
+#[tokio::test]
+async fn free_and_priced_requests_share_no_connection() {
+    let api = RawUpstream::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let edge = edge(upstream(api.address));
+    for (path, connections) in [("/free", 1), ("/paid", 2), ("/free", 2), ("/paid", 2)] {
+        exchange(edge.address, &format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(api.accepted(), connections, "{path}");
     }
 }
