@@ -7,11 +7,8 @@ use serde_json::{Value, json};
 use support::{
     channel::{Channel, batch_of, message, new_identifier, number, until_answered},
     devnet::{KAS, Wallet},
-    edge,
-    gateway::Gateway,
-    line::Line,
+    edge::{self, Both},
     pay::{Answer, Ask, HTTP},
-    tenants::{Place, Tenant},
 };
 
 const PRICE: u64 = KAS / 100;
@@ -23,20 +20,10 @@ const ROUTES: &str = "  - {path: \"/free/{*rest}\", free: true}
 const HUB: &str = "channels: {refund_horizon_seconds: 3600, refund_epoch_seconds: 1, refund_lead_seconds: 60, confirmations: 2, claims: {automatic: false, max_fee_percent: 50}}
 limits: {final_depth: 100}";
 
-/// The gateway with the node and the channels, and one at the edge.
-struct Both {
-    hub: Place,
-    edge: Gateway,
-    line: Line,
-}
-
 impl Both {
     async fn start(settle_wait_seconds: u64) -> Self {
-        let tenants = vec![Tenant::new("edge", 201, "permissions: [verify, settle, claim], calls_per_second: 10000, burst: 10000")];
-        let hub = Place::start(tenants, "  - {path: /x, free: true}", HUB).await;
-        let line = Line::to(hub.gateway.facilitator()).await;
-        let edge = edge::start(&hub, 0, &line.address, ROUTES, settle_wait_seconds).await;
-        Self { hub, edge, line }
+        let tenant = "permissions: [verify, settle, claim], calls_per_second: 10000, burst: 10000";
+        Self::of(tenant, HUB, ROUTES, settle_wait_seconds).await
     }
 
     async fn open(&self, seed: u8) -> Channel {

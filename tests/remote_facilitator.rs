@@ -4,32 +4,18 @@ mod support;
 
 use support::{
     devnet::{KAS, Wallet},
-    edge,
-    gateway::Gateway,
-    line::Line,
+    edge::Both,
     patience::number,
     pay::{Ask, encode, message, prepare, transaction},
-    tenants::{Place, Tenant},
 };
 
 const PRICE: u64 = 25_000_000;
 const ROUTES: &str =
     "  - {path: \"/paid/{*rest}\", price: 0.25 KAS}\n  - {path: \"/other/{*rest}\", price: 0.25 KAS}\n  - {path: \"/{*rest}\", free: true}";
 
-/// The gateway with the node, and one at the edge.
-struct Both {
-    hub: Place,
-    edge: Gateway,
-    line: Line,
-}
-
 impl Both {
     async fn start(settle_wait_seconds: u64) -> Self {
-        let tenants = vec![Tenant::new("edge", 201, "")];
-        let hub = Place::start(tenants, "  - {path: /x, free: true}", "").await;
-        let line = Line::to(hub.gateway.facilitator()).await;
-        let edge = edge::start(&hub, 0, &line.address, ROUTES, settle_wait_seconds).await;
-        Self { hub, edge, line }
+        Self::of("", "", ROUTES, settle_wait_seconds).await
     }
 
     async fn coins(&self, payer: &Wallet, count: u64) -> Vec<support::devnet::Coin> {

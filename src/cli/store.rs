@@ -76,27 +76,10 @@ pub async fn run(command: Command) -> ExitCode {
         (Ok(_), Ok(_)) => return usage("FROM and TO are the same store"),
         (Err(error), _) | (_, Err(error)) => return usage(&error),
     };
-    let (from_name, to_name) = (store::name(&from), store::name(&to));
-    let done = if back {
-        moving::undone(&from, &to).await.map(|()| MoveProgress::Undone { from: from_name, to: to_name })
-    } else {
-        let mut shown = Shown::new(json);
-        let (send, mut heard) = tokio::sync::watch::channel(None);
-        let work = async {
-            let done = moving::moved(&from, &to, &|part, read| _ = send.send(Some((part, read)))).await;
-            drop(send);
-            done
-        };
-        let show = async {
-            while heard.changed().await.is_ok() {
-                shown.show(*heard.borrow_and_update());
-            }
-        };
-        let (done, ()) = tokio::join!(work, show);
-        shown.end();
-        done.map(|moved| MoveProgress::Moved { moved, to: to_name })
-    };
-    told(done.unwrap_or_else(|error| MoveProgress::Failed { error }), json)
+    let shown = Shown::new(json);
+    let done = moving::ended(&from, &to, back, &|part, read| shown.show(part, read)).await;
+    shown.end();
+    told(done, json)
 }
 
 /// What the gateway of this configuration did; `None` where there is none that runs.
@@ -119,9 +102,11 @@ async fn asked(
             Err(AskError::NotRunning(..)) => return Ok(None),
             answer => answer?,
         };
-    let mut shown = Shown::new(json);
+    let shown = Shown::new(json);
     while let MoveProgress::Running { part, read } = progress {
-        shown.show(part.map(|part| (part, read)));
+        if let Some(part) = part {
+            shown.show(part, read);
+        }
         tokio::time::sleep(LOOK).await; // why: the admin listener pushes nothing
         progress = operator.get("/store/migrate")?;
     }
@@ -137,13 +122,13 @@ impl Shown {
         Self(!json && std::io::stderr().is_terminal())
     }
 
-    fn show(&mut self, now: Option<(Part, u64)>) {
-        if let Some((part, read)) = now.filter(|_| self.0) {
+    fn show(&self, part: Part, read: u64) {
+        if self.0 {
             eprint!("\r\x1b[K{read} {}", name(part));
         }
     }
 
-    fn end(&mut self) {
+    fn end(&self) {
         if self.0 {
             eprint!("\r\x1b[K");
         }

@@ -1,9 +1,6 @@
 //! Hashes, signatures and scripts of `kaspa-escrow-v1`, a voucher against its channel, and the two rules of time.
 
-use super::{
-    http::result,
-    shape::{Object, Problem},
-};
+use super::shape::{Object, Problem, result};
 use crate::{
     binding::escrow_v1::{
         BINDING, ChannelConfig, ChannelFacts, EscrowParams, EscrowScript, SignedVoucher, TemplateId, VerifiedVoucher, VoucherKey,

@@ -4,7 +4,7 @@ use super::{
     faults,
     judge::Facts,
     schemas,
-    shape::{Object, Problem},
+    shape::{Object, Problem, either},
     spends::script_public_key,
 };
 use crate::{
@@ -179,23 +179,6 @@ pub fn path_normal_form(vector: &mut Object) -> Result<(), Problem> {
     input.done()?;
     let normal = NormalPath::parse(&path, encoded_slashes);
     either(vector, normal.map(|path| ("path", path.as_str().into())).map_err(|_| "path_malformed".to_owned()))
-}
-
-/// `expected` holds one result, or `error` with the code of the refusal.
-pub fn either(vector: &mut Object, computed: Result<(&'static str, Value), String>) -> Result<(), Problem> {
-    let mut expected = vector.object("expected")?;
-    result(&mut expected, computed)?;
-    expected.done()
-}
-
-/// The same, of what `expected` has besides.
-pub fn result(expected: &mut Object, computed: Result<(&'static str, Value), String>) -> Result<(), Problem> {
-    match computed {
-        Ok((name, _)) if !expected.has(name) && expected.has("error") => Err(Problem::NotRefused),
-        Ok((name, value)) => expected.equals_value(name, &value),
-        Err(code) if !expected.has("error") => Err(Problem::OtherRefusal { stated: "nothing".to_owned(), found: code }),
-        Err(code) => expected.equals("error", &code),
-    }
 }
 
 pub fn canonical_json(vector: &mut Object) -> Result<(), Problem> {

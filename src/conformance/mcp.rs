@@ -1,9 +1,6 @@
 //! Messages of the Model Context Protocol: where a call is found, what of it the server sees, what is not let through, and answers.
 
-use super::{
-    http::either,
-    shape::{Object, Problem},
-};
+use super::shape::{Object, Problem, either};
 use crate::{
     protocol::{
         policy::{Access, PublicOrigin, Route, RouteId},

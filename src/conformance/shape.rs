@@ -160,3 +160,20 @@ impl Object {
         self.left.insert(name.to_owned(), value);
     }
 }
+
+/// `expected` holds one result, or `error` with the code of the refusal.
+pub fn either(vector: &mut Object, computed: Result<(&'static str, Value), String>) -> Result<(), Problem> {
+    let mut expected = vector.object("expected")?;
+    result(&mut expected, computed)?;
+    expected.done()
+}
+
+/// The same, of what `expected` has besides.
+pub fn result(expected: &mut Object, computed: Result<(&'static str, Value), String>) -> Result<(), Problem> {
+    match computed {
+        Ok((name, _)) if !expected.has(name) && expected.has("error") => Err(Problem::NotRefused),
+        Ok((name, value)) => expected.equals_value(name, &value),
+        Err(code) if !expected.has("error") => Err(Problem::OtherRefusal { stated: "nothing".to_owned(), found: code }),
+        Err(code) => expected.equals("error", &code),
+    }
+}

@@ -1,9 +1,6 @@
 //! Spends of an escrow: the claim, the refund and the top-up, and whether the script lets a transaction spend it.
 
-use super::{
-    http::{either, result},
-    shape::{Object, Problem},
-};
+use super::shape::{Object, Problem, either, result};
 use crate::{
     binding::{
         escrow_v1::{
@@ -54,6 +51,14 @@ fn word(error: SpendError) -> String {
     word.to_owned()
 }
 
+/// Notes what there is to sign, and gives the vector's signature.
+fn signer(signature: Option<SchnorrSignature>, sighash: &mut [u8; 32]) -> impl FnOnce(&[u8; 32]) -> [u8; 64] {
+    move |digest| {
+        *sighash = *digest;
+        signature.map_or([0; 64], |signature| signature.0)
+    }
+}
+
 /// What is refused states why, and nothing else.
 fn refused(vector: &mut Object, why: String) -> Result<(), Problem> {
     let mut expected = vector.object("expected")?;
@@ -69,12 +74,8 @@ pub fn claim_tx(vector: &mut Object) -> Result<(), Problem> {
     let signature: Option<SchnorrSignature> = input.maybe_read("serverSignature")?;
     input.done()?;
     let mut sighash = [0; 32];
-    let sign = |digest: &[u8; 32]| {
-        sighash = *digest;
-        signature.map_or([0; 64], |signature| signature.0)
-    };
     let planned = plan_claim(spend.escrow(), amount, &spend.rules);
-    let signed = planned.and_then(|plan| Ok((plan, plan.sign(spend.escrow(), &voucher, sign)?)));
+    let signed = planned.and_then(|plan| Ok((plan, plan.sign(spend.escrow(), &voucher, signer(signature, &mut sighash))?)));
     let (plan, signed) = match signed {
         Ok(made) => made,
         Err(error) => return refused(vector, word(error)),
@@ -99,10 +100,7 @@ pub fn refund_tx(vector: &mut Object) -> Result<(), Problem> {
         Err(error) => return refused(vector, word(error)),
     };
     let mut sighash = [0; 32];
-    let (_, transaction) = plan.sign(spend.escrow(), |digest| {
-        sighash = *digest;
-        signature.map_or([0; 64], |signature| signature.0)
-    });
+    let (_, transaction) = plan.sign(spend.escrow(), signer(signature, &mut sighash));
     let mut expected = vector.object("expected")?;
     expected.equals("fee", &plan.fee.to_string())?;
     expected.equals("amount", &plan.amount.to_string())?;
@@ -158,11 +156,7 @@ pub fn top_up_tx(vector: &mut Object) -> Result<(), Problem> {
         Err(fault) => return refused(vector, fault.code.as_str().to_owned()),
     };
     let mut sighash = [0; 32];
-    let signed = checked.sign(spend.escrow(), &voucher, |digest| {
-        sighash = *digest;
-        signature.map_or([0; 64], |signature| signature.0)
-    });
-    let signed = match signed {
+    let signed = match checked.sign(spend.escrow(), &voucher, signer(signature, &mut sighash)) {
         Ok(signed) => signed,
         Err(error) => return refused(vector, word(error)),
     };

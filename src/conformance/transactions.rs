@@ -1,9 +1,6 @@
 //! Transactions: decoding, and storage mass.
 
-use super::{
-    http::either,
-    shape::{Object, Problem},
-};
+use super::shape::{Object, Problem, either};
 use crate::{
     binding::{
         escrow_v1::{script::serialize, spend::SpendRules},

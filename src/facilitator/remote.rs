@@ -78,8 +78,7 @@ impl Remote {
     /// Keeps the health of the chain that is not there: ready while the facilitator settles for this tenant. Runs for the life of the process.
     pub async fn watch(self: Arc<Self>, chain: Arc<AbsentChain>) {
         loop {
-            let found = self.supported(chain.clone()).await;
-            let (found, channels) = match found {
+            let (found, channels) = match self.supported(chain.clone()).await {
                 Ok(channels) => (Ok(()), channels),
                 Err(why) => (Err(why), None),
             };

@@ -2,7 +2,6 @@
 
 use crate::protocol::{
     network::Network,
-    path::NormalPath,
     policy::{Access, Policy, Route},
     request::RequestHead,
 };
@@ -61,7 +60,7 @@ pub struct Answer {
 
 /// Where a request head leads.
 pub enum Routed {
-    /// Forward by the normal proxy pass, unpaid.
+    /// Forward, unpaid.
     Free(Free),
     /// Read the body up to [`Sale::body_limit`] and call [`Paywall::serve`].
     Priced(Box<Sale>),
@@ -83,19 +82,18 @@ pub struct ReceiptAsk {
 pub struct Free {
     pub(in crate::gateway) route: Arc<Route>,
     pub(in crate::gateway) policy: Arc<Policy>,
-    pub(in crate::gateway) path: NormalPath,
-    pub(in crate::gateway) query: Option<String>,
+    pub(in crate::gateway) head: RequestHead,
 }
 
 impl Free {
-    /// The normal path: what is forwarded, with the query as received.
-    pub fn path(&self) -> &NormalPath {
-        &self.path
+    /// Its normal path is what is forwarded, with the query as received.
+    pub fn head(&self) -> &RequestHead {
+        &self.head
     }
 
-    /// Without `?`, untouched; `None` when there was no `?`.
-    pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
+    /// The headers as the paywall saw them; nothing is left of them here.
+    pub fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.head.headers)
     }
 
     pub fn route(&self) -> &Arc<Route> {
@@ -148,8 +146,8 @@ pub enum StreamChunk {
 #[cfg(test)]
 impl Free {
     /// For tests of `proxy`, whose paywall is a fake.
-    pub(crate) fn for_test(route: Arc<Route>, policy: Arc<Policy>, path: NormalPath, query: Option<String>) -> Self {
-        Self { route, policy, path, query }
+    pub(crate) fn for_test(route: Arc<Route>, policy: Arc<Policy>, head: RequestHead) -> Self {
+        Self { route, policy, head }
     }
 }
 

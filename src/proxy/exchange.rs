@@ -5,7 +5,11 @@
 //! connection that dies after the head was written is [`UpstreamFailure::Broken`]: keep an upstream's
 //! `idle_timeout` below its own keep-alive time. HTTP/1.1 only.
 
-use super::{forward, peer::Peers};
+use super::{
+    forward,
+    outgoing::{self, BeginError, Outgoing},
+    peer::Peers,
+};
 use crate::{
     gateway::upstream::{ReplyBody, UpstreamFailure, UpstreamReply, UpstreamRequest, Upstreams},
     protocol::policy::Upstream,
@@ -21,7 +25,7 @@ use pingora::{
     connectors::{ConnectorOptions, http::v1::Connector},
     http::RequestHeader,
     protocols::http::v1::client::HttpSession,
-    upstreams::peer::{HttpPeer, Peer as _},
+    upstreams::peer::HttpPeer,
 };
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
@@ -30,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 /// proxy does not lend its pool. Use from runtimes that live as long as the pool.
 pub struct PingoraUpstreams {
     pub(super) peers: Arc<Peers>,
-    connector: Arc<Connector>,
+    pub(super) connector: Arc<Connector>,
 }
 
 impl PingoraUpstreams {
@@ -39,51 +43,17 @@ impl PingoraUpstreams {
         let connector = Connector::new(Some(ConnectorOptions::new(idle_connections)));
         Self { peers: Arc::default(), connector: Arc::new(connector) }
     }
-
-    /// A connection on which the head is written, or proof that nothing was sent.
-    async fn begin(
-        &self,
-        upstream: &Upstream,
-        request: &UpstreamRequest,
-        deadline: Instant,
-    ) -> Result<(HttpSession, HttpPeer), UpstreamFailure> {
-        let addresses = timeout_at(deadline, self.peers.addresses(upstream)).await.ok().and_then(Result::ok);
-        for &address in addresses.ok_or(UpstreamFailure::Connect)?.iter() {
-            let peer = self.peers.peer(upstream, address).map_err(|error| {
-                tracing::warn!(upstream = upstream.name, %error, "unusable upstream");
-                UpstreamFailure::Connect
-            })?;
-            loop {
-                let connected = timeout_at(deadline, self.connector.get_http_session(&peer)).await;
-                let (mut session, pooled) = match connected.map_err(|_| UpstreamFailure::Connect)? {
-                    Ok(connected) => connected,
-                    Err(error) => {
-                        tracing::debug!(upstream = upstream.name, %address, %error, "no connection to the upstream");
-                        self.peers.refused(upstream, address);
-                        break;
-                    }
-                };
-                session.write_timeout = Some(upstream.write_timeout);
-                // What cannot be written as a request was not sent.
-                let head = head(upstream, request).map_err(|_| UpstreamFailure::Connect)?;
-                match timeout_at(deadline, session.write_request_header(Box::new(head))).await {
-                    Ok(Ok(_)) => return Ok((session, peer)),
-                    // Each round takes one dead connection out of the pool.
-                    Ok(Err(_)) if pooled => {}
-                    Ok(Err(error)) => return Err(failure(&error)),
-                    Err(_) => return Err(UpstreamFailure::Timeout),
-                }
-            }
-        }
-        Err(UpstreamFailure::Connect)
-    }
 }
 
 #[async_trait]
 impl Upstreams for PingoraUpstreams {
     async fn send(&self, upstream: &Upstream, request: UpstreamRequest) -> Result<UpstreamReply, UpstreamFailure> {
         let deadline = Instant::now() + request.timeout;
-        let (mut session, peer) = self.begin(upstream, &request, deadline).await?;
+        let begun = outgoing::begin(&self.peers, &self.connector, upstream, Some(deadline), || head(upstream, &request)).await;
+        let Outgoing { mut session, peer, .. } = begun.map_err(|error| match error {
+            BeginError::Unsent(_) => UpstreamFailure::Connect,
+            BeginError::Broken(error) => failure(&error),
+        })?;
         let sent = in_time(deadline, send_body(&mut session, &request.body)).await;
         if sent == Err(UpstreamFailure::Timeout) {
             return Err(UpstreamFailure::Timeout);
@@ -163,7 +133,7 @@ impl Reply {
         if self.session.as_mut().is_some_and(HttpSession::is_body_done) {
             let session = self.session.take().expect("just seen");
             if self.reusable {
-                self.connector.release_http_session(session, &self.peer, self.peer.idle_timeout()).await;
+                outgoing::release(&self.connector, session, &self.peer).await;
             }
         }
     }

@@ -1,15 +1,21 @@
 //! What a forwarded request's headers say about the client and the upstream.
 
 use crate::{
-    protocol::policy::{HostHeader, Upstream},
+    protocol::{
+        policy::{HostHeader, Upstream},
+        request::RequestHead,
+    },
     wire::headers::{REQUEST_ID, hop_by_hop, reserved},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, FORWARDED, HOST},
+    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST},
 };
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use std::net::IpAddr;
+
+/// Headers that [`Provenance::stamped`] may add.
+const STAMPED: usize = 6;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -63,14 +69,20 @@ impl Provenance {
         ]
     }
 
-    /// Writes it into the headers the paywall sees and forwards; `Host` becomes the one authority.
-    pub(super) fn stamp(&self, headers: &mut HeaderMap) {
+    /// The client's headers with this written into them, as the paywall sees and forwards them; `Host` becomes the one authority.
+    pub(super) fn stamped(&self, claimed: &HeaderMap) -> HeaderMap {
+        // Room for what is stamped: a plain clone would grow, and hash everything again, at once.
+        let mut headers = HeaderMap::with_capacity(claimed.len() + STAMPED);
+        for (name, value) in claimed {
+            headers.append(name, value.clone());
+        }
         for (name, value) in self.entries().into_iter().chain([(HOST, self.host())]) {
             match value {
                 Some(value) => drop(headers.insert(name, value.clone())),
                 None => drop(headers.remove(name)),
             }
         }
+        headers
     }
 
     /// The same on a request that pingora forwards, whose reserved headers go.
@@ -111,8 +123,9 @@ fn own_host(upstream: &Upstream) -> pingora::Result<HeaderValue> {
     HeaderValue::try_from(host).map_err(|e| pingora::Error::because(pingora::InvalidHTTPHeader, "the upstream's host", e))
 }
 
-/// The path as the upstream sees it.
-pub(super) fn upstream_path(upstream: &Upstream, path: &str, query: Option<&str>) -> String {
+/// The path and query as the upstream sees them.
+pub(super) fn upstream_path(upstream: &Upstream, head: &RequestHead) -> String {
+    let (path, query) = (head.path.as_str(), head.query.as_deref());
     let mut target = String::with_capacity(upstream.base_path.len() + path.len() + query.map_or(0, |query| query.len() + 1));
     target.push_str(&upstream.base_path);
     target.push_str(path);
@@ -130,6 +143,12 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 
 /// The same one by one.
 pub(super) fn each_end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let of_connection = of_connection(headers);
+    headers.iter().filter(move |(name, _)| !of_connection(name))
+}
+
+/// Whether a header of these is one of their connection.
+fn of_connection(headers: &HeaderMap) -> impl Fn(&HeaderName) -> bool {
     let nominated: Vec<&str> = headers
         .get_all(CONNECTION)
         .iter()
@@ -137,9 +156,27 @@ pub(super) fn each_end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&Hea
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .collect();
-    headers
-        .iter()
-        .filter(move |(name, _)| !hop_by_hop(name) && !nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_str())))
+    move |name| hop_by_hop(name) || nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()))
+}
+
+/// Takes away what is not the client's to send to an upstream.
+pub(super) fn strip_request(headers: &mut HeaderMap) {
+    let of_connection = of_connection(headers);
+    let strip: Vec<HeaderName> = headers.keys().filter(|name| of_connection(name) || reserved(name)).cloned().collect();
+    drop(of_connection);
+    for name in &strip {
+        headers.remove(name);
+    }
+}
+
+/// Takes away what concerned the upstream's connection, the framing of the body included.
+pub(super) fn strip_response(head: &mut ResponseHeader) {
+    let of_connection = of_connection(&head.headers);
+    let strip: Vec<HeaderName> = head.headers.keys().filter(|name| of_connection(name) || **name == CONTENT_LENGTH).cloned().collect();
+    drop(of_connection);
+    for name in &strip {
+        head.remove_header(name);
+    }
 }
 
 #[cfg(test)]
@@ -198,7 +235,7 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         let client = Some("192.0.2.7".parse().unwrap());
-        Provenance::new(&headers, HeaderValue::from_static("id"), client, "api.example", false).stamp(&mut headers);
+        let headers = Provenance::new(&headers, HeaderValue::from_static("id"), client, "api.example", false).stamped(&headers);
         let mut seen: Vec<_> = headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
         seen.sort();
         assert_eq!(

@@ -16,9 +16,6 @@ use pingora::{
 };
 use std::net::IpAddr;
 
-/// Headers that [`Provenance::stamp`] may add.
-const STAMPED: usize = 6;
-
 /// A head that servers read differently; answered 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Malformed {
@@ -43,19 +40,23 @@ pub(super) struct Origin {
     pub tls: bool,
 }
 
-/// The head for the paywall, and what is said about the request to an upstream.
-pub(super) fn read(request: &RequestHeader, origin: Origin, request_id: String) -> Result<(RawHead, Provenance), Malformed> {
-    framing(&request.headers)?;
+/// A request that can be judged.
+pub(super) struct Read {
+    /// For the paywall.
+    pub head: RawHead,
+    /// What is said about the request to an upstream.
+    pub provenance: Provenance,
+    /// As it is framed; it may still be empty.
+    pub has_body: bool,
+}
+
+/// `id` is `request_id` as a header's value.
+pub(super) fn read(request: &RequestHeader, origin: Origin, request_id: String, id: HeaderValue) -> Result<Read, Malformed> {
+    let has_body = framing(&request.headers)?;
     let (authority, target) = split(request)?;
-    let id = HeaderValue::from_str(&request_id).map_err(|_| Malformed::Target)?;
     let provenance = Provenance::new(&request.headers, id, origin.ip, &authority, origin.tls);
-    // Room for what is stamped: a plain clone would grow, and hash everything again, at once.
-    let mut headers = HeaderMap::with_capacity(request.headers.len() + STAMPED);
-    for (name, value) in &request.headers {
-        headers.append(name, value.clone());
-    }
-    provenance.stamp(&mut headers);
-    Ok((RawHead { method: request.method.clone(), authority, target, headers, request_id }, provenance))
+    let headers = provenance.stamped(&request.headers);
+    Ok(Read { head: RawHead { method: request.method.clone(), authority, target, headers, request_id }, provenance, has_body })
 }
 
 fn split(request: &RequestHeader) -> Result<(String, String), Malformed> {
@@ -89,16 +90,17 @@ const fn host_byte(byte: u8) -> bool {
 
 /// One length, or chunks: an upstream that chose another of two ways would take a part of the body for a request
 /// that nobody paid. pingora passes a list of equal lengths on, and drops codings it does not know.
-fn framing(headers: &HeaderMap) -> Result<(), Malformed> {
+/// Whether there is a body.
+fn framing(headers: &HeaderMap) -> Result<bool, Malformed> {
     let only = |name| {
         let mut values = headers.get_all(name).iter();
         (values.next(), values.next().is_some())
     };
     let digits = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
     match (only(CONTENT_LENGTH), only(TRANSFER_ENCODING)) {
-        ((None, _), (None, _)) => Ok(()),
-        ((Some(length), false), (None, _)) if digits(length) => Ok(()),
-        ((None, _), (Some(coding), false)) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        ((None, _), (None, _)) => Ok(false),
+        ((Some(length), false), (None, _)) if digits(length) => Ok(true),
+        ((None, _), (Some(coding), false)) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
         _ => Err(Malformed::Framing),
     }
 }
@@ -164,9 +166,9 @@ mod tests {
     #[test]
     fn the_end_of_the_body_is_said_once() {
         for (lines, expect) in [
-            (&[][..], Ok(())),
-            (&[("content-length", "3")], Ok(())),
-            (&[("transfer-encoding", "Chunked")], Ok(())),
+            (&[][..], Ok(false)),
+            (&[("content-length", "3")], Ok(true)),
+            (&[("transfer-encoding", "Chunked")], Ok(true)),
             (&[("content-length", "3, 3")], Err(Malformed::Framing)),
             (&[("content-length", "3"), ("content-length", "3")], Err(Malformed::Framing)),
             (&[("content-length", "+3")], Err(Malformed::Framing)),

@@ -2,20 +2,24 @@
 //! the [`Upstreams`](crate::gateway::upstream::Upstreams) seam.
 //!
 //! Promises that every request passes `Paywall::route` once, that only [`Free`](crate::gateway::answer::Free)
-//! requests take pingora's own pass to an upstream, that headers which are the gateway's to set never
-//! come from a client, and that a body which broke off never looks whole. Never decides about money:
-//! no price, no store, no node is named here. The only folder that names pingora; called by `runtime`.
+//! requests are passed on as they are, that headers which are the gateway's to set never come from a client, and
+//! that a body which broke off never looks whole. Never decides about money: no price, no store, no node is named
+//! here. The only folder that names pingora; called by `runtime`.
 //!
-//! One request: [`hooks`] (thin, pingora's trait) -> [`head`] -> the paywall -> either pingora's pass
-//! with [`forward`] and [`peer`], or [`body`] -> the paywall -> [`respond`]. The paywall's own requests
-//! to an upstream leave through [`exchange`].
+//! One request: [`app`] -> [`head`] -> the paywall. What is free goes on through [`pass`] when it only asks, through
+//! pingora's proxy ([`hooks`]) when it brings a body or an upgrade, with [`forward`] and [`peer`] either way. What is
+//! sold: [`body`] -> the paywall -> [`respond`]; the paywall's own requests to an upstream leave through [`exchange`].
 
+mod app;
 mod body;
 mod exchange;
+mod failure;
 mod forward;
 mod head;
 mod hooks;
 mod in_flight;
+mod outgoing;
+mod pass;
 mod peer;
 mod resolve;
 mod respond;

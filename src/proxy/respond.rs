@@ -71,12 +71,7 @@ pub(super) async fn stream(
     let mut head = head(&answer, request_id)?;
     let promised = body::declared(&answer.headers);
     let silent = bodiless(session, head.status);
-    match promised {
-        Some(length) if head.status != StatusCode::NO_CONTENT => head.insert_header(CONTENT_LENGTH, length)?,
-        None if !silent && session.req_header().version == Version::HTTP_11 => head.insert_header(TRANSFER_ENCODING, "chunked")?,
-        // HTTP/2 frames bodies itself; HTTP/1.0 knows only the end of the connection.
-        _ => {}
-    }
+    frame(session, &mut head, promised)?;
     let trailing = session.is_http2() && !silent;
     if trailing {
         // Upstreams' own are gone already: what is announced here is the gateway's.
@@ -108,6 +103,18 @@ pub(super) async fn stream(
         // They end the message themselves.
         Some(trailers) if trailing && !trailers.is_empty() => session.write_response_trailers(*trailers).await,
         _ => session.write_response_body(Bytes::new(), true).await,
+    }
+}
+
+/// Says where the body ends that follows piece by piece; `promised` is its declared length.
+pub(super) fn frame(session: &ServerSession, head: &mut ResponseHeader, promised: Option<u64>) -> Result<()> {
+    match promised {
+        Some(length) if head.status != StatusCode::NO_CONTENT => head.insert_header(CONTENT_LENGTH, length),
+        None if !bodiless(session, head.status) && session.req_header().version == Version::HTTP_11 => {
+            head.insert_header(TRANSFER_ENCODING, "chunked")
+        }
+        // HTTP/2 frames bodies itself; HTTP/1.0 knows only the end of the connection.
+        _ => Ok(()),
     }
 }
 

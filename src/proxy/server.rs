@@ -5,19 +5,19 @@
 //! here and on a runtime of its own.
 
 use super::{
+    app::{App, ClientLimits, Ending},
     exchange::PingoraUpstreams,
-    hooks::{ClientLimits, Hooks},
+    hooks::Hooks,
     in_flight::InFlight,
-    peer::Peers,
 };
 use crate::gateway::answer::Paywall;
 use pingora::{
     apps::HttpServerOptions,
     listeners::{ListenerConfig, tls::TlsSettings},
     protocols::l4::stream::L4BufferSettings,
-    proxy::http_proxy_service_with_name,
+    proxy::http_proxy,
     server::{Fds, ListenFds, configuration::ServerConf},
-    services::Service as _,
+    services::{Service as _, listening::Service},
 };
 use std::{
     io,
@@ -135,13 +135,7 @@ impl Bound {
         let Self { settings, sockets } = self;
         let addresses = sockets.iter().map(|(address, _)| *address).collect();
         let in_flight = InFlight::default();
-        let hooks = hooks(&settings, paywall, upstreams.peers.clone(), request_ids, in_flight.clone());
-        let mut service = http_proxy_service_with_name(&Arc::new(pingora_settings(&settings)), hooks, "edge");
-        let app = service.app_logic_mut().expect("the service was just made");
-        let mut options = HttpServerOptions::default();
-        options.h2c = settings.h2c;
-        options.h2_idle_timeout = Some(settings.client_keepalive);
-        app.server_options = Some(options);
+        let mut service = Service::new("edge".to_owned(), app(&settings, paywall, upstreams, request_ids, in_flight.clone()));
 
         let mut taken = Fds::new();
         for (listener, (address, socket)) in settings.listeners.iter().zip(sockets) {
@@ -224,14 +218,26 @@ impl Drop for RunningEdge {
     }
 }
 
-fn hooks(settings: &EdgeSettings, paywall: Arc<dyn Paywall>, peers: Arc<Peers>, request_ids: RequestIds, in_flight: InFlight) -> Hooks {
+fn app(
+    settings: &EdgeSettings,
+    paywall: Arc<dyn Paywall>,
+    upstreams: &PingoraUpstreams,
+    request_ids: RequestIds,
+    in_flight: InFlight,
+) -> App {
     let limits = ClientLimits {
         // pingora counts in seconds and takes 0 for never.
         keepalive_seconds: settings.client_keepalive.as_secs().max(1),
         io: settings.client_timeout,
         body: settings.body_timeout,
     };
-    Hooks { paywall, peers, request_ids, in_flight, limits }
+    let peers = upstreams.peers.clone();
+    let proxy = http_proxy(&Arc::new(pingora_settings(settings)), Hooks { peers: peers.clone(), limits });
+    let mut options = HttpServerOptions::default();
+    options.h2c = settings.h2c;
+    options.h2_idle_timeout = Some(settings.client_keepalive);
+    let connector = upstreams.connector.clone();
+    App { paywall, request_ids, in_flight, limits, peers, connector, proxy: Arc::new(proxy), options, ending: Ending::default() }
 }
 
 fn pingora_settings(settings: &EdgeSettings) -> ServerConf {

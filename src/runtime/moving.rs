@@ -52,6 +52,17 @@ fn absolute(settings: StoreSettings) -> Result<StoreSettings, String> {
     Ok(StoreSettings { path: folder.join(name), ..settings })
 }
 
+/// A move, or the way back from one that was not completed, to its end.
+pub async fn ended(from: &StoreSettings, to: &StoreSettings, back: bool, heard: Heard<'_>) -> MoveProgress {
+    let named = store::name(to);
+    let ended = if back {
+        undone(from, to).await.map(|()| MoveProgress::Undone { from: store::name(from), to: named })
+    } else {
+        moved(from, to, heard).await.map(|moved| MoveProgress::Moved { moved, to: named })
+    };
+    ended.unwrap_or_else(|error| MoveProgress::Failed { error })
+}
+
 async fn opened(place: &StoreSettings) -> Result<Option<Box<dyn Moving>>, String> {
     store::moving(place).await.map_err(|error| error.to_string())
 }
@@ -61,7 +72,7 @@ async fn source(from: &StoreSettings) -> Result<Box<dyn Moving>, String> {
 }
 
 /// Everything of `from` into a new store, compared.
-pub async fn moved(from: &StoreSettings, to: &StoreSettings, heard: Heard<'_>) -> Result<Moved, String> {
+async fn moved(from: &StoreSettings, to: &StoreSettings, heard: Heard<'_>) -> Result<Moved, String> {
     let (from_name, to_name) = (store::name(from), store::name(to));
     let source = source(from).await?;
     let target = match opened(to).await? {
@@ -77,7 +88,7 @@ pub async fn moved(from: &StoreSettings, to: &StoreSettings, heard: Heard<'_>) -
 }
 
 /// Opens `from` again after a move that was not completed.
-pub async fn undone(from: &StoreSettings, to: &StoreSettings) -> Result<(), String> {
+async fn undone(from: &StoreSettings, to: &StoreSettings) -> Result<(), String> {
     let to_name = store::name(to);
     let (source, target) = (source(from).await?, opened(to).await?);
     let named = target.as_ref().map(|store| Named { name: &to_name, store: store.as_ref() });
@@ -115,15 +126,9 @@ impl Relocate for Mover {
         drop(now);
         let (from, progress) = (self.from.clone(), self.progress.clone());
         tokio::spawn(async move {
-            let (from_name, to_name) = (store::name(&from), store::name(&to));
-            let ended = if asked.undo {
-                undone(&from, &to).await.map(|()| MoveProgress::Undone { from: from_name.clone(), to: to_name.clone() })
-            } else {
-                let heard = |part, read| *lock(&progress) = MoveProgress::Running { part: Some(part), read };
-                moved(&from, &to, &heard).await.map(|moved| MoveProgress::Moved { moved, to: to_name.clone() })
-            };
-            let ended = ended.unwrap_or_else(|error| MoveProgress::Failed { error });
-            tracing::warn!(from = from_name, to = to_name, ended = ?ended, "the store was moved by an operator");
+            let heard = |part, read| *lock(&progress) = MoveProgress::Running { part: Some(part), read };
+            let ended = ended(&from, &to, asked.undo, &heard).await;
+            tracing::warn!(from = store::name(&from), to = store::name(&to), ended = ?ended, "the store was moved by an operator");
             *lock(&progress) = ended;
         });
         Ok(())

@@ -3,8 +3,26 @@
 
 use super::{
     gateway::{Gateway, ORIGIN},
-    tenants::{Place, furnish},
+    line::Line,
+    tenants::{Place, Tenant, furnish},
 };
+
+/// The gateway with the node, and one at the edge that settles through it.
+pub struct Both {
+    pub hub: Place,
+    pub edge: Gateway,
+    pub line: Line,
+}
+
+impl Both {
+    /// `tenant` and `hub`: further settings of the tenant that the edge is, and of the hub.
+    pub async fn of(tenant: &'static str, hub: &str, routes: &str, settle_wait_seconds: u64) -> Self {
+        let hub = Place::start(vec![Tenant::new("edge", 201, tenant)], "  - {path: /x, free: true}", hub).await;
+        let line = Line::to(hub.gateway.facilitator()).await;
+        let edge = start(&hub, 0, &line.address, routes, settle_wait_seconds).await;
+        Self { hub, edge, line }
+    }
+}
 
 /// Its configuration: the hub as it is reached, and the tenant that it is there.
 pub fn yaml(hub: &Place, tenant: usize, facilitator: &str, routes: &str, settle_wait_seconds: u64) -> String {

@@ -111,8 +111,7 @@ impl Gateway {
         let Ok(_place) = self.places.clone().try_acquire_owned() else {
             return Err(Refusal::new(Code::Overloaded, ""));
         };
-        let wait = sale.parts().map(|(pricing, ..)| pricing.settle_wait).unwrap_or_default();
-        let presented = self.deposited(sale, deposit, Instant::now() + wait + sale.route.timeout).await?;
+        let presented = self.deposited(sale, deposit, Instant::now() + sale.settle_wait() + sale.route.timeout).await?;
         let state = self.would_sell(sale, &presented).await?;
         let kaspa = json!({ "channelState": state, "status": "deposited" });
         let network = sale.policy.network;

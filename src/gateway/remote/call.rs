@@ -14,6 +14,16 @@ use crate::{
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
+/// A call about this payment, before what else it asks.
+pub(super) fn about(payment: &Value, accepted: &Requirements, request_hash: &RequestHash) -> Value {
+    json!({
+        "x402Version": X402_VERSION,
+        "paymentPayload": payment,
+        "paymentRequirements": accepted,
+        "requestHash": request_hash,
+    })
+}
+
 /// A payment under the hash that names its request.
 pub(super) struct Asking<'a> {
     pub key: PaymentKey,
@@ -80,12 +90,7 @@ impl<'a> Asking<'a> {
         if let Some(proof) = self.payer_proof {
             payment["extensions"] = json!({ "kaspa": { "payerProof": proof } });
         }
-        let mut call = json!({
-            "x402Version": X402_VERSION,
-            "paymentPayload": payment,
-            "paymentRequirements": self.accepted,
-            "requestHash": self.request_hash,
-        });
+        let mut call = about(&payment, &self.accepted, &self.request_hash);
         if self.finality.level == Finality::Confirmed {
             call["confirmations"] = self.finality.depth.into();
         }

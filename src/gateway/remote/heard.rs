@@ -1,21 +1,21 @@
 //! What an answer of the facilitator means. What is not understood proves nothing.
 
-use super::{AGAIN, RemoteAnswer, call::Asking};
-use crate::{chain::Sighting, protocol::refusal::Code};
+use super::{AGAIN, RemoteAnswer, call::Asking, tries::Heard};
+use crate::{
+    chain::Sighting,
+    protocol::{amount::Amount, network::Network, refusal::Code},
+};
+use serde_json::Value;
 use std::time::Duration;
 
-/// What one answer means.
-pub(super) enum Heard {
+/// What became of a payment.
+pub(super) enum Settlement {
     Settled {
         payer: Option<String>,
     },
-    /// Nothing can be said yet: the same call again.
-    Again(Duration),
     Refused(Code, String),
     /// It counted for this request, and is told to who proves the payer's key.
     Unproven(Code, String),
-    /// The facilitator does not work for this gateway.
-    NotOurs(String),
 }
 
 /// The precise code of a refusal, or nothing.
@@ -28,28 +28,38 @@ pub(super) fn code(answer: &RemoteAnswer) -> Option<Code> {
     Code::ALL.iter().copied().find(|code| code.as_str() == reason)
 }
 
-pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard {
+/// Before it is asked again.
+pub(super) fn pause(answer: &RemoteAnswer) -> Duration {
+    answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50))
+}
+
+/// Whether a settlement is said to be this one. `id` is a transaction's, or a charge's commitment.
+pub(super) fn names(body: &Value, id: &str, network: Network, amount: Amount) -> bool {
+    let said = |name: &str| body[name].as_str();
+    (said("transaction"), said("network"), said("amount")) == (Some(id), Some(network.as_str()), Some(&*amount.to_string()))
+}
+
+pub(super) fn settlement(asking: &Asking<'_>, answer: &RemoteAnswer) -> Heard<Settlement> {
     let body = &answer.body;
     let settled = body["extensions"]["kaspa"]["alreadySettled"] == true;
     let message = body["errorMessage"].as_str().unwrap_or_default().to_owned();
+    let again = |pause| Heard::Again(pause, reason(answer).to_owned());
     match (answer.status, body["success"].as_bool()) {
         (200, Some(true)) => {
-            let about = (body["transaction"].as_str(), body["network"].as_str(), body["amount"].as_str());
-            let (txid, amount) = (asking.key.txid.to_string(), asking.amount.to_string());
-            if about != (Some(&*txid), Some(asking.key.network.as_str()), Some(&*amount)) {
+            if !names(body, &asking.key.txid.to_string(), asking.key.network, asking.amount) {
                 return Heard::NotOurs("it answered about another payment".to_owned());
             }
-            Heard::Settled { payer: body["payer"].as_str().map(str::to_owned) }
+            Heard::Decided(Settlement::Settled { payer: body["payer"].as_str().map(str::to_owned) })
         }
         (400 | 401 | 403, _) => Heard::NotOurs(format!("{} {}", answer.status, reason(answer))),
         (200, Some(false)) => match code(answer) {
-            Some(Code::InFlight) | None => Heard::Again(AGAIN),
+            Some(Code::InFlight) | None => again(AGAIN),
             Some(code @ (Code::PayerProofRequired | Code::PayerProofInvalid | Code::ForeignTransaction)) if settled => {
-                Heard::Unproven(code, message)
+                Heard::Decided(Settlement::Unproven(code, message))
             }
-            Some(code) => Heard::Refused(code, message),
+            Some(code) => Heard::Decided(Settlement::Refused(code, message)),
         },
-        _ => Heard::Again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50))),
+        _ => again(pause(answer)),
     }
 }
 

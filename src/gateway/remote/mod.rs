@@ -8,6 +8,7 @@
 mod call;
 pub(in crate::gateway) mod channel;
 mod heard;
+mod tries;
 
 pub(super) use channel::key_of;
 
@@ -28,10 +29,11 @@ use crate::{
 };
 use async_trait::async_trait;
 use call::Asking;
-use heard::Heard;
+use heard::Settlement;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+use tries::{Heard, Undecided, until_decided};
 
 /// Between two tries when the facilitator says nothing of it.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -151,52 +153,37 @@ impl Gateway {
     /// Sends the call until it is decided or the time is over.
     async fn asked_until(&self, remote: &dyn RemoteFacilitator, admitted: &Admitted, hash: RequestHash, deadline: Instant) -> Step<Asked> {
         let purchase = &admitted.purchase;
-        let asking = Asking::of(purchase, hash);
-        let call = asking.call(Act::Settle);
+        let asking = &Asking::of(purchase, hash);
+        let call = &asking.call(Act::Settle);
         // From here on the facilitator says whose it is.
         self.step(admitted, Fact::Submitted(Submission::HandedOver)).await?;
-        let mut sent = false;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(AGAIN);
-            let (heard, why) = match remote.call(Act::Settle, &call, left).await {
-                Ok(answer) => {
-                    sent = true;
-                    (heard::settlement(&asking, &answer), heard::reason(&answer).to_owned())
+        let ask = |within| async move {
+            let answer = remote.call(Act::Settle, call, within).await;
+            let answer = answer.inspect_err(|error| tracing::warn!(%error, txid = %purchase.key().txid, "facilitator"))?;
+            Ok(heard::settlement(asking, &answer))
+        };
+        let settlement = until_decided(deadline, ask).await.map_err(|undecided| match undecided {
+            Undecided::Pending(why) => purchase.refusal(Code::SettlementPending, why),
+            Undecided::NotSent(why) => purchase.refusal(Code::FacilitatorUnavailable, why).with("status", "pending"),
+            Undecided::NotOurs => purchase.refusal(Code::FacilitatorUnavailable, ""),
+        })?;
+        match settlement {
+            Settlement::Settled { payer } => Ok(Asked::Settled { payer }),
+            Settlement::Refused(code, detail) if code.offers() == Offers::Attach => {
+                match self.advance(&admitted.hold.held, Fact::Rejected).await {
+                    Ok(Advanced::Done) => Ok(Asked::Freed(purchase.refusal(code, detail))),
+                    Ok(_) => Err(purchase.refusal(Code::SettlementPending, detail)),
+                    Err(_) => Err(purchase.refusal(Code::StoreUnavailable, "")),
                 }
-                Err(error) => {
-                    sent |= matches!(error, RemoteError::Unknown(_));
-                    tracing::warn!(%error, txid = %purchase.key().txid, "facilitator");
-                    (Heard::Again(AGAIN), error.to_string())
-                }
-            };
-            match heard {
-                Heard::Settled { payer } => return Ok(Asked::Settled { payer }),
-                Heard::Again(pause) if Instant::now() + pause < deadline => {
-                    tokio::time::sleep(pause).await; // why: the other side is asked again, it pushes nothing
-                }
-                // Perhaps it arrived, and perhaps it is on its way: the same header resumes.
-                Heard::Again(_) if sent => return Err(purchase.refusal(Code::SettlementPending, why)),
-                Heard::Again(_) => return Err(purchase.refusal(Code::FacilitatorUnavailable, why).with("status", "pending")),
-                Heard::NotOurs(why) => {
-                    tracing::error!(why, "the facilitator does not work for this gateway");
-                    return Err(purchase.refusal(Code::FacilitatorUnavailable, ""));
-                }
-                Heard::Refused(code, detail) if code.offers() == Offers::Attach => {
-                    return match self.advance(&admitted.hold.held, Fact::Rejected).await {
-                        Ok(Advanced::Done) => Ok(Asked::Freed(purchase.refusal(code, detail))),
-                        Ok(_) => Err(purchase.refusal(Code::SettlementPending, detail)),
-                        Err(_) => Err(purchase.refusal(Code::StoreUnavailable, "")),
-                    };
-                }
-                // Under another offer its proof is for another hash.
-                Heard::Unproven(..) if hash != purchase.request_hash => {
-                    return Err(purchase.refusal(Code::SettlementPending, "it counts for the header that it was first presented with"));
-                }
-                Heard::Unproven(code, detail) => return Err(asks(purchase, code, detail, hash)),
-                Heard::Refused(code, detail) => {
-                    self.step(admitted, Fact::Submitted(Submission::Foreign)).await?;
-                    return Ok(Asked::Declined(asks(purchase, code, detail, hash)));
-                }
+            }
+            // Under another offer its proof is for another hash.
+            Settlement::Unproven(..) if hash != purchase.request_hash => {
+                Err(purchase.refusal(Code::SettlementPending, "it counts for the header that it was first presented with"))
+            }
+            Settlement::Unproven(code, detail) => Err(asks(purchase, code, detail, hash)),
+            Settlement::Refused(code, detail) => {
+                self.step(admitted, Fact::Submitted(Submission::Foreign)).await?;
+                Ok(Asked::Declined(asks(purchase, code, detail, hash)))
             }
         }
     }
@@ -241,21 +228,22 @@ impl Gateway {
         let asking = Asking::again(&record, purchase.accepted.max_timeout_seconds.saturating_add(since));
         // No longer than the hold lasts.
         let within = deadline.saturating_duration_since(Instant::now()).max(AGAIN).min(self.limits.hold);
-        let heard = match remote.call(Act::Settle, &asking.call(Act::Settle), within).await {
-            Ok(answer) => heard::settlement(&asking, &answer),
-            Err(_) => Heard::Again(AGAIN),
+        let answer = remote.call(Act::Settle, &asking.call(Act::Settle), within).await;
+        let settlement = match answer.map(|answer| heard::settlement(&asking, &answer)) {
+            Ok(Heard::Decided(settlement)) => Some(settlement),
+            _ => None,
         };
-        self.decided(&held, heard).await
+        self.decided(&held, settlement).await
     }
 
-    async fn decided(&self, held: &Held, heard: Heard) -> Result<(), StoreError> {
-        let facts = match heard {
-            Heard::Settled { payer } => {
+    async fn decided(&self, held: &Held, settlement: Option<Settlement>) -> Result<(), StoreError> {
+        let facts = match settlement {
+            Some(Settlement::Settled { payer }) => {
                 vec![Fact::Submitted(Submission::Own), Fact::Settled { acceptance: None, payer }]
             }
-            Heard::Refused(code, _) if code.offers() == Offers::Attach => vec![Fact::Rejected],
-            Heard::Refused(..) => vec![Fact::Submitted(Submission::Foreign)],
-            Heard::Again(_) | Heard::Unproven(..) | Heard::NotOurs(_) => vec![],
+            Some(Settlement::Refused(code, _)) if code.offers() == Offers::Attach => vec![Fact::Rejected],
+            Some(Settlement::Refused(..)) => vec![Fact::Submitted(Submission::Foreign)],
+            Some(Settlement::Unproven(..)) | None => vec![],
         };
         for fact in facts {
             if self.advance(held, fact).await? != Advanced::Done {

@@ -1,4 +1,4 @@
-//! Free routes: pingora's own pass.
+//! Free routes: requests that only ask go from connection to connection, the rest through pingora's proxy.
 
 use super::support::*;
 use crate::{protocol::policy::HostHeader, proxy::EdgeSettings};
@@ -181,5 +181,152 @@ async fn a_body_that_breaks_off_upstream_breaks_off_downstream() {
         let got = reqwest::get(edge(upstream(api.address)).url("/")).await.unwrap();
         assert_eq!(got.status(), 200);
         assert!(got.bytes().await.is_err(), "a cut body must not look whole");
+    }
+}
+
+#[tokio::test]
+async fn a_body_arrives_whole_wherever_its_first_bytes_came() {
+    let edge = edge(upstream(mirror().await));
+    let chunked = "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    for (method, framing, body) in [
+        ("POST", "Content-Length: 5", "abcde"),
+        ("POST", "Transfer-Encoding: chunked", chunked),
+        // A safe method may have one, too.
+        ("GET", "Content-Length: 5", "abcde"),
+        ("GET", "Transfer-Encoding: chunked", chunked),
+    ] {
+        // The proxy reads the head once more: what was read behind it must not get lost, and nothing be waited for twice.
+        for early in 0..=body.len() {
+            let mut stream = TcpStream::connect(edge.address).await.unwrap();
+            let head = format!("{method} /a HTTP/1.1\r\nHost: h\r\n{framing}\r\nConnection: close\r\n\r\n");
+            stream.write_all((head + &body[..early]).as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            stream.write_all(&body.as_bytes()[early..]).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\n\nabcde"), "{method} {framing}, {early} early: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_requests_of_every_kind_one_after_the_other() {
+    let edge = edge(upstream(mirror().await));
+    let mut stream = TcpStream::connect(edge.address).await.unwrap();
+    for round in 0..3 {
+        for (method, path, body) in
+            [("GET", "/a", ""), ("POST", "/b", "abcde"), ("HEAD", "/c", ""), ("GET", "/paid", ""), ("PUT", "/d", "")]
+        {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let head = read_head(&mut stream).await.to_ascii_lowercase();
+            assert!(head.starts_with("http/1.1 200") && head.contains("connection: keep-alive"), "round {round}, {method} {path}: {head}");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let chunked = head.contains("transfer-encoding: chunked");
+            let told = match length {
+                _ if method == "HEAD" => continue,
+                Some(length) => {
+                    let mut told = vec![0; length.parse().unwrap()];
+                    stream.read_exact(&mut told).await.unwrap();
+                    told
+                }
+                None => {
+                    assert!(chunked, "{head}");
+                    let mut told = Vec::new();
+                    while !told.ends_with(b"0\r\n\r\n") {
+                        told.push(stream.read_u8().await.unwrap());
+                    }
+                    told
+                }
+            };
+            let told = String::from_utf8(told).unwrap();
+            assert!(told.contains(&format!("{method} {path}\n")) && told.contains(body), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_keep_their_framing() {
+    for (answer, method, expect, refused) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "GET", "\r\n\r\nok", "transfer-encoding"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "HEAD", "content-length: 2\r\n", "transfer-encoding"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "GET", "2\r\nok\r\n0\r\n\r\n", "content-length"),
+        ("HTTP/1.1 200 OK\r\n\r\nok", "GET", "2\r\nok\r\n0\r\n\r\n", "content-length"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", "GET", "http/1.1 204", "content-length"),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "GET", "content-length: 7\r\n", "transfer-encoding"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\r\n",
+            "GET",
+            "content-length: 0",
+            "x-hop",
+        ),
+    ] {
+        let api = RawUpstream::closing_after(answer.as_bytes()).await;
+        let request = format!("{method} / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let got = exchange(edge(upstream(api.address)).address, &request).await.to_ascii_lowercase();
+        assert!(got.contains(expect) && !got.contains(refused) && !got.contains("keep-alive"), "{method} {answer}: {got}");
+        assert_eq!(
+            got.matches("content-length").count() + got.matches("transfer-encoding").count(),
+            usize::from(!answer.contains(" 204 ")),
+            "{got}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn early_hints_arrive_before_the_answer() {
+    let api =
+        RawUpstream::closing_after(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let got = exchange(edge(upstream(api.address)).address, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+    assert!(got.starts_with("HTTP/1.1 103") && got.contains("HTTP/1.1 200") && got.ends_with("ok"), "{got}");
+}
+
+#[tokio::test]
+async fn a_question_is_asked_again_when_the_pooled_connection_was_closed() {
+    // Each connection answers one request and closes only when the next one came, as a server does whose patience ends at that moment.
+    let api = RawUpstream::start(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        read_head(&mut stream).await;
+    })
+    .await;
+    let edge = edge(upstream(api.address));
+    for asked in 1..=3 {
+        let answer = exchange(edge.address, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(api.accepted(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_sets_the_upstream_free() {
+    for (begun, head) in [(false, &b""[..]), (true, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")] {
+        let (left, mut upstream_left) = tokio::sync::mpsc::channel(1);
+        let api = RawUpstream::start(move |_, mut stream| {
+            let left = left.clone();
+            async move {
+                read_head(&mut stream).await;
+                stream.write_all(head).await.unwrap();
+                // Never says more: only the end of the connection ends this.
+                assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+                left.send(()).await.unwrap();
+            }
+        })
+        .await;
+        let mut patient = upstream(api.address);
+        patient.read_timeout = std::time::Duration::from_secs(3600);
+        let edge = edge(patient);
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        if begun {
+            assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+        } else {
+            while api.accepted() == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(stream);
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), upstream_left.recv()).await;
+        assert_eq!(waited, Ok(Some(())), "begun: {begun}");
     }
 }

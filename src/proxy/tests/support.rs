@@ -92,21 +92,14 @@ impl Fake {
 impl Paywall for Fake {
     fn route(&self, head: RawHead) -> Routed {
         *self.head.lock().unwrap() = Some(head.clone());
-        let query = head.target.split_once('?').map(|(_, query)| query.to_owned());
-        match (self.plan)(&head) {
-            Plan::Free(path) => Routed::Free(Free::for_test(route(Access::Free), self.policy.clone(), path_of(&path), query)),
+        let plan = (self.plan)(&head);
+        let RawHead { method, authority: host, target, headers, request_id } = head;
+        let query = target.split_once('?').map(|(_, query)| query.to_owned());
+        let request = |path: &str| RequestHead { method, host, path: path_of(path), target, query, headers };
+        match plan {
+            Plan::Free(path) => Routed::Free(Free::for_test(route(Access::Free), self.policy.clone(), request(&path))),
             Plan::Answer(answer) => Routed::Answer(Box::new(answer)),
-            Plan::Priced => {
-                let request = RequestHead {
-                    method: head.method,
-                    host: head.authority,
-                    path: path_of("/"),
-                    target: head.target,
-                    query: None,
-                    headers: head.headers,
-                };
-                Routed::Priced(Box::new(Sale::for_test(route(priced()), self.policy.clone(), request, head.request_id)))
-            }
+            Plan::Priced => Routed::Priced(Box::new(Sale::for_test(route(priced()), self.policy.clone(), request("/"), request_id))),
         }
     }
 

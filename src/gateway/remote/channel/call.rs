@@ -1,5 +1,6 @@
 //! What the facilitator is asked about a sale from a channel: the payment as it was first presented, equal for every try.
 
+use super::super::call::about;
 use crate::{
     binding::escrow_v1::{
         SignedVoucher,
@@ -128,12 +129,7 @@ impl Call {
     }
 
     pub fn ask(&self, wanted: Wanted) -> Value {
-        let mut call = json!({
-            "x402Version": X402_VERSION,
-            "paymentPayload": self.payment,
-            "paymentRequirements": self.accepted,
-            "requestHash": self.request_hash,
-        });
+        let mut call = about(&self.payment, &self.accepted, &self.request_hash);
         match wanted {
             Wanted::Deposit => call["deposit"] = true.into(),
             Wanted::Charge(Some(charge)) => call["charge"] = charge.to_string().into(),

@@ -2,16 +2,15 @@
 //! its ceiling, and is good for the same request from then on, as a payment by transaction is.
 
 use super::{
-    super::{AGAIN, RemoteError},
+    super::tries::{Undecided, until_decided},
     Sold,
     call::Wanted,
-    heard::{self, Heard},
-    receipt_of, unusable,
+    heard, receipt_of, unusable,
 };
 use crate::{
     gateway::{
         Gateway,
-        answer::Served,
+        answer::{Served, StreamChunk},
         channel::{
             deliver::forwarded,
             meter::{Charged, MeterReader},
@@ -30,11 +29,14 @@ use crate::{
     protocol::{
         amount::Amount,
         charge::ChargeRule,
-        policy::{ChannelTerms, Pricing, Upstream},
+        policy::{ChannelTerms, Pricing},
         refusal::Code,
     },
-    store::{Advanced, Fact, PaymentState, StoredResponse},
-    wire::{canonical, messages::ChargeReceipt},
+    store::{Advanced, Fact, PaymentState, StoreError, StoredResponse},
+    wire::{
+        canonical,
+        messages::{ChargeReceipt, SettlementResponse},
+    },
 };
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -150,10 +152,14 @@ impl Delivery<'_> {
         let sale = &self.sold.sale;
         // The compiler of the configuration refuses a route without its upstream.
         let upstream = sale.policy.upstreams.get(&sale.route.upstream).ok_or(UpstreamFailure::Connect)?;
-        let request = forwarded(sale, &self.sold.call.presented.channel, self.terms);
-        let answered = self.gateway.upstreams.send(upstream, request).await?;
-        if sale.call.is_some() {
-            return self.tool(upstream, answered).await;
+        let request = || forwarded(sale, &self.sold.call.presented.channel, self.terms);
+        let answered = self.gateway.upstreams.send(upstream, request()).await?;
+        if let Some(call) = &sale.call {
+            // A call of a tool: its result is held until it is charged, however it arrives.
+            let answer = call.answer(self.gateway.upstreams.as_ref(), upstream, &request(), answered).await?;
+            let ToolAnswer { said, status, headers, body, served } = answer;
+            let whole = Whole { status, headers, body, said: Some(said) };
+            return Ok(if served { Answered::Whole(whole) } else { Answered::Unserved(whole) });
         }
         let UpstreamReply { status, headers, mut body } = answered;
         if !self.pricing.charge_on.delivered(status) {
@@ -168,33 +174,19 @@ impl Delivery<'_> {
         })
     }
 
-    /// A call of a tool: its result is held until it is charged, however it arrives.
-    async fn tool(&self, upstream: &Upstream, answered: UpstreamReply) -> Result<Answered, UpstreamFailure> {
-        let sale = &self.sold.sale;
-        let Some(call) = &sale.call else { return Err(UpstreamFailure::Broken) };
-        let request = forwarded(sale, &self.sold.call.presented.channel, self.terms);
-        let ToolAnswer { said, status, headers, body, served } =
-            call.answer(self.gateway.upstreams.as_ref(), upstream, &request, answered).await?;
-        let whole = Whole { status, headers, body, said: Some(said) };
-        Ok(if served { Answered::Whole(whole) } else { Answered::Unserved(whole) })
-    }
-
     async fn charge_whole(&self, whole: Whole, reply: &mut Option<ReplySlot>) -> Result<(), Refusal> {
-        let Whole { status, headers, body, said } = whole;
-        let charge = match MeterReader::whole(&self.terms.charge, self.ceiling(), &headers, &body) {
+        let charge = match MeterReader::whole(&self.terms.charge, self.ceiling(), &whole.headers, &whole.body) {
             Charged::Amount(charge) => self.metered(charge),
             Charged::Refused => return Err(self.without_a_price().await),
         };
-        let response = self.kept(status, &headers, &body);
+        let response = self.kept(&whole);
         let kept = response.is_some();
-        self.held(status, charge, response).await?;
+        self.held(whole.status, charge, response).await?;
         let receipt = self.charged(charge, kept).await?;
         if !kept {
-            self.record(Fact::Delivered { status, response: None }).await;
+            self.record(Fact::Delivered { status: whole.status, response: None }).await;
         }
-        let answer = self.sold.sale.reply.paid(status, headers, &self.gateway.message(&self.sold.sale, receipt), body);
-        self.said(said);
-        say(reply, Ok(Served::Answer(Box::new(answer))));
+        self.let_out(whole, &self.gateway.message(&self.sold.sale, receipt), reply);
         Ok(())
     }
 
@@ -222,11 +214,9 @@ impl Delivery<'_> {
                 self.stream(&receipt, status, headers, first, body.as_mut(), reply).await;
                 return Ok(());
             }
-            Ok(Answered::Whole(Whole { status, headers, body, said })) => {
-                self.record(Fact::Delivered { status, response: self.kept(status, &headers, &body) }).await;
-                let answer = self.sold.sale.reply.paid(status, headers, &self.gateway.message(&self.sold.sale, receipt), body);
-                self.said(said);
-                say(reply, Ok(Served::Answer(Box::new(answer))));
+            Ok(Answered::Whole(whole)) => {
+                self.record(Fact::Delivered { status: whole.status, response: self.kept(&whole) }).await;
+                self.let_out(whole, &self.gateway.message(&self.sold.sale, receipt), reply);
                 return Ok(());
             }
             Ok(Answered::Unserved(whole)) => (Some(whole.status), UpstreamFailure::Broken),
@@ -255,7 +245,7 @@ impl Delivery<'_> {
         match forward::pass(first, body, &mut kept, &sender).await {
             Passed::Whole => {
                 self.record(Fact::Delivered { status, response: kept.response(status) }).await;
-                let _ = sender.send(crate::gateway::answer::StreamChunk::End { trailers: None }).await;
+                let _ = sender.send(StreamChunk::End { trailers: None }).await;
             }
             // It was served; the entitlement allows a few more tries.
             Passed::ClientLeft => self.record(Fact::Delivered { status, response: None }).await,
@@ -297,42 +287,28 @@ impl Delivery<'_> {
     }
 
     async fn asked_until(&self, charge: Option<Amount>, cost: Amount) -> Result<ChargeReceipt, Refusal> {
-        let call = self.sold.call.ask(Wanted::Charge(charge));
+        let call = &self.sold.call.ask(Wanted::Charge(charge));
         let deadline = Instant::now() + self.pricing.settle_wait;
-        let mut sent = false;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(AGAIN);
-            let (heard, why) = match self.sold.remote.call(Act::Settle, &call, left).await {
-                Ok(answer) => {
-                    sent = true;
-                    (heard::settlement(&self.sold.call, cost, &answer), answer.status.to_string())
+        let ask = |within| async move {
+            let answer = self.sold.remote.call(Act::Settle, call, within).await;
+            let channel = &self.sold.call.presented.channel;
+            let answer = answer.inspect_err(|error| tracing::warn!(%error, %channel, "facilitator"))?;
+            Ok(heard::settlement(&self.sold.call, cost, &answer))
+        };
+        let settlement = until_decided(deadline, ask).await.map_err(|undecided| match undecided {
+            Undecided::Pending(why) => Refusal::new(Code::SettlementPending, why),
+            Undecided::NotSent(why) => Refusal::new(Code::FacilitatorUnavailable, why),
+            Undecided::NotOurs => Refusal::new(Code::FacilitatorUnavailable, ""),
+        })?;
+        match settlement {
+            Ok(receipt) => Ok(*receipt),
+            // Another request was quicker, or the channel is not what it was: the answer goes with the claim.
+            Err(mut refusal) => {
+                // The latest signature is for who holds the voucher that was sent, which whoever resumes has not shown.
+                if let Some(correction) = refusal.correction.as_mut().filter(|_| self.sold.record.is_some()) {
+                    correction.voucher.signature = None;
                 }
-                Err(error) => {
-                    sent |= matches!(error, RemoteError::Unknown(_));
-                    tracing::warn!(%error, channel = %self.sold.call.presented.channel, "facilitator");
-                    (Heard::Again(AGAIN), error.to_string())
-                }
-            };
-            match heard {
-                Heard::Charged(receipt) => return Ok(*receipt),
-                Heard::Again(pause) if Instant::now() + pause < deadline => {
-                    tokio::time::sleep(pause).await; // why: the other side is asked again, it pushes nothing
-                }
-                // Perhaps it arrived, and perhaps it is on its way: the same header resumes.
-                Heard::Again(_) if sent => return Err(Refusal::new(Code::SettlementPending, why)),
-                Heard::Again(_) => return Err(Refusal::new(Code::FacilitatorUnavailable, why)),
-                Heard::NotOurs(why) => {
-                    tracing::error!(why, "the facilitator does not work for this gateway");
-                    return Err(Refusal::new(Code::FacilitatorUnavailable, ""));
-                }
-                // Another request was quicker, or the channel is not what it was: the answer goes with the claim.
-                Heard::Refused(mut refusal) => {
-                    // The latest signature is for who holds the voucher that was sent, which whoever resumes has not shown.
-                    if let Some(correction) = refusal.correction.as_mut().filter(|_| self.sold.record.is_some()) {
-                        correction.voucher.signature = None;
-                    }
-                    return Err(if self.freed().await { refusal } else { Refusal::new(Code::SettlementPending, refusal.detail) });
-                }
+                Err(if self.freed().await { refusal } else { Refusal::new(Code::SettlementPending, refusal.detail) })
             }
         }
     }
@@ -356,12 +332,8 @@ impl Delivery<'_> {
     /// The upstream's own failure goes to the client as it is, and costs nothing.
     async fn uncharged(&self, whole: Whole, reply: &mut Option<ReplySlot>) {
         self.freed().await;
-        let Whole { status, headers, body, said } = whole;
         self.gateway.count_refusal(Code::UpstreamFailed);
-        let receipt = not_charged(self.sold.sale.policy.network, Code::UpstreamFailed, self.sold.state.as_ref());
-        let answer = self.sold.sale.reply.paid(status, headers, &receipt, body);
-        self.said(said);
-        say(reply, Ok(Served::Answer(Box::new(answer))));
+        self.let_out(whole, &self.nothing_charged(Code::UpstreamFailed), reply);
     }
 
     async fn without_a_price(&self) -> Refusal {
@@ -371,21 +343,28 @@ impl Delivery<'_> {
 
     /// Says in the receipt that the voucher is still good.
     fn not_charged(&self, refusal: Refusal) -> Refusal {
-        let receipt = not_charged(self.sold.sale.policy.network, refusal.code, self.sold.state.as_ref());
+        let receipt = self.nothing_charged(refusal.code);
         refusal.receipted(receipt)
     }
 
-    fn kept(&self, status: u16, headers: &HeaderMap, body: &Bytes) -> Option<StoredResponse> {
+    fn nothing_charged(&self, code: Code) -> SettlementResponse {
+        not_charged(self.sold.sale.policy.network, code, self.sold.state.as_ref())
+    }
+
+    fn kept(&self, Whole { status, headers, body, .. }: &Whole) -> Option<StoredResponse> {
         let headers = respond::keep_headers(headers, self.pricing.replay_cookies);
         // The result of a tool is kept however long it is: it was held whole anyway, and nobody can be charged for it again.
         let limit = self.sold.sale.call.as_ref().map_or(self.pricing.replay_limit, |call| call.limit);
-        Some(StoredResponse { status, headers, body: body.clone() }).filter(|_| body.len() <= limit)
+        Some(StoredResponse { status: *status, headers, body: body.clone() }).filter(|_| body.len() <= limit)
     }
 
-    fn said(&self, said: Option<Said>) {
-        if let Some((call, said)) = self.sold.sale.call.as_ref().zip(said) {
+    fn let_out(&self, Whole { status, headers, body, said }: Whole, receipt: &SettlementResponse, reply: &mut Option<ReplySlot>) {
+        let sale = &self.sold.sale;
+        let answer = sale.reply.paid(status, headers, receipt, body);
+        if let Some((call, said)) = sale.call.as_ref().zip(said) {
             call.say(said);
         }
+        say(reply, Ok(Served::Answer(Box::new(answer))));
     }
 
     fn ceiling(&self) -> Amount {
@@ -407,7 +386,7 @@ fn failed(failure: UpstreamFailure, more: &str) -> Refusal {
 }
 
 /// A step that must be durable before the next.
-fn done(step: Result<Advanced, crate::store::StoreError>) -> Result<(), Refusal> {
+fn done(step: Result<Advanced, StoreError>) -> Result<(), Refusal> {
     match step {
         Ok(Advanced::Done) => Ok(()),
         Ok(Advanced::Stale) => Err(Refusal::new(Code::InFlight, "")),

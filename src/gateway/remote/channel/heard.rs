@@ -2,8 +2,9 @@
 
 use super::{
     super::{
-        AGAIN, RemoteAnswer, RemoteError,
-        heard::{code, reason},
+        RemoteAnswer, RemoteError,
+        heard::{code, names, pause, reason},
+        tries::Heard,
     },
     call::{Call, Wanted},
 };
@@ -13,31 +14,21 @@ use crate::{
     protocol::{
         amount::Amount,
         refusal::Code,
-        requirements::{ChannelState, Extra},
+        requirements::{ChannelState, Extra, Requirements, VoucherState},
     },
     wire::messages::ChargeReceipt,
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::Duration;
 
-/// What an answer to a settlement means.
-pub(super) enum Heard {
-    /// It counts, for this very sale.
-    Charged(Box<ChargeReceipt>),
-    /// Nothing can be said yet: the same call again.
-    Again(Duration),
-    /// Nothing was charged.
-    Refused(Refusal),
-    /// The facilitator does not work for this gateway.
-    NotOurs(String),
-}
+/// What became of a sale: charged, for this very sale, or not at all.
+pub(super) type Settlement = Result<Box<ChargeReceipt>, Refusal>;
 
-pub(super) fn settlement(call: &Call, charge: Amount, answer: &RemoteAnswer) -> Heard {
-    let again = Heard::Again(answer.retry_after.unwrap_or(AGAIN).max(Duration::from_millis(50)));
+pub(super) fn settlement(call: &Call, charge: Amount, answer: &RemoteAnswer) -> Heard<Settlement> {
+    let again = Heard::Again(pause(answer), answer.status.to_string());
     match (answer.status, answer.body["success"].as_bool()) {
         (200, Some(true)) => match charged(call, charge, &answer.body) {
-            Some(receipt) => Heard::Charged(Box::new(receipt)),
+            Some(receipt) => Heard::Decided(Ok(Box::new(receipt))),
             None => Heard::NotOurs("it answered about another charge".to_owned()),
         },
         (400 | 401 | 403, _) => Heard::NotOurs(format!("{} {}", answer.status, reason(answer))),
@@ -45,7 +36,7 @@ pub(super) fn settlement(call: &Call, charge: Amount, answer: &RemoteAnswer) -> 
             // The answer is held: it is worth waiting for.
             Some(Code::InFlight | Code::ChannelBusy) | None => again,
             Some(code) if code.status() == 503 => again,
-            Some(code) => Heard::Refused(refusal(call, code, answer)),
+            Some(code) => Heard::Decided(Err(refusal(call, code, answer))),
         },
         _ => again,
     }
@@ -66,10 +57,9 @@ fn charged(call: &Call, charge: Amount, body: &Value) -> Option<ChargeReceipt> {
         charged_after: state.charged_cumulative_amount,
         claimed: state.claimed_cumulative_amount,
     };
-    let about = (body["transaction"].as_str()?, body["network"].as_str()?, body["amount"].as_str()?);
     let id = commitment.id();
     let ours = (receipt.commitment_id, receipt.charged_amount, state.channel_id) == (id, charge, presented.channel);
-    let said = about == (&*id.to_string(), call.accepted.network.as_str(), &*charge.to_string());
+    let said = names(body, &id.to_string(), call.accepted.network, charge);
     // The next offer is this gateway's.
     (ours && said).then_some(ChargeReceipt { offer: None, ..receipt })
 }
@@ -117,11 +107,24 @@ fn refusal(call: &Call, code: Code, answer: &RemoteAnswer) -> Refusal {
         refusal.retry_after_seconds = u32::try_from(after.as_secs()).ok();
     }
     let voucher = answer.body.pointer("/extensions/kaspa/voucherState").and_then(|voucher| Deserialize::deserialize(voucher).ok());
-    match (state(call, answer), voucher, &call.accepted.extra) {
-        (Some(channel), Some(voucher), Extra::Escrow(extra)) => {
-            let (server_key, pay_to) = (extra.server_public_key, call.accepted.pay_to.clone());
-            refusal.corrected(Correction { server_key, pay_to, channel, voucher })
+    match (state(call, answer), voucher) {
+        (Some(channel), Some(voucher)) => corrected(call, refusal, channel, voucher),
+        _ => refusal,
+    }
+}
+
+/// The deposit is in, and its offer is over: the next one is for the channel that is open now, and not for another deposit.
+pub(super) fn still_open(call: &Call, refusal: Refusal, state: Option<ChannelState>) -> Refusal {
+    match state {
+        Some(channel) if refusal.code == Code::OfferExpired && channel.signed_max_claimable.is_zero() => {
+            let voucher = VoucherState { amount: channel.signed_max_claimable, signature: None };
+            corrected(call, refusal, channel, voucher)
         }
         _ => refusal,
     }
+}
+
+fn corrected(call: &Call, refusal: Refusal, channel: ChannelState, voucher: VoucherState) -> Refusal {
+    let Requirements { extra: Extra::Escrow(extra), pay_to, .. } = &call.accepted else { return refusal };
+    refusal.corrected(Correction { server_key: extra.server_public_key, pay_to: pay_to.clone(), channel, voucher })
 }

@@ -26,7 +26,6 @@ use crate::{
         flight::{Flight, Flights},
         hold::Hold,
         purchase::FOREIGN_HOLD_POLL,
-        quote::Correction,
         respond::Refusal,
         sell,
     },
@@ -34,7 +33,7 @@ use crate::{
         ids::{ChannelId, PaymentIdentifier},
         network::Network,
         refusal::Code,
-        requirements::{ChannelState, Extra, Finality, FinalityRule, VoucherState},
+        requirements::{ChannelState, Finality, FinalityRule},
     },
     store::{Advanced, Claim, ClaimOutcome, Fact, FromChannel, Held, PaymentRecord, PaymentState, StoreError, StoredPayment, Submission},
     wire::messages::{ChargeReceipt, SettlementResponse},
@@ -160,7 +159,7 @@ impl Gateway {
                     return answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::SettlementPending, "the gateway stopped")));
                 }
                 Claimed::Replay(stored) => return self.replay_sale(&sale, *stored),
-                Claimed::Refused(refusal) => return Err(still_open(refusal, &sale, state)),
+                Claimed::Refused(refusal) => return Err(heard::still_open(&call, refusal, state)),
                 Claimed::Wait(hold) => {
                     drop((flight, place));
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -313,15 +312,4 @@ fn proves(sale: &ChannelSale, presented: &Presented, record: &PaymentRecord) -> 
 /// Whether the facilitator was never asked to charge for it.
 fn unasked(record: &PaymentRecord) -> bool {
     record.state == PaymentState::Pending && record.submission == Submission::None
-}
-
-/// The deposit is in, and its offer is over: the next one is for the channel that is open now, and not for another deposit.
-fn still_open(refusal: Refusal, sale: &ChannelSale, state: Option<ChannelState>) -> Refusal {
-    match (state, &sale.accepted.extra) {
-        (Some(channel), Extra::Escrow(extra)) if refusal.code == Code::OfferExpired && channel.signed_max_claimable.is_zero() => {
-            let voucher = VoucherState { amount: channel.signed_max_claimable, signature: None };
-            refusal.corrected(Correction { server_key: extra.server_public_key, pay_to: sale.accepted.pay_to.clone(), channel, voucher })
-        }
-        _ => refusal,
-    }
 }
