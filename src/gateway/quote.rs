@@ -251,7 +251,7 @@ mod tests {
                 refund_timeout_daa: 9,
                 server_public_key: XOnlyKey([4; 32]),
                 template_id: TemplateId::EscrowV1,
-                voucher_state: corrected.then(|| VoucherState { amount, signature: Some(SchnorrSignature([5; 64])) }),
+                voucher_state: corrected.then_some(VoucherState { amount, signature: Some(SchnorrSignature([5; 64])) }),
             }))
         };
         let exact = |offer: &str| {

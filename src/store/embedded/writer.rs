@@ -26,8 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 const GROUP: usize = 1_024;
 /// Verbs that may wait before callers wait for room.
 const QUEUE: usize = 4_096;
-/// Turns that a group which grows leaves to others before it is written: bounds what it waits where a core never rests.
-const TURNS: u32 = 3;
 /// Written groups after which the log is moved into the database when nobody waits, and when somebody does.
 const CHECKPOINT_IDLE: u32 = 128;
 const CHECKPOINT_BUSY: u32 = 256;
@@ -249,7 +247,6 @@ impl Thread {
         // What the last process left.
         self.fold();
         while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
-            gather(&mut jobs, &mut group);
             self.commit(&mut group);
             if self.since_fold >= FOLD {
                 self.fold();
@@ -322,23 +319,6 @@ impl Thread {
     }
 }
 
-/// Lets others go first where the core is busy: the requests that run meanwhile bring the next verbs, and share the commit. Goes on only as
-/// long as each turn brings one. Where nobody else wants the core a turn is nothing, and nothing is waited for.
-fn gather(jobs: &mut mpsc::Receiver<Box<dyn Job>>, group: &mut Vec<Box<dyn Job>>) {
-    for _ in 0..TURNS {
-        let before = group.len();
-        std::thread::yield_now();
-        while group.len() < GROUP
-            && let Ok(job) = jobs.try_recv()
-        {
-            group.push(job);
-        }
-        if group.len() == before {
-            return;
-        }
-    }
-}
-
 fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<usize> {
     conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]))
 }
@@ -407,38 +387,5 @@ fn explain_commit(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(error.to_string()),
         _ => StoreError::Unknown(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Nothing;
-
-    impl Job for Nothing {
-        fn run(&mut self, _: &mut Step<'_>) -> bool {
-            true
-        }
-
-        fn run_apart(&mut self, _: &mut Step<'_>) -> bool {
-            true
-        }
-
-        fn answer(self: Box<Self>, _: Result<(), StoreError>) {}
-    }
-
-    #[test]
-    fn a_group_takes_what_came_meanwhile_and_never_more_than_fits() {
-        for (came, expect) in [(0, 1), (5, 6), (GROUP - 1, GROUP), (GROUP + 7, GROUP)] {
-            let (queue, mut jobs) = mpsc::channel::<Box<dyn Job>>(2 * GROUP);
-            for _ in 0..came {
-                assert!(queue.try_send(Box::new(Nothing)).is_ok());
-            }
-            let mut group: Vec<Box<dyn Job>> = vec![Box::new(Nothing)];
-            gather(&mut jobs, &mut group);
-            assert_eq!(group.len(), expect, "{came}");
-            assert_eq!(jobs.len(), came + 1 - expect, "{came}: nothing is lost");
-        }
     }
 }
