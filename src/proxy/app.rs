@@ -199,6 +199,8 @@ impl App {
                     return Err(Error::explain(ErrorType::InternalError, "the route names no upstream").into());
                 };
                 let mut pass = Box::new(FreePass { free, upstream, provenance });
+                // HTTP/2 needs no header to frame a body.
+                let has_body = has_body || (session.is_http2() && !session.is_body_empty());
                 if !pass::only_asks(session.req_header(), has_body) {
                     return Ok(Some(pass));
                 }

@@ -46,7 +46,7 @@ pub(super) struct Read {
     pub head: RawHead,
     /// What is said about the request to an upstream.
     pub provenance: Provenance,
-    /// As it is framed; it may still be empty.
+    /// As its headers frame it; it may still be empty.
     pub has_body: bool,
 }
 

@@ -56,6 +56,10 @@ async fn http_2_without_tls_serves_free_and_priced() {
     let settings = EdgeSettings { h2c: true, ..EdgeSettings::default() };
     let edge = edge_with(upstream(mirror().await), by_path, None, settings);
     let h2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    // A body of a safe method, whose length nobody tells: over HTTP/2 no header says that there is one.
+    let untold = reqwest::Body::wrap_stream(futures::stream::iter([Ok::<_, std::io::Error>("un"), Ok("told")]));
+    let got = h2.get(edge.url("/free/echo")).body(untold).send().await.unwrap();
+    assert_eq!((got.status().as_u16(), got.text().await.unwrap().as_str()), (200, "untold"));
     for client in [h2, reqwest::Client::new()] {
         for path in ["/free/echo", "/paid/echo"] {
             let body = pattern(1024 * 1024);
