@@ -21,6 +21,9 @@ use tokio::sync::mpsc;
 /// Chunks of a streamed body that may wait for a slow client; beyond it the upstream is slowed down.
 pub(super) const STREAM_DEPTH: usize = 4;
 
+/// Headers that are added to a request that is paid for.
+const ADDED: usize = 5;
+
 /// A whole body, or the part that was read before it had to stream.
 pub(super) enum Collected {
     Whole(Bytes),
@@ -84,7 +87,12 @@ fn forwarded_headers(client: &HeaderMap) -> HeaderMap {
             && ![headers::IDEMPOTENCY_KEY, headers::REQUEST_ID].iter().any(|ours| headers::dashed(name) == ours.as_str())
             && !named.iter().any(|n| n == name.as_str())
     };
-    client.iter().filter(|(name, _)| forwarded(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    // Room for what is added: growing would hash everything again.
+    let mut headers = HeaderMap::with_capacity(client.len() + ADDED);
+    for (name, value) in client.iter().filter(|(name, _)| forwarded(name)) {
+        headers.append(name, value.clone());
+    }
+    headers
 }
 
 /// Reads a body to its end, or up to the limit. An event stream is never held back.

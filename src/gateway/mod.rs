@@ -2,14 +2,15 @@
 //!
 //! Never names a concrete store, pingora or the node's RPC. Called by `proxy` and `runtime`.
 //! The order of one purchase is that of the contract: hold, settle, commit, forward, record
-//! delivery. Whatever owns money runs in a task of its own, so that a client that goes away
-//! stops nothing half-way.
+//! delivery. Whatever owns money runs in a task of its own, or in one that leaves it to such a task
+//! (`errand`), so that a client that goes away stops nothing half-way.
 
 pub mod answer;
 pub mod channel;
 pub(crate) mod crash;
 mod deliver;
 mod depth;
+mod errand;
 pub mod facilitate;
 mod flag;
 mod fleet;
@@ -42,10 +43,13 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -202,7 +206,12 @@ impl Gateway {
     /// whether the store works, for the routes that do not touch it.
     async fn ask<T>(&self, verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let late = |_| Err(StoreError::Unknown("no answer in time".into()));
-        let result = timeout(self.limits.hold, verb).await.unwrap_or_else(late);
+        let mut verb = pin!(verb);
+        // What is in memory is answered at once, and needs no clock.
+        let result = match poll_fn(|cx| Poll::Ready(verb.as_mut().poll(cx))).await {
+            Poll::Ready(result) => result,
+            Poll::Pending => timeout(self.limits.hold, verb).await.unwrap_or_else(late),
+        };
         let usable = !matches!(result, Err(StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Moved(_)));
         if let Err(error) = &result {
             tracing::error!(%error, "store");

@@ -128,6 +128,8 @@ pub(super) struct Correction {
 pub(super) struct Authentic<'q, 'p> {
     pub quote: &'q Quote<'p>,
     pub token: OfferToken,
+    /// The terms with their offer as canonical JSON: what is hashed as the client was told to.
+    pub canonical: Vec<u8>,
 }
 
 /// Recognises `accepted` as one of our offers for this very request. Age is not judged here.
@@ -144,14 +146,13 @@ pub(super) fn authenticate<'q, 'p>(
     }
     let token = OfferToken::parse(accepted.extra.offer())
         .map_err(|_| Fault::new(Code::OfferMalformed, "accepted.extra.offer is not an offer token"))?;
-    let mut unsigned = accepted.clone();
-    unsigned.extra.offer_mut().clear();
-    let terms = canonical::sorted_to_vec(&unsigned);
+    let canonical = canonical::sorted_to_vec(accepted);
+    let terms = unsigned(&canonical, accepted);
     // A rule that another configuration made of another scheme keeps its name, not its meaning.
     for quote in quotes.iter().filter(|quote| quote.accept.scheme() == accepted.scheme) {
         let context = OfferContext { origin: &route.origin, route: &route.id, rule_id: &quote.accept.rule_id, inputs: &quote.price.inputs };
         match token.authenticate(keys, &context, &terms, now) {
-            Ok(()) => return Ok(Authentic { quote, token }),
+            Ok(()) => return Ok(Authentic { quote, token, canonical }),
             Err(OfferError::KeyUnknown) => {
                 return Err(Fault::new(Code::OfferKeyUnknown, "the offer's key is not, or no longer, known here"));
             }
@@ -159,6 +160,23 @@ pub(super) fn authenticate<'q, 'p>(
         }
     }
     Err(diagnose(policy, route, &token, &terms, keys, now))
+}
+
+/// The canonical terms as they are signed: with an empty offer. Cut out of what is printed already.
+fn unsigned(canonical: &[u8], accepted: &Requirements) -> Vec<u8> {
+    const MEMBER: &str = r#""offer":""#;
+    let offer = accepted.extra.offer();
+    let text = std::str::from_utf8(canonical).unwrap_or_default();
+    // Within strings a quotation mark is escaped, so this is a member's name, and terms have one of that name. A token is printed as it is.
+    if let Some((before, rest)) = text.split_once(MEMBER)
+        && let Some(after) = rest.strip_prefix(offer)
+        && after.starts_with('"')
+    {
+        return [before, MEMBER, after].concat().into_bytes();
+    }
+    let mut unsigned = accepted.clone();
+    unsigned.extra.offer_mut().clear();
+    canonical::sorted_to_vec(&unsigned)
 }
 
 /// Names why an offer does not authenticate by trying what else it could have been made for. Bounded;
@@ -203,5 +221,57 @@ pub(super) fn finality(rule: FinalityRule, quoted: Finality) -> FinalityRule {
         }
         (Finality::Mempool, Finality::Accepted) => FinalityRule { level: Finality::Accepted, depth: 0 },
         _ => rule,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{amount::Amount, ids::*, network::Network, requirements::Scheme};
+
+    #[test]
+    fn what_is_signed_are_the_terms_without_their_offer() {
+        let amount = Amount::from_sompi(1_000).unwrap();
+        let outpoint = Outpoint { txid: TxId([1; 32]), index: 1 };
+        let state = ChannelState {
+            active_outpoint: outpoint,
+            active_script_public_key: P2shScript([2; 37]),
+            channel_id: ChannelId([3; 32]),
+            charged_cumulative_amount: amount,
+            claimed_cumulative_amount: amount,
+            funding_amount: amount,
+            signed_max_claimable: amount,
+        };
+        let escrow = |offer: &str, corrected: bool, said: &str| {
+            Extra::Escrow(Box::new(EscrowExtra {
+                channel_state: corrected.then(|| state.clone()),
+                claim_policy: Some(said.to_owned()),
+                min_deposit_sompi: amount,
+                offer: offer.to_owned(),
+                refund_timeout_daa: 9,
+                server_public_key: XOnlyKey([4; 32]),
+                template_id: TemplateId::EscrowV1,
+                voucher_state: corrected.then_some(VoucherState { amount, signature: Some(SchnorrSignature([5; 64])) }),
+            }))
+        };
+        let exact = |offer: &str| {
+            Extra::Exact(ExactExtra { finality: Finality::Accepted, offer: offer.to_owned(), payment_flow: PaymentFlow::Upfront })
+        };
+        for said in ["", "daily", r#""offer":"v1.a""#, "\\\"offer\":\"\\"] {
+            for offer in ["", "v1.a.b", "v1.\"", "v1.\\", "v1.\u{e9}\n"] {
+                for (scheme, extra) in [
+                    (Scheme::Exact, exact(offer)),
+                    (Scheme::BatchSettlement, escrow(offer, false, said)),
+                    (Scheme::BatchSettlement, escrow(offer, true, said)),
+                ] {
+                    let (network, asset) = (Network::Simnet, Asset::Kas);
+                    let terms = Requirements { scheme, network, amount, asset, pay_to: said.to_owned(), max_timeout_seconds: 60, extra };
+                    let mut without = terms.clone();
+                    without.extra.offer_mut().clear();
+                    let expect = canonical::to_vec(&without);
+                    assert_eq!(unsigned(&canonical::sorted_to_vec(&terms), &terms), expect, "{said} {offer}");
+                }
+            }
+        }
     }
 }

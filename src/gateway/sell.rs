@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     binding::{
-        escrow_v1,
+        escrow_v1::{
+            self,
+            payload::{RoutePayload, TypedVoucher},
+        },
         exact_v1::{self, payload, verify::Facts},
     },
     protocol::{
@@ -31,7 +34,7 @@ use crate::{
         price::Price,
         refusal::{Code, Offers},
         request::{Request, RequestHead},
-        requirements::{Extra, Requirements},
+        requirements::{Extra, Requirements, Scheme},
         route::Match,
     },
     store::{Claim, PaymentKey, StoreError},
@@ -39,6 +42,7 @@ use crate::{
         envelope::{self, Envelope},
         fingerprint, header, headers, identifier, mcp,
         messages::Resource,
+        ordinary::{self, Ordinary},
     },
 };
 use async_trait::async_trait;
@@ -111,7 +115,7 @@ impl Paywall for Arc<Gateway> {
         let order = Order { route, policy, request: Arc::new(Request { head, body }), reply, call: None };
         match &order.route.access {
             Access::Priced(_) => self.sell(order).await,
-            Access::Tools(_) => self.serve_mcp(order).await,
+            Access::Tools(_) => Box::pin(self.serve_mcp(order)).await,
             // Only what sells makes a `Sale`; a free route has nothing to serve here.
             Access::Free => Served::Answer(Box::new(order.reply.refuse(&Refusal::new(Code::NoRoute, "")))),
         }
@@ -134,13 +138,13 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// What binds a payment to this request.
-    fn request_hash(&self, accepted: &Requirements) -> RequestHash {
+    /// What binds a payment to this request; `canonical` are the terms as canonical JSON.
+    fn request_hash(&self, accepted: &Requirements, canonical: &[u8]) -> RequestHash {
         match &self.call {
             Some(call) => fingerprint::tool_call_hash(&call.audience, &call.tool, call.arguments.as_ref(), accepted),
             None => {
                 let method = self.request.head.method.as_str();
-                fingerprint::request_hash_of_offer(method, &self.url(), &self.request.body, accepted)
+                fingerprint::request_hash_of_canonical(method, &self.url(), &self.request.body, canonical)
             }
         }
     }
@@ -193,7 +197,8 @@ impl Gateway {
         let sold = match self.verify(&order, pricing, &quotes) {
             Ok(Verified::Exact(verified)) => {
                 let purchase = Purchase::new(*verified, route.clone(), policy.clone(), request.clone(), reply.clone(), call.clone());
-                self.purchase(purchase).await
+                // Boxed, as all that is rare beside requests that channels pay: they must not make room for it.
+                Box::pin(self.purchase(purchase)).await
             }
             Ok(Verified::Channel(parts)) => {
                 let ChannelParts { payload, accepted, token, accept, price, identifier, identity, request_hash } = *parts;
@@ -216,11 +221,11 @@ impl Gateway {
                     call: call.clone(),
                 });
                 match self.sell_from_channel(sale).await {
-                    Err(refusal) if refusal.correction.is_none() => Err(self.never_twice(policy.network, request, refusal).await),
+                    Err(refusal) if refusal.correction.is_none() => Err(Box::pin(self.never_twice(policy.network, request, refusal)).await),
                     sold => sold,
                 }
             }
-            Err(refusal) => Err(self.never_twice(policy.network, request, refusal).await),
+            Err(refusal) => Err(Box::pin(self.never_twice(policy.network, request, refusal)).await),
         };
         sold.unwrap_or_else(|refusal| Served::Answer(Box::new(self.refuse_or_offer(&order, pricing, &quotes, refusal))))
     }
@@ -234,7 +239,7 @@ enum Verified {
 
 /// What a payment from a channel says, and the offer it was made for.
 struct ChannelParts {
-    payload: escrow_v1::payload::RoutePayload,
+    payload: RoutePayload,
     accepted: Requirements,
     token: OfferToken,
     accept: usize,
@@ -266,16 +271,23 @@ impl Gateway {
     /// PROTOCOL section 4, up to the store.
     fn verify(&self, order: &Order, pricing: &Pricing, quotes: &[Quote<'_>]) -> Result<Verified, Refusal> {
         let Order { route, policy, request, .. } = order;
-        let envelope = payment(request)?;
-        let authentic = quote::authenticate(policy, route, quotes, &envelope.accepted, &self.keys.load(), self.now())?;
+        let authenticate = |accepted| quote::authenticate(policy, route, quotes, accepted, &self.keys.load(), self.now());
+        let value = payment(request)?;
+        if let Some(Ordinary { accepted, payload, identifier }) = ordinary_voucher(value, pricing) {
+            let authentic = authenticate(&accepted)?;
+            let payload = RoutePayload::Voucher(Box::new(payload.into()));
+            return from_channel(order, pricing, authentic, ChannelPayment { accepted, payload, identifier });
+        }
+        let envelope = envelope::decode(value)?;
+        let authentic = authenticate(&envelope.accepted)?;
         let (Terms::Exact(terms), Extra::Exact(quoted)) = (&authentic.quote.accept.terms, &envelope.accepted.extra) else {
-            return from_channel(order, pricing, authentic, envelope);
+            return from_channel(order, pricing, authentic, ChannelPayment::of(envelope, pricing)?);
         };
         let transfer = payload::parse(envelope.payload)?;
         let accepted = &envelope.accepted;
         let facts = Facts {
             accepted,
-            request_hash: order.request_hash(accepted),
+            request_hash: order.request_hash(accepted, &authentic.canonical),
             require_request_hash: pricing.require_request_hash,
             daa_score: self.chain.tip().borrow().daa_score,
         };
@@ -400,14 +412,33 @@ fn presented_network(request: &Request) -> Option<Network> {
     header::decode(value.as_bytes()).ok()?.pointer("/accepted/network")?.as_str()?.parse().ok()
 }
 
-/// A payment under terms of `batch-settlement`; its route always names payments.
-fn from_channel(order: &Order, pricing: &Pricing, authentic: Authentic<'_, '_>, envelope: Envelope) -> Result<Verified, Refusal> {
-    let payload = escrow_v1::payload::parse(envelope.payload)?.on_route()?;
-    let identifier = identifier::read(&envelope.extensions, pricing.require_identifier)
-        .and_then(|identifier| identifier.ok_or(Code::IdentifierRequired))
-        .map_err(|code| Refusal::new(code, ""))?;
-    let accepted = envelope.accepted;
-    let (request_hash, identity) = (order.request_hash(&accepted), order.identity(&accepted));
+/// What a payment under terms of `batch-settlement` says; its route always names payments.
+struct ChannelPayment {
+    accepted: Requirements,
+    payload: RoutePayload,
+    identifier: PaymentIdentifier,
+}
+
+impl ChannelPayment {
+    fn of(envelope: Envelope, pricing: &Pricing) -> Result<Self, Refusal> {
+        let payload = escrow_v1::payload::parse(envelope.payload)?.on_route()?;
+        let identifier = identifier::read(&envelope.extensions, pricing.require_identifier)
+            .and_then(|identifier| identifier.ok_or(Code::IdentifierRequired))
+            .map_err(|code| Refusal::new(code, ""))?;
+        Ok(Self { accepted: envelope.accepted, payload, identifier })
+    }
+}
+
+/// What almost every payment from a channel is. Everything else is read, or refused, by way of its [`Envelope`].
+fn ordinary_voucher(value: &[u8], pricing: &Pricing) -> Option<Ordinary<TypedVoucher>> {
+    let sells = pricing.accepts.iter().any(|accept| accept.scheme() == Scheme::BatchSettlement);
+    let read = if sells { ordinary::read::<TypedVoucher>(value, pricing.require_identifier) } else { None };
+    read.filter(|read| read.accepted.scheme == Scheme::BatchSettlement)
+}
+
+fn from_channel(order: &Order, pricing: &Pricing, authentic: Authentic<'_, '_>, paid: ChannelPayment) -> Result<Verified, Refusal> {
+    let ChannelPayment { accepted, payload, identifier } = paid;
+    let (request_hash, identity) = (order.request_hash(&accepted, &authentic.canonical), order.identity(&accepted));
     let accept = pricing.accepts.iter().position(|accept| accept.rule_id == authentic.quote.accept.rule_id);
     let Some(accept) = accept else { return Err(Refusal::new(Code::OfferNotOurs, "")) };
     let (price, token) = (authentic.quote.price.clone(), authentic.token);
@@ -429,7 +460,7 @@ fn payment_too_long(head: &RequestHead) -> bool {
 }
 
 /// The one payment header of a request.
-fn payment(request: &Request) -> Result<Envelope, Refusal> {
+fn payment(request: &Request) -> Result<&[u8], Refusal> {
     let mut values = request.head.headers.get_all(headers::PAYMENT_SIGNATURE).iter();
     let Some(value) = values.next() else {
         return Err(Refusal::new(Code::PaymentRequired, ""));
@@ -437,7 +468,7 @@ fn payment(request: &Request) -> Result<Envelope, Refusal> {
     if values.next().is_some() {
         return Err(Refusal::new(Code::HeaderDuplicated, ""));
     }
-    Ok(envelope::decode(value.as_bytes())?)
+    Ok(value.as_bytes())
 }
 
 #[cfg(test)]

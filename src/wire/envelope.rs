@@ -110,6 +110,11 @@ pub fn terms(accepted: Map<String, Value>) -> Result<Requirements, Fault> {
     possible(&terms).map(|()| terms)
 }
 
+/// Whether [`terms`] reads terms of this type from what they are printed as.
+pub(super) fn spoken(terms: &Requirements) -> bool {
+    terms.extra.binding() == Binding::of(terms.scheme) && possible(terms).is_ok()
+}
+
 /// Terms that nobody could have offered, though each of their fields is well-formed.
 fn possible(terms: &Requirements) -> Result<(), Fault> {
     let never = |detail: &str| Err(Fault::new(Code::OfferNotOurs, detail));

@@ -99,7 +99,12 @@ pub fn request_hash_of_digest<T: Serialize>(method: &str, url: &str, body: &[u8;
 
 /// The same of typed terms, without a tree in between.
 pub fn request_hash_of_offer(method: &str, url: &str, body: &[u8], accepted: &Requirements) -> RequestHash {
-    hashed(method, url, body, hex::encode(canonical::sorted_sha256(accepted)))
+    request_hash_of_canonical(method, url, body, &canonical::sorted_to_vec(accepted))
+}
+
+/// The same of terms that are canonical JSON already.
+pub fn request_hash_of_canonical(method: &str, url: &str, body: &[u8], accepted: &[u8]) -> RequestHash {
+    hashed(method, url, body, hex::encode(Sha256::digest(accepted)))
 }
 
 fn hashed(method: &str, url: &str, body: &[u8], payment_requirements_hash: String) -> RequestHash {

@@ -46,11 +46,15 @@ pub fn wrap(canonical: &[u8]) -> HeaderValue {
 /// The message of a header value, in bounded time and memory. Whether it is canonical does not
 /// matter to a reader: nothing is hashed from the received bytes.
 pub fn decode(value: &[u8]) -> Result<Value, HeaderError> {
+    json::parse_strict(&unwrap(value)?, limits::JSON_DEPTH).map_err(HeaderError::NotJson)
+}
+
+/// The bytes in a header value.
+pub(super) fn unwrap(value: &[u8]) -> Result<Vec<u8>, HeaderError> {
     if value.len() > limits::PAYMENT_HEADER_BYTES {
         return Err(HeaderError::TooLarge);
     }
-    let bytes = STANDARD.decode(value).map_err(|_| HeaderError::NotBase64)?;
-    json::parse_strict(&bytes, limits::JSON_DEPTH).map_err(HeaderError::NotJson)
+    STANDARD.decode(value).map_err(|_| HeaderError::NotBase64)
 }
 
 #[cfg(test)]

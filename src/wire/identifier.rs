@@ -1,5 +1,6 @@
 //! The `payment-identifier` extension (PROTOCOL section 3): advertised in offers, echoed with an id in payments.
 
+use super::canonical;
 use crate::protocol::{ids::PaymentIdentifier, limits, refusal::Code};
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
@@ -11,6 +12,14 @@ pub const NAME: &str = "payment-identifier";
 pub fn advertise(required: bool) -> &'static Value {
     static ADVERTISED: LazyLock<[Value; 2]> = LazyLock::new(|| [false, true].map(extension));
     &ADVERTISED[usize::from(required)]
+}
+
+/// The schema in it, as it is sent.
+pub(super) fn schema(required: bool) -> &'static str {
+    static SCHEMAS: LazyLock<[String; 2]> = LazyLock::new(|| {
+        [false, true].map(|required| String::from_utf8(canonical::to_vec(&advertise(required)["schema"])).expect("JSON is UTF-8"))
+    });
+    &SCHEMAS[usize::from(required)]
 }
 
 fn extension(required: bool) -> Value {

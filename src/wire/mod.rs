@@ -12,3 +12,4 @@ pub mod headers;
 pub mod identifier;
 pub mod mcp;
 pub mod messages;
+pub mod ordinary;

@@ -40,6 +40,38 @@ pub struct ChannelVoucher {
     pub voucher: SignedVoucher,
 }
 
+/// [`ChannelVoucher`] with its `type`, for who reads it without a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TypedVoucher {
+    r#type: VoucherType,
+    channel_id: ChannelId,
+    client_public_key: XOnlyKey,
+    funding_outpoint: Outpoint,
+    active_script_public_key: P2shScript,
+    voucher: SignedVoucher,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum VoucherType {
+    #[serde(rename = "voucher")]
+    Voucher,
+}
+
+impl From<TypedVoucher> for ChannelVoucher {
+    fn from(typed: TypedVoucher) -> Self {
+        let TypedVoucher {
+            r#type: VoucherType::Voucher,
+            channel_id,
+            client_public_key,
+            funding_outpoint,
+            active_script_public_key,
+            voucher,
+        } = typed;
+        Self { channel_id, client_public_key, funding_outpoint, active_script_public_key, voucher }
+    }
+}
+
 /// Asks a facilitator to claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

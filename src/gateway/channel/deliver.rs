@@ -83,7 +83,7 @@ impl Gateway {
         let started = Instant::now();
         let outcome = match sale.goal {
             Goal::Forward => delivery.forward(reply).await,
-            Goal::Report { .. } => delivery.report(reply).await,
+            Goal::Report { .. } => Box::pin(delivery.report(reply)).await,
         };
         self.metrics.upstream_seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
@@ -176,25 +176,21 @@ impl Delivery<'_> {
         let sale = &self.admission.sale;
         let Some(upstream) = sale.policy.upstreams.get(&sale.route.upstream) else {
             // The compiler of the configuration refuses a route without its upstream.
-            return Err(self.failed(UpstreamFailure::Connect).await);
+            return Err(Box::pin(self.failed(UpstreamFailure::Connect)).await);
         };
         let sent = self.gateway.upstreams.send(upstream, self.request()).await;
         let answered = match sent {
             Ok(answered) => answered,
-            Err(failure) => return Err(self.failed(failure).await),
+            Err(failure) => return Err(Box::pin(self.failed(failure)).await),
         };
         crash::point("channel_answered");
         if let Some(call) = &sale.call {
-            return self.call(call, upstream, answered, reply).await;
+            // Boxed, as all that is rare on this path: a charge of a whole body must not make room for it.
+            return Box::pin(self.call(call, upstream, answered, reply)).await;
         }
         let UpstreamReply { status, headers, mut body } = answered;
         if !self.pricing.charge_on.delivered(status) {
-            let body = match collect(&HeaderMap::new(), body.as_mut(), self.pricing.replay_limit).await {
-                Ok(Collected::Whole(body)) => body,
-                Ok(Collected::Streaming(_)) => return Err(self.failed(UpstreamFailure::Broken).await),
-                Err(failure) => return Err(self.failed(failure).await),
-            };
-            return Err(self.uncharged(status, headers, body, None, reply).await);
+            return Err(Box::pin(self.undelivered(status, headers, body, reply)).await);
         }
         let collected = tokio::select! {
             biased;
@@ -202,9 +198,18 @@ impl Delivery<'_> {
             () = self.last_call() => Err(UpstreamFailure::Timeout),
         };
         match collected {
-            Err(failure) => Err(self.failed(failure).await),
+            Err(failure) => Err(Box::pin(self.failed(failure)).await),
             Ok(Collected::Whole(body)) => self.whole(status, headers, body, reply).await,
-            Ok(Collected::Streaming(first)) => self.stream(status, headers, first, body.as_mut(), reply).await,
+            Ok(Collected::Streaming(first)) => Box::pin(self.stream(status, headers, first, body.as_mut(), reply)).await,
+        }
+    }
+
+    /// The upstream answered with what costs nothing.
+    async fn undelivered(&self, status: u16, headers: HeaderMap, mut body: Box<dyn ReplyBody>, reply: &mut Option<ReplySlot>) -> Refusal {
+        match collect(&HeaderMap::new(), body.as_mut(), self.pricing.replay_limit).await {
+            Ok(Collected::Whole(body)) => self.uncharged(status, headers, body, None, reply).await,
+            Ok(Collected::Streaming(_)) => self.failed(UpstreamFailure::Broken).await,
+            Err(failure) => self.failed(failure).await,
         }
     }
 

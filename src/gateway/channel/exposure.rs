@@ -53,6 +53,20 @@ impl Share {
     fn sompi(&self) -> u64 {
         self.active.saturating_add(self.reserved.max(self.running))
     }
+
+    fn read(&mut self, record: &ChannelRecord) {
+        if record.closure.is_some() {
+            (self.active, self.reserved, self.charges) = (0, 0, record.charges);
+        } else if record.charges >= self.charges {
+            (self.active, self.reserved, self.charges) = (record.active().sompi(), record.parts.reserved.sompi(), record.charges);
+        }
+    }
+
+    fn end(&mut self, ticket: Ticket) {
+        if self.ticket == ticket.0 {
+            self.running = 0;
+        }
+    }
 }
 
 /// A request that is counted.
@@ -77,13 +91,7 @@ pub(in crate::gateway) enum Over {
 impl Tally {
     /// Counts a channel as its record says, beside a request that runs. A record that is older than what was seen says nothing.
     pub fn set(&self, record: &ChannelRecord) {
-        self.sums().change(record, |share| {
-            if record.closure.is_some() {
-                (share.active, share.reserved, share.charges) = (0, 0, record.charges);
-            } else if record.charges >= share.charges {
-                (share.active, share.reserved, share.charges) = (record.active().sompi(), record.parts.reserved.sompi(), record.charges);
-            }
-        });
+        self.sums().change(record, |share| share.read(record));
     }
 
     /// Counts a request of at most `ceiling`, or says which limit forbids it. [`Self::finish`] ends it. `confirmed_at` is the
@@ -131,10 +139,14 @@ impl Tally {
 
     /// The request is over. Whoever was admitted after it is counted on.
     pub fn finish(&self, record: &ChannelRecord, ticket: Ticket) {
+        self.sums().change(record, |share| share.end(ticket));
+    }
+
+    /// The same of one that was charged, with the record after that: what was counted for it becomes what is owed, in one step.
+    pub fn charged(&self, record: &ChannelRecord, ticket: Ticket) {
         self.sums().change(record, |share| {
-            if share.ticket == ticket.0 {
-                share.running = 0;
-            }
+            share.end(ticket);
+            share.read(record);
         });
     }
 

@@ -1,7 +1,7 @@
 //! One request on a channel: from its payload to a lease and a voucher that pays.
 //!
 //! The order is the contract's: the key is proven first, then the store says whether the request is known, and only a
-//! fresh one is judged by age, amounts and limits. Whatever holds a lease runs in a task of its own.
+//! fresh one is judged by age, amounts and limits. Whatever holds a lease runs to its end, whoever still waits ([`Errand`]).
 
 use super::{
     correct, deliver,
@@ -18,6 +18,7 @@ use crate::{
     gateway::{
         Gateway,
         answer::Served,
+        errand::Errand,
         facilitate::Goal,
         flight::Flight,
         mcp::ToolCall,
@@ -147,10 +148,10 @@ pub(super) struct Admission {
 pub(in crate::gateway) type ReplySlot = oneshot::Sender<Result<Served, Refusal>>;
 
 impl Gateway {
-    /// Sells one request. Returns when there is something to say; the task goes on by itself.
+    /// Sells one request. Returns when there is something to say; what is left then goes on by itself.
     pub(in crate::gateway) async fn sell_from_channel(self: &Arc<Self>, sale: Box<ChannelSale>) -> Result<Served, Refusal> {
         if let Some(remote) = self.remote.get() {
-            return self.sell_from_channel_at(remote.clone(), sale).await;
+            return Box::pin(self.sell_from_channel_at(remote.clone(), sale)).await;
         }
         let deadline = Instant::now() + sale.settle_wait() + sale.route.timeout;
         let presented = match &sale.payload {
@@ -160,7 +161,8 @@ impl Gateway {
                 let Ok(_place) = self.places.clone().try_acquire_owned() else {
                     return Err(Refusal::new(Code::Overloaded, ""));
                 };
-                self.deposited(&sale, deposit, deadline).await?
+                // Boxed, as all that is rare on this path: the others must not make room for it.
+                Box::pin(self.deposited(&sale, deposit, deadline)).await?
             }
         };
         loop {
@@ -192,7 +194,7 @@ impl Gateway {
             };
             if record.stream.is_some() {
                 // A gateway died in its middle: its lease is over, and so is the stream.
-                self.post_left_behind(lease, &record).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
+                Box::pin(self.post_left_behind(lease, &record)).await.map_err(|_| Refusal::new(Code::StoreUnavailable, ""))?;
                 continue;
             }
             let judged = match self.seen_under_lease(record, looked).await {
@@ -210,9 +212,8 @@ impl Gateway {
             let (over, streams) = (AtomicBool::new(false), AtomicBool::new(false));
             let admission =
                 Admission { lease, record, script, voucher, deposit, sale, over, streams, counted, _flight: flight, _place: place };
-            let (reply, answer) = oneshot::channel();
-            tokio::spawn(self.clone().serve_leased(admission, reply));
-            return answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::LeaseLost, "the gateway stopped")));
+            let served = Errand::new(|reply| self.clone().serve_leased(admission, reply)).await;
+            return served.unwrap_or_else(|| Err(Refusal::new(Code::LeaseLost, "the gateway stopped")));
         }
     }
 
@@ -333,10 +334,15 @@ impl Gateway {
                 None
             }
         };
-        self.channels.exposure.finish(&admission.record, admission.counted);
         match after {
-            Some(after) => self.channel_changed(&after),
-            None => self.not_charged(&admission).await,
+            Some(after) => {
+                self.channels.exposure.charged(&after, admission.counted);
+                self.consider_claim(&after);
+            }
+            None => {
+                self.channels.exposure.finish(&admission.record, admission.counted);
+                Box::pin(self.not_charged(&admission)).await;
+            }
         }
         self.metrics.waiting.dec();
     }

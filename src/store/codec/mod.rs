@@ -136,7 +136,7 @@ struct Charged {
     receipt: Option<Vec<u8>>,
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(BorshDeserialize)]
 pub(in crate::store) struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
@@ -144,7 +144,7 @@ pub(in crate::store) struct Response {
 }
 
 /// A response whose body is compressed.
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(BorshDeserialize)]
 struct Packed {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
@@ -334,10 +334,10 @@ pub(in crate::store) fn decode_response(key: &PaymentKey, bytes: &[u8]) -> Resul
 /// Of a payment or a charge; compressed where that helps.
 pub(super) fn encode_answer(kind: Kind, owner: &[u8], response: &StoredResponse) -> Vec<u8> {
     let StoredResponse { status, headers, body } = response;
-    let (status, headers) = (*status, headers.clone());
+    // The members of `Packed` and `Response`, borrowed.
     match (compress::packed(response), u32::try_from(body.len())) {
-        (Some(packed), Ok(length)) => encode_as(PACKED, kind, owner, &Packed { status, headers, length, packed }),
-        _ => encode(kind, owner, &Response { status, headers, body: body.to_vec() }),
+        (Some(packed), Ok(length)) => encode_as(PACKED, kind, owner, &(status, headers, length, packed)),
+        _ => encode(kind, owner, &(status, headers, &body[..])),
     }
 }
 

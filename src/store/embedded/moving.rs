@@ -84,7 +84,7 @@ impl Moving for EmbeddedStore {
 
     async fn set_mark(&self, mark: Option<Mark>) -> Result<(), StoreError> {
         let bytes = mark.as_ref().map(encode_mark);
-        self.writer.run(move |step| step.execute("UPDATE store SET moved = ?1 WHERE one = 1", [bytes]).map(drop)).await
+        self.writer.run(move |step| step.execute("UPDATE store SET moved = ?1 WHERE one = 1", [&bytes]).map(drop)).await
     }
 
     async fn items(&self, part: Part, after: Option<Place>, limit: u32) -> Result<Batch, StoreError> {

@@ -24,6 +24,8 @@ const APPLICATION_ID: i64 = 0x6b34_3032;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// WAL pages after which SQLite itself checkpoints; the writer does it earlier, between two groups.
 const WAL_BACKSTOP_PAGES: i64 = 16_384;
+/// Memory for pages of the writer's: a full log of charges and the pages that it is moved to, so that none of them is read again for that.
+const CACHE_KIB: i64 = 16 * 1024;
 /// Only a new file is switched to the write-ahead log, once.
 const WAL_SWITCH_TRIES: u32 = 250;
 const WAL_SWITCH_PAUSE: Duration = Duration::from_millis(20);
@@ -310,6 +312,7 @@ fn tune_writer(conn: &Connection) -> Result<(), StoreError> {
     }
     // FULL: the log is synced before COMMIT returns.
     conn.pragma_update(None, "synchronous", "full").map_err(explain)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB).map_err(explain)?;
     conn.pragma_update(None, "wal_autocheckpoint", WAL_BACKSTOP_PAGES).map_err(explain)
 }
 

@@ -1,6 +1,6 @@
 //! The verbs as SQL, inside the transaction of their group.
 //!
-//! Every step here is undone as a whole when it fails ([`Step::attempt`]); the rules decide, this file finds and
+//! Every step here is undone as a whole when it fails, alone ([`Step::attempt`]) or with its group; the rules decide, this file finds and
 //! writes. Called by the writer thread only.
 
 use super::{
@@ -17,6 +17,8 @@ use rusqlite::Connection;
 /// One open write transaction and the store's counters in it.
 pub(super) struct Step<'c> {
     pub conn: &'c Connection,
+    /// No other process has written since this one opened the store: what it knows of a record in memory is what is on the disk.
+    pub(super) alone: bool,
     pub(super) head: Head,
     stored: Head,
 }
@@ -30,16 +32,16 @@ pub(super) enum Claimed {
 
 impl<'c> Step<'c> {
     /// Reads the counters anew: another process may have written since, or moved the store away.
-    pub fn begin(conn: &'c Connection, moving: bool) -> Result<Self, StoreError> {
+    pub fn begin(conn: &'c Connection, moving: bool, alone: bool) -> Result<Self, StoreError> {
         if !moving {
             moving::refuse_marked(conn)?;
         }
         let stored = read::head(conn)?;
-        Ok(Self { conn, head: stored, stored })
+        Ok(Self { conn, alone, head: stored, stored })
     }
 
     /// Runs one verb so that a failure undoes it alone.
-    pub fn attempt<T>(&mut self, verb: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub fn attempt<T>(&mut self, mut verb: impl FnMut(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let before = self.head;
         self.execute("SAVEPOINT verb", ())?;
         let result = verb(self).and_then(|value| self.execute("RELEASE verb", ()).map(|_| value));

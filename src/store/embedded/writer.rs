@@ -1,6 +1,7 @@
 //! The one thread that writes: group commit.
 //!
-//! All verbs that wait when the thread looks share one transaction; each is undone alone when it fails. Nothing is
+//! All verbs that wait when the thread looks share one transaction. When one of them fails, which is rare, the transaction is undone and
+//! they all run again, each in a savepoint of its own, so that only those that fail are undone. Nothing is
 //! answered before COMMIT returned, and nothing lingers for company: a group forms while the previous one is being
 //! synced. After a failure that leaves the outcome in doubt the connection is opened anew; the thread never ends
 //! before its store does, and a disk that recovers serves again.
@@ -30,7 +31,7 @@ const CHECKPOINT_IDLE: u32 = 128;
 const CHECKPOINT_BUSY: u32 = 256;
 
 /// Verbs after which the log of charges is moved to its tables: the more, the fewer pages each costs, and the longer one group waits for it.
-const FOLD: u64 = if cfg!(test) { 7 } else { 1_024 };
+const FOLD: u64 = if cfg!(test) { 7 } else { 4_096 };
 
 /// How the writer has worked since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,13 +58,15 @@ pub(super) struct Writer {
 
 /// A verb and whoever waits for it.
 trait Job: Send {
-    /// Runs in the group's transaction. `false`: it failed, was undone and is answered.
+    /// Runs in the group's transaction. `false`: it failed and left anything behind; the group has to be undone.
     fn run(&mut self, step: &mut Step<'_>) -> bool;
+    /// Runs again in a savepoint. `false`: it failed, was undone and is answered.
+    fn run_apart(&mut self, step: &mut Step<'_>) -> bool;
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Task<T, U, F, A> {
-    verb: Option<F>,
+    verb: F,
     value: Option<T>,
     ending: Option<(A, oneshot::Sender<Result<U, StoreError>>)>,
 }
@@ -82,12 +85,16 @@ where
 
 impl<T: Send, U: Send, F, A> Job for Task<T, U, F, A>
 where
-    F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send,
+    F: FnMut(&mut Step<'_>) -> Result<T, StoreError> + Send,
     A: FnOnce(Result<T, StoreError>) -> Result<U, StoreError> + Send,
 {
     fn run(&mut self, step: &mut Step<'_>) -> bool {
-        let Some(verb) = self.verb.take() else { return false };
-        match step.attempt(verb) {
+        self.value = (self.verb)(step).ok();
+        self.value.is_some()
+    }
+
+    fn run_apart(&mut self, step: &mut Step<'_>) -> bool {
+        match step.attempt(&mut self.verb) {
             Ok(value) => {
                 self.value = Some(value);
                 true
@@ -121,7 +128,10 @@ impl Writer {
     fn begin(path: PathBuf, id: StoreId, conn: Connection, moving: bool) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let counters = Arc::new(Counters::default());
-        let mut state = Thread { path, id, conn: Some(conn), moving, counters: counters.clone(), since_checkpoint: 0, since_fold: 0 };
+        // Before anything is read that a step may be judged by.
+        let alone = Alone::since_now(&conn);
+        let mut state =
+            Thread { path, id, conn: Some(conn), alone, moving, counters: counters.clone(), since_checkpoint: 0, since_fold: 0 };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
@@ -133,11 +143,11 @@ impl Writer {
     }
 
     /// Runs `verb` in the next group and answers when it is durable. Cancelling before it is queued runs
-    /// nothing; afterwards it runs all the same.
+    /// nothing; afterwards it runs all the same. It may run twice, the first time in vain.
     pub async fn run<T, F>(&self, verb: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: FnMut(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         self.run_then(verb, |result| result).await
     }
@@ -148,12 +158,12 @@ impl Writer {
     where
         T: Send + 'static,
         U: Send + 'static,
-        F: FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: FnMut(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
         A: FnOnce(Result<T, StoreError>) -> Result<U, StoreError> + Send + 'static,
     {
         let gone = || StoreError::Unavailable("the writer has ended".to_owned());
         let (reply, answer) = oneshot::channel();
-        let task = Task { verb: Some(verb), value: None, ending: Some((then, reply)) };
+        let task = Task { verb, value: None, ending: Some((then, reply)) };
         self.queue.as_ref().ok_or_else(gone)?.send(Box::new(task)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".to_owned())))
     }
@@ -191,11 +201,38 @@ fn share_the_core() {
     }
 }
 
+/// Whether nobody but this connection has written to the file since the store was opened. Once somebody did, for ever not: what was read
+/// before that may still be in memory.
+#[derive(Debug)]
+pub(super) struct Alone {
+    /// SQLite's own count of what others wrote; `None`: not alone.
+    version: Option<i64>,
+}
+
+impl Alone {
+    const NEVER: Self = Self { version: None };
+
+    fn since_now(conn: &Connection) -> Self {
+        Self { version: others_wrote(conn).ok() }
+    }
+
+    /// Inside a write transaction, which nobody can come before any more.
+    fn still(&mut self, conn: &Connection) -> bool {
+        self.version = self.version.filter(|version| others_wrote(conn).is_ok_and(|now| now == *version));
+        self.version.is_some()
+    }
+}
+
+fn others_wrote(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version").and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+}
+
 struct Thread {
     path: PathBuf,
     id: StoreId,
     /// `None` after an outcome in doubt, until it could be opened again.
     conn: Option<Connection>,
+    alone: Alone,
     /// Serves nobody, and so writes whatever the store's mark says.
     moving: bool,
     counters: Arc<Counters>,
@@ -220,9 +257,15 @@ impl Thread {
     }
 
     fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
-        let outcome = match self.conn.take().map_or_else(|| reopen_writer(&self.path, self.id), Ok) {
+        let (alone, path, id) = (&mut self.alone, &self.path, self.id);
+        let reopen = || {
+            // What happened in between is not known.
+            *alone = Alone::NEVER;
+            reopen_writer(path, id)
+        };
+        let outcome = match self.conn.take().map_or_else(reopen, Ok) {
             Ok(conn) => {
-                let outcome = transact(&conn, group, self.moving);
+                let outcome = transact(&conn, group, self.moving, &mut self.alone);
                 // In doubt: a new connection finds out from the file what is there.
                 if !matches!(outcome, Err(StoreError::Unknown(_))) && conn.is_autocommit() {
                     self.conn = Some(conn);
@@ -248,7 +291,7 @@ impl Thread {
         self.since_fold = 0;
         let Some(conn) = &self.conn else { return };
         let folded = begin(conn).and_then(|()| {
-            let staged = Step::begin(conn, true).and_then(|mut step| step.fold_charges());
+            let staged = Step::begin(conn, true, false).and_then(|mut step| step.fold_charges());
             let committed = staged.and_then(|()| execute(conn, "COMMIT").map_err(explain));
             if committed.is_err() {
                 roll_back(conn);
@@ -286,18 +329,17 @@ fn begin(conn: &Connection) -> Result<(), StoreError> {
 }
 
 /// Runs the group in one transaction; jobs that fail leave it. `Ok` only when the rest is durable.
-fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>, moving: bool) -> Result<(), StoreError> {
+fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>, moving: bool, alone: &mut Alone) -> Result<(), StoreError> {
     begin(conn)?;
-    let staged = Step::begin(conn, moving).and_then(|mut step| {
-        group.retain_mut(|job| {
-            // Once SQLite has rolled back, nothing may run outside a transaction.
-            conn.is_autocommit() || job.run(&mut step)
-        });
-        if conn.is_autocommit() {
-            return Err(StoreError::Unavailable("the database rolled the whole group back".to_owned()));
+    let staged = match together(conn, group, moving, alone.still(conn)) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            roll_back(conn);
+            begin(conn)?;
+            apart(conn, group, moving, alone.still(conn))
         }
-        step.finish()
-    });
+        Err(error) => Err(error),
+    };
     if let Err(error) = staged {
         roll_back(conn);
         return Err(error);
@@ -309,6 +351,25 @@ fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>, moving: bool) -> R
             Err(explain_commit(error))
         }
     }
+}
+
+/// `false`: one failed, and what all of them wrote has to be undone. A savepoint for each costs more than a charge.
+fn together(conn: &Connection, group: &mut [Box<dyn Job>], moving: bool, alone: bool) -> Result<bool, StoreError> {
+    let mut step = Step::begin(conn, moving, alone)?;
+    if group.iter_mut().all(|job| job.run(&mut step)) { step.finish().map(|()| true) } else { Ok(false) }
+}
+
+/// Every job in a savepoint of its own.
+fn apart(conn: &Connection, group: &mut Vec<Box<dyn Job>>, moving: bool, alone: bool) -> Result<(), StoreError> {
+    let mut step = Step::begin(conn, moving, alone)?;
+    group.retain_mut(|job| {
+        // Once SQLite has rolled back, nothing may run outside a transaction.
+        conn.is_autocommit() || job.run_apart(&mut step)
+    });
+    if conn.is_autocommit() {
+        return Err(StoreError::Unavailable("the database rolled the whole group back".to_owned()));
+    }
+    step.finish()
 }
 
 /// When this fails too, the connection is still inside the transaction and is thrown away, which rolls back.

@@ -2,7 +2,7 @@
 
 use super::{deposits, vouchers, world::*};
 use crate::{
-    binding::escrow_v1::payload::{BatchPayload, parse},
+    binding::escrow_v1::payload::{BatchPayload, ChannelVoucher, TypedVoucher, parse},
     protocol::refusal::Code,
 };
 use serde_json::{Value, json};
@@ -45,6 +45,33 @@ fn payloads_are_emitted_as_they_are_read() {
         assert_eq!(serde_json::to_value(&parsed).unwrap(), payload);
         let allowed = matches!(parsed, BatchPayload::DepositVoucher(_) | BatchPayload::Voucher(_));
         assert_eq!(parsed.on_route().err().map(|fault| fault.code), (!allowed).then_some(Code::PaymentTypeNotAllowed));
+    }
+}
+
+#[test]
+fn a_voucher_is_the_same_with_and_without_a_tree() {
+    let good = serde_json::to_value(BatchPayload::Voucher(Box::new(vouchers::payload(KAS)))).unwrap();
+    let mut cases = vec![good.clone(), deposit(), claim(), refund(), json!({})];
+    for name in good.as_object().unwrap().keys() {
+        let without = good.as_object().unwrap().iter().filter(|(other, _)| *other != name);
+        cases.push(without.map(|(name, value)| (name.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into());
+        for value in [json!(null), json!(1), json!("claim"), json!("00"), json!({})] {
+            let mut changed = good.clone();
+            changed[name] = value;
+            cases.push(changed);
+        }
+    }
+    let mut more = good.clone();
+    more["more"] = json!(1);
+    cases.push(more);
+    for payload in cases {
+        let voucher = match parse(payload.as_object().unwrap().clone()) {
+            Ok(BatchPayload::Voucher(voucher)) => Some(*voucher),
+            _ => None,
+        };
+        let typed = serde_json::from_str::<TypedVoucher>(&payload.to_string()).ok();
+        assert_eq!(typed.map(ChannelVoucher::from), voucher, "{payload}");
+        assert_eq!(voucher.is_some(), payload == good, "{payload}");
     }
 }
 

@@ -14,10 +14,11 @@ use crate::{
     },
 };
 use borsh::{BorshDeserialize, BorshSerialize};
+use std::borrow::Cow;
 
 /// Rewritten with every charge.
 #[derive(BorshSerialize, BorshDeserialize)]
-pub(super) struct Accounts {
+pub(super) struct Accounts<'a> {
     pub outpoint: OutpointFields,
     pub funding: u64,
     pub charged: u64,
@@ -26,15 +27,15 @@ pub(super) struct Accounts {
     pub signed: u64,
     pub voucher: Option<VoucherFields>,
     pub reserve: u64,
-    pub stream: Option<Stream>,
+    pub stream: Option<Stream<'a>>,
     pub charges: u64,
     pub unclaimed_since: Option<u64>,
     pub last_charge_at: Option<u64>,
 }
 
 #[derive(BorshSerialize, BorshDeserialize)]
-pub(super) struct Stream {
-    pub terms: Request,
+pub(super) struct Stream<'a> {
+    pub terms: Request<'a>,
     pub charged_before: u64,
     pub claimed: u64,
     pub funding: u64,
@@ -44,10 +45,10 @@ pub(super) struct Stream {
     pub began_at: u64,
 }
 
-/// [`ChargeTerms`].
+/// [`ChargeTerms`]; their texts are borrowed where they are written.
 #[derive(BorshSerialize, BorshDeserialize)]
-pub(super) struct Request {
-    identifier: String,
+pub(super) struct Request<'a> {
+    identifier: Cow<'a, str>,
     nonce: [u8; 16],
     identity: [u8; 32],
     request_hash: [u8; 32],
@@ -55,8 +56,8 @@ pub(super) struct Request {
     outpoint: OutpointFields,
     voucher: VoucherFields,
     ceiling: u64,
-    route: String,
-    summary: String,
+    route: Cow<'a, str>,
+    summary: Cow<'a, str>,
 }
 
 pub(in crate::store) fn encode_accounts(record: &ChannelRecord) -> Vec<u8> {
@@ -78,7 +79,7 @@ pub(in crate::store) fn encode_accounts(record: &ChannelRecord) -> Vec<u8> {
     encode(Kind::ChannelAccounts, &record.id.0, &accounts)
 }
 
-impl Accounts {
+impl Accounts<'_> {
     pub fn parts(&self) -> Read<Parts> {
         Ok(Parts {
             funding: amount(self.funding)?,
@@ -90,8 +91,8 @@ impl Accounts {
     }
 }
 
-impl Stream {
-    fn of(stream: &OpenStream) -> Self {
+impl<'a> Stream<'a> {
+    fn of(stream: &'a OpenStream) -> Self {
         Self {
             terms: Request::of(&stream.terms),
             charged_before: stream.charged_before.sompi(),
@@ -118,10 +119,10 @@ impl Stream {
     }
 }
 
-impl Request {
-    pub fn of(terms: &ChargeTerms) -> Self {
+impl<'a> Request<'a> {
+    pub fn of(terms: &'a ChargeTerms) -> Self {
         Self {
-            identifier: terms.identifier.as_str().to_owned(),
+            identifier: terms.identifier.as_str().into(),
             nonce: terms.nonce,
             identity: terms.identity.0,
             request_hash: terms.request_hash.0,
@@ -129,8 +130,8 @@ impl Request {
             outpoint: outpoint_fields(terms.outpoint),
             voucher: voucher_fields(terms.voucher),
             ceiling: terms.ceiling.sompi(),
-            route: terms.route.0.clone(),
-            summary: terms.summary.clone(),
+            route: terms.route.0.as_str().into(),
+            summary: terms.summary.as_str().into(),
         }
     }
 
@@ -144,8 +145,8 @@ impl Request {
             outpoint: outpoint_from(self.outpoint),
             voucher: voucher_from(self.voucher)?,
             ceiling: amount(self.ceiling)?,
-            route: RouteId(self.route),
-            summary: self.summary,
+            route: RouteId(self.route.into_owned()),
+            summary: self.summary.into_owned(),
         })
     }
 }

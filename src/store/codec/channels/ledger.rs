@@ -15,9 +15,9 @@ use crate::{
 use borsh::{BorshDeserialize, BorshSerialize};
 
 #[derive(BorshSerialize, BorshDeserialize)]
-struct ChargeRow {
+struct ChargeRow<'a> {
     commitment: [u8; 32],
-    terms: Request,
+    terms: Request<'a>,
     charge: u64,
     charged_after: u64,
     claimed: u64,
@@ -69,8 +69,8 @@ pub(in crate::store) fn encode_charge(record: &ChargeRecord) -> Vec<u8> {
 
 pub(in crate::store) fn decode_charge(channel: ChannelId, number: u64, bytes: &[u8]) -> Result<ChargeRecord, StoreError> {
     let name = || format!("charge {number} of channel {channel}");
-    let row: ChargeRow = decode(Kind::Charge, &row_owner(&channel, number), bytes, name)?;
-    let read = |row: ChargeRow| -> Read<ChargeRecord> {
+    let row: ChargeRow<'_> = decode(Kind::Charge, &row_owner(&channel, number), bytes, name)?;
+    let read = |row: ChargeRow<'_>| -> Read<ChargeRecord> {
         Ok(ChargeRecord {
             number,
             channel,

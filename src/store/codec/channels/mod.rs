@@ -102,12 +102,12 @@ pub(in crate::store) struct ChannelBytes<'a> {
 pub(in crate::store) fn decode_channel(sequence: u64, id: ChannelId, bytes: ChannelBytes<'_>) -> Result<ChannelRecord, StoreError> {
     let name = |part: &'static str| move || format!("{part} of channel {id}");
     let terms: Terms = decode(Kind::ChannelTerms, &id.0, bytes.terms, name("terms"))?;
-    let accounts: Accounts = decode(Kind::ChannelAccounts, &id.0, bytes.accounts, name("accounts"))?;
+    let accounts: Accounts<'_> = decode(Kind::ChannelAccounts, &id.0, bytes.accounts, name("accounts"))?;
     let chain: Chain = decode(Kind::ChannelChain, &id.0, bytes.chain, name("moves"))?;
     channel(sequence, id, terms, accounts, chain).map_err(|OutOfRange| out_of_range(&format!("channel {id}")))
 }
 
-fn channel(sequence: u64, id: ChannelId, terms: Terms, accounts: Accounts, chain: Chain) -> Read<ChannelRecord> {
+fn channel(sequence: u64, id: ChannelId, terms: Terms, accounts: Accounts<'_>, chain: Chain) -> Read<ChannelRecord> {
     let closure = |(outpoint, by, at, is_final)| Closure {
         outpoint: outpoint_from(outpoint),
         by: TxId(by),

@@ -94,11 +94,10 @@ impl EmbeddedStore {
         &self,
         mut taken: Taken,
         cached: Cached,
-        after: ChannelRecord,
-        write: Write,
+        after: Arc<ChannelRecord>,
+        write: Arc<Write>,
         then: impl FnOnce(&mut Taken, Wrote, Arc<ChannelRecord>) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let write = Arc::new(write);
         let done = {
             let write = write.clone();
             move |outcome: Result<Wrote, StoreError>| {
@@ -109,7 +108,7 @@ impl EmbeddedStore {
                         if let Some(used) = &mut used {
                             write.keys().for_each(|key| used.insert(&key));
                         }
-                        shown = Arc::new(after);
+                        shown = after;
                         taken.put(shown.clone(), revision + 1, used);
                     }
                     Ok(Wrote::Conflict) | Err(StoreError::Unknown(_)) => taken.forget(),
@@ -121,14 +120,16 @@ impl EmbeddedStore {
         self.writer.run_then(move |step| step.write_channel(&write), done).await
     }
 
-    async fn write_change(
+    /// Encodes at once, so that nothing large waits for the disk.
+    fn write_change(
         &self,
         taken: Taken,
         cached: Cached,
-        change: Change,
+        change: Box<Change>,
         response: Option<StoredResponse>,
-    ) -> Result<ChannelStep, StoreError> {
-        let Change { record, charge, outpoint, stream, hold } = change;
+    ) -> impl Future<Output = Result<ChannelStep, StoreError>> {
+        let Change { record, charge, outpoint, stream, hold } = *change;
+        let record = Arc::new(record);
         let mut write = Write::of(&cached.record, cached.revision, &record);
         if let Some(charge) = charge {
             write = write.with_charge(&charge, response.as_ref());
@@ -139,7 +140,7 @@ impl EmbeddedStore {
         if let Some(stream) = stream {
             write = write.with_stream(stream);
         }
-        self.write(taken, cached, record, write, |taken, wrote, shown| match wrote {
+        self.write(taken, cached, record, Arc::new(write), |taken, wrote, shown| match wrote {
             Wrote::Done => {
                 taken.turn.hold = hold;
                 ChannelStep::Done(shown)
@@ -151,7 +152,6 @@ impl EmbeddedStore {
                 ChannelStep::Stale
             }
         })
-        .await
     }
 
     async fn remove(&self, mut taken: Taken, cached: Cached) -> Result<Wrote, StoreError> {
@@ -229,7 +229,7 @@ impl ChannelStore for EmbeddedStore {
         match rules::advance(&cached.record, taken.turn.hold.as_ref(), lease.fence, &fact, now) {
             Advance::Write(change) => {
                 let response = if let ChannelFact::Committed(charge) = fact { charge.response } else { None };
-                self.write_change(taken, cached, *change, response).await
+                self.write_change(taken, cached, change, response).await
             }
             unwritten => {
                 let step = match unwritten {
@@ -253,8 +253,8 @@ impl ChannelStore for EmbeddedStore {
             let sighted = rules::observe(&cached.record, &fact, now);
             let wrote = match sighted {
                 Ok(Sighted::Save(after, settled)) => {
-                    let write = Write::of(&cached.record, cached.revision, &after).with_settled(settled);
-                    self.write(taken, cached, *after, write, |_, wrote, _| wrote).await?
+                    let write = Arc::new(Write::of(&cached.record, cached.revision, &after).with_settled(settled));
+                    self.write(taken, cached, Arc::from(after), write, |_, wrote, _| wrote).await?
                 }
                 Ok(Sighted::Remove) => self.remove(taken, cached).await?,
                 unchanged => {

@@ -276,6 +276,31 @@ async fn a_second_process_makes_leases_worthless_and_charges_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_store_knows_whether_anybody_else_has_written() {
+    let books = Books::<Embedded>::create().await;
+    books.open(1).await;
+    let alone = async |store: &EmbeddedStore| store.writer.run(|step| Ok(step.alone)).await.unwrap();
+    // What it writes itself changes nothing, nor does the way of that to its tables and into the database.
+    for k in 1..=150 {
+        books.charge(1, k, 10, 10).await;
+    }
+    assert!(alone(books.0.store()).await);
+    // So that there is nothing which the next process begins with.
+    books.0.store().writer.run(|step| step.fold_charges()).await.unwrap();
+    let reader = EmbeddedStore::open_read_only(&books.0.path()).unwrap();
+    assert_eq!(reader.channel(&id(1)).await.unwrap().unwrap().charges, 150);
+    let second = open(&books.0.path());
+    assert!(alone(books.0.store()).await && alone(&second).await, "nobody has written yet");
+    second.add_server_key(crate::protocol::ids::XOnlyKey([9; 32])).await.unwrap();
+    assert!(!alone(books.0.store()).await, "what it has in memory may be from before that");
+    assert!(alone(&second).await);
+    drop(second);
+    books.charge(1, 151, 10, 10).await;
+    assert!(!alone(books.0.store()).await, "and still may be");
+    books.audit().await;
+}
+
+#[tokio::test]
 async fn a_second_process_leaves_a_running_stream_alone_and_posts_that_of_a_dead_one() {
     let books = Books::<Embedded>::create().await;
     books.open(1).await;

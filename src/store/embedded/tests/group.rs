@@ -9,12 +9,13 @@ use std::sync::mpsc;
 pub(super) fn stall(store: &Arc<EmbeddedStore>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), StoreError>>) {
     let (release, wait) = mpsc::channel::<()>();
     let (entered, inside) = mpsc::channel::<()>();
+    let mut entered = Some(entered);
     let stalled = store.clone();
     let task = tokio::spawn(async move {
         stalled
             .writer
             .run(move |_| {
-                drop(entered);
+                drop(entered.take());
                 let _ = wait.recv();
                 Ok(())
             })
