@@ -265,6 +265,8 @@ impl Channel {
                     tokio::time::sleep(Duration::from_millis(50)).await; // why: Retry-After is all that the gateway tells
                     accepted = batch_of(&answer);
                 }
+                // A slow machine does not hear of the chain in time: the same header is good later.
+                "node_unavailable" => tokio::time::sleep(Duration::from_millis(50)).await, // why: Retry-After is all that the gateway tells
                 "voucher_stale_outpoint" | "voucher_amount" => accepted = self.follow(&answer),
                 _ => panic!("{answer:?} {}", answer.text()),
             }
