@@ -18,7 +18,7 @@ pub trait Paywall: Send + Sync + 'static {
     fn route(&self, head: RawHead) -> Routed;
 
     /// Sells the request, or says why not. Runs to its end even when the caller goes away:
-    /// whatever owns money lives in a task of its own.
+    /// whatever owns money goes on in a task of its own.
     async fn serve(&self, sale: Box<Sale>, body: BodyRead) -> Served;
 
     /// Answers for a charge that is over.

@@ -68,12 +68,19 @@ struct Info {
 /// Reads one `PAYMENT-SIGNATURE` value with a payload of this shape, under an offer that did, or did not, require an identifier.
 pub fn read<P: DeserializeOwned>(value: &[u8], required: bool) -> Option<Ordinary<P>> {
     let bytes = header::unwrap(value).ok()?;
-    let text = std::str::from_utf8(&bytes).ok()?;
+    let text = std::str::from_utf8(&bytes).ok().filter(|text| objects_only(text, required))?;
     let message: Message<'_, P> = serde_json::from_str(text).ok()?;
     let Message { x402_version, accepted, payload, extensions: Extensions { identifier: Echo { info, schema } }, .. } = message;
     let echoed = info.required == required && schema.get() == identifier::schema(required);
     let ordinary = x402_version == X402_VERSION && echoed && envelope::spoken(&accepted);
     ordinary.then_some(Ordinary { accepted, payload, identifier: info.id })
+}
+
+/// serde takes an array for a structure as well, and `{"name":null}` for a name: neither is without a bracket, or a null, that the ordinary
+/// payment does not have. Its own are those of the echo.
+fn objects_only(text: &str, required: bool) -> bool {
+    let brackets = |text: &str| text.bytes().filter(|byte| *byte == b'[').count();
+    brackets(text) == brackets(identifier::schema(required)) && !text.contains("null")
 }
 
 #[cfg(test)]
@@ -171,6 +178,13 @@ mod tests {
             (without("/resource", "url"), true),
             (set("/resource", json!({})), true),
             (set("/resource", json!(null)), false),
+            (set("/resource", json!([])), false),
+            (set("/payload", json!(["any"])), false),
+            (set("/accepted/scheme", json!({"batch-settlement": null})), false),
+            (set("/accepted/network", json!({"kaspa:simnet": null})), false),
+            (set("/accepted/asset", json!({"KAS": null})), false),
+            (set(&format!("{echo}/info"), json!([message().pointer(&format!("{echo}/info/id")), true])), false),
+            (json!([2, {}, message()["accepted"], message()["payload"], message()["extensions"]]), false),
             (add("/resource", "more", json!(1)), false),
             (set("/resource/url", json!(null)), false),
             (set("/x402Version", json!(1)), false),

@@ -212,7 +212,10 @@ impl Gateway {
             let (over, streams) = (AtomicBool::new(false), AtomicBool::new(false));
             let admission =
                 Admission { lease, record, script, voucher, deposit, sale, over, streams, counted, _flight: flight, _place: place };
-            let served = Errand::new(|reply| self.clone().serve_leased(admission, reply)).await;
+            let a_tools = admission.sale.call.is_some();
+            let served = Errand::new(|reply| self.clone().serve_leased(admission, reply));
+            // Who sells a call also hands its client the server's events, and may be held up by it.
+            let served = if a_tools { tokio::spawn(served).await.ok().flatten() } else { served.await };
             return served.unwrap_or_else(|| Err(Refusal::new(Code::LeaseLost, "the gateway stopped")));
         }
     }

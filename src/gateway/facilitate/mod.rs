@@ -99,7 +99,7 @@ pub trait Facilitator: Send + Sync + 'static {
 
     fn supported(&self, caller: &Caller) -> Verdict;
 
-    /// Runs to its end even when the caller goes away: whatever owns money lives in a task of its own.
+    /// Runs to its end even when the caller goes away: whatever owns money goes on in a task of its own.
     async fn call(&self, caller: Caller, act: Act, body: Bytes, request_id: String) -> Verdict;
 
     /// Why a call is not even read.

@@ -24,7 +24,8 @@ const APPLICATION_ID: i64 = 0x6b34_3032;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// WAL pages after which SQLite itself checkpoints; the writer does it earlier, between two groups.
 const WAL_BACKSTOP_PAGES: i64 = 16_384;
-/// Memory for pages of the writer's: a full log of charges and the pages that it is moved to, so that none of them is read again for that.
+/// Memory for pages of the writer's: a full log of charges and, unless it is of thousands of channels, the pages that it is moved to, so that these are
+/// not read again for that.
 const CACHE_KIB: i64 = 16 * 1024;
 /// Only a new file is switched to the write-ahead log, once.
 const WAL_SWITCH_TRIES: u32 = 250;

@@ -33,6 +33,9 @@ const CHECKPOINT_BUSY: u32 = 256;
 /// Verbs after which the log of charges is moved to its tables: the more, the fewer pages each costs, and the longer one group waits for it.
 const FOLD: u64 = if cfg!(test) { 7 } else { 4_096 };
 
+/// It fills the write-ahead log like that many groups.
+const FOLD_FILLS: u32 = if cfg!(test) { 1 } else { CHECKPOINT_BUSY };
+
 /// How the writer has worked since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriterStats {
@@ -298,6 +301,7 @@ impl Thread {
             }
             committed
         });
+        self.since_checkpoint = self.since_checkpoint.saturating_add(FOLD_FILLS);
         if let Err(error) = folded {
             tracing::warn!(%error, "the store's log of charges could not be moved to its tables");
         }
@@ -356,7 +360,9 @@ fn transact(conn: &Connection, group: &mut Vec<Box<dyn Job>>, moving: bool, alon
 /// `false`: one failed, and what all of them wrote has to be undone. A savepoint for each costs more than a charge.
 fn together(conn: &Connection, group: &mut [Box<dyn Job>], moving: bool, alone: bool) -> Result<bool, StoreError> {
     let mut step = Step::begin(conn, moving, alone)?;
-    if group.iter_mut().all(|job| job.run(&mut step)) { step.finish().map(|()| true) } else { Ok(false) }
+    // Once SQLite has rolled back by itself, nothing may run outside a transaction.
+    let all = group.iter_mut().all(|job| job.run(&mut step) && !conn.is_autocommit());
+    if all { step.finish().map(|()| true) } else { Ok(false) }
 }
 
 /// Every job in a savepoint of its own.

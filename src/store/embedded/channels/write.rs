@@ -1,7 +1,7 @@
 //! The steps of channels as SQL, inside the transaction of their group.
 //!
 //! The rules were asked before, over the record in memory; what is written here finds that record on the disk or writes nothing
-//! ([`Wrote::Conflict`]): another process may have been there. Called by the writer thread only.
+//! ([`Wrote::Conflict`]), for another process may have been there; a logged charge looks only where one has been. Called by the writer thread only.
 
 use super::{
     codec::{self, OutpointBytes, UsedKey},
