@@ -61,7 +61,7 @@ pub struct Answer {
 /// Where a request head leads.
 pub enum Routed {
     /// Forward, unpaid.
-    Free(Free),
+    Free(Box<Free>),
     /// Read the body up to [`Sale::body_limit`] and call [`Paywall::serve`].
     Priced(Box<Sale>),
     Answer(Box<Answer>),

@@ -90,7 +90,7 @@ impl Paywall for Arc<Gateway> {
         match &route.access {
             Access::Free => {
                 self.metrics.requests.free.inc();
-                Routed::Free(Free { route, policy, head })
+                Routed::Free(Box::new(Free { route, policy, head }))
             }
             Access::Priced(_) | Access::Tools(_) if payment_too_long(&head) => {
                 let reply = Reply::new(&policy.cors, &head.headers, request_id);

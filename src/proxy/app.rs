@@ -202,7 +202,7 @@ impl App {
                 let Some(upstream) = free.policy().upstreams.get(&free.route().upstream).cloned() else {
                     return Err(Error::explain(ErrorType::InternalError, "the route names no upstream").into());
                 };
-                let mut pass = Box::new(FreePass { free, upstream, provenance });
+                let mut pass = Box::new(FreePass { free: *free, upstream, provenance });
                 // HTTP/2 needs no header to frame a body.
                 let has_body = has_body || (session.is_http2() && !session.is_body_empty());
                 if !pass::only_asks(session.req_header(), has_body) {

@@ -97,7 +97,7 @@ impl Paywall for Fake {
         let query = target.split_once('?').map(|(_, query)| query.to_owned());
         let request = |path: &str| RequestHead { method, host, path: path_of(path), target, query, headers };
         match plan {
-            Plan::Free(path) => Routed::Free(Free::for_test(route(Access::Free), self.policy.clone(), request(&path))),
+            Plan::Free(path) => Routed::Free(Box::new(Free::for_test(route(Access::Free), self.policy.clone(), request(&path)))),
             Plan::Answer(answer) => Routed::Answer(Box::new(answer)),
             Plan::Priced => Routed::Priced(Box::new(Sale::for_test(route(priced()), self.policy.clone(), request("/"), request_id))),
         }
